@@ -1,0 +1,3 @@
+"""Why: relevance, its ledger and its checks."""
+
+__all__: list[str] = []

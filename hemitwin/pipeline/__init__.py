@@ -1,0 +1,3 @@
+"""What a user asks for: one module a stage, files in, files out."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""What happens to one volume."""
+
+__all__: list[str] = []
