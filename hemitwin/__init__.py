@@ -1,4 +1,4 @@
-"""HemiTwin: where does this half of a brain differ from its mirror image, and which areas say so?"""
+"""Compare a brain with its mirror image or its twin, and name the cortical areas that differ."""
 
 from importlib.metadata import version
 
