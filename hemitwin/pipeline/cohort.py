@@ -1,0 +1,146 @@
+"""Prepared volumes as a cohort: loaded once, at the network's grid, with groups for the folds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from hemitwin._shapes import Affine, Volume
+from hemitwin.pipeline.bids import Case, find_scans
+from hemitwin.pipeline.config import DataConfig
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.prepare import PREPARED
+from hemitwin.transforms import coarsen, load_scan
+
+__all__ = ["Brain", "find_prepared", "groups_of", "load_brain", "load_brains"]
+
+
+@dataclass(frozen=True)
+class Brain:
+    """One prepared volume at the network's grid.
+
+    Parameters
+    ----------
+    case : Case
+        Whose volume it is.
+    volume : (1, X, Y, Z) float32
+        RAS+ axes, background 0, even number of columns about the mid-plane.
+    affine : (4, 4)
+        Voxel index to template RAS+ millimetres.
+    factor : int
+        How many prepared voxels make one voxel, along each axis.
+    """
+
+    case: Case
+    volume: Volume
+    affine: Affine
+    factor: int
+
+    @property
+    def mask(self) -> Bool[Tensor, " x y z"]:
+        """Where the brain is."""
+        return self.volume[0] > 0
+
+    @property
+    def subject(self) -> str:
+        """The subject, ``sub-01``: what folds are drawn over."""
+        return self.case.subject
+
+
+def find_prepared(folder: Path, *, labels: Sequence[str] | None = None) -> tuple[Case, ...]:
+    """Find the prepared volumes below a derivatives' folder.
+
+    Raises
+    ------
+    UserError
+        The folder holds none, or a subject asked for has none.
+    """
+    cases = find_scans(folder, labels=labels, tail=PREPARED)
+    missing = [case.name for case in cases if not case.scan.is_file()]
+    if missing and (labels or len(missing) == len(cases)):
+        msg = (
+            f"{', '.join(missing[:8])} must have a prepared volume below {folder}, found none; "
+            f"run 'hemitwin prepare BIDS_DIR {folder} participant'"
+        )
+        raise UserError(msg)
+    return tuple(case for case in cases if case.scan.is_file())
+
+
+def load_brain(case: Case, resolution_mm: float) -> Brain:
+    """Load one prepared volume and bring it to the network's grid by block means.
+
+    Raises
+    ------
+    UserError
+        `resolution_mm` is no whole multiple of the prepared voxel size.
+    """
+    scan = load_scan(case.scan)
+    prepared_mm = abs(float(scan.affine[0, 0]))
+    factor = round(resolution_mm / prepared_mm)
+    if factor < 1 or not np.isclose(factor * prepared_mm, resolution_mm):
+        msg = (
+            f"data.resolution_mm must be a whole multiple of the prepared {prepared_mm:g} mm, "
+            f"got {resolution_mm:g}; set it so, or prepare with --resolution-mm"
+        )
+        raise UserError(msg)
+    volume, affine = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=factor)
+    return Brain(case, volume, affine, factor)
+
+
+def load_brains(config: DataConfig) -> tuple[Brain, ...]:
+    """Load every prepared volume that the configuration does not exclude.
+
+    Raises
+    ------
+    UserError
+        No volume is left.
+    """
+    excluded = {f"sub-{label.removeprefix('sub-')}" for label in config.exclude}
+    cases = [case for case in find_prepared(config.prepared) if case.subject not in excluded]
+    if not cases:
+        msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
+        raise UserError(msg)
+    return tuple(load_brain(case, config.resolution_mm) for case in cases)
+
+
+def groups_of(subjects: Sequence[str], participants: Path | None) -> Mapping[str, str]:
+    """Give each subject its group: the family where `participants` names it, else itself.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+        With ``sub-``; sessions of one subject have one name and so one group.
+    participants : Path, optional
+        A BIDS ``participants.tsv``; the column ``family_id`` is optional.
+
+    Raises
+    ------
+    UserError
+        The table has no ``participant_id``, or misses a subject although it has families.
+    """
+    own = {subject: subject for subject in subjects}
+    if participants is None:
+        return own
+    if not participants.is_file():
+        msg = f"data.participants must be a table, got {participants}, which is not there"
+        raise UserError(msg)
+    table = pd.read_csv(participants, sep="\t", dtype=str)
+    if "participant_id" not in table.columns:
+        msg = f"{participants} must have a column participant_id, got {', '.join(table.columns)}"
+        raise UserError(msg)
+    if "family_id" not in table.columns:
+        return own
+    family = dict(zip(table["participant_id"], table["family_id"], strict=True))
+    unknown = [subject for subject in own if pd.isna(family.get(subject, None))]
+    if unknown:
+        msg = (
+            f"{participants} must give every subject a family_id, but {', '.join(unknown[:8])} "
+            f"has none; fill the column in, or exclude the subject"
+        )
+        raise UserError(msg)
+    return {subject: f"family-{family[subject]}" for subject in own}

@@ -1,0 +1,171 @@
+"""One configuration for a run: composed of each concern's own, read from YAML, frozen."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hemitwin.interpret import LrpConfig
+from hemitwin.models import EncoderConfig, LossConfig
+from hemitwin.pipeline.errors import UserError
+from hemitwin.transforms import LesionConfig
+
+__all__ = [
+    "DataConfig",
+    "EvaluationConfig",
+    "RunConfig",
+    "SplitConfig",
+    "TrainingConfig",
+    "load_config",
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Frozen):
+    """Where the volumes come from and at which grid the network sees them."""
+
+    prepared: Path = Field(description="Folder that `hemitwin prepare` wrote.")
+    resolution_mm: float = Field(
+        default=4.0,
+        gt=0,
+        description="Voxel size the network sees, in mm; a whole multiple of the prepared one.",
+    )
+    participants: Path | None = Field(
+        default=None,
+        description="participants.tsv with participant_id; with a column family_id, families "
+        "stay on one side of the split.",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Subjects left out of every fold, for example known patients."
+    )
+
+
+class SplitConfig(_Frozen):
+    """How many groups go to each fold; whole numbers are counts, the rest goes to training."""
+
+    validation: float = Field(default=0.2, gt=0, description="Share (below 1) or count.")
+    test: float = Field(default=0.2, gt=0, description="Share (below 1) or count.")
+
+
+class TrainingConfig(_Frozen):
+    """How the network is trained."""
+
+    epochs: int = Field(default=60, ge=1, description="Passes over the training subjects.")
+    batch_subjects: int = Field(default=8, ge=1, description="Subjects in a batch.")
+    lesions_per_side: int = Field(
+        default=2, ge=1, description="Lesioned copies of each hemisphere in a batch."
+    )
+    learning_rate: float = Field(default=3e-3, gt=0, description="Peak of the one-cycle schedule.")
+    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW's weight decay.")
+    gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    intensity_jitter: float = Field(
+        default=0.1, ge=0, description="SD of the random log gamma that both halves share."
+    )
+    precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
+        default="auto", description="auto: bf16 where the device has units for it, else float32."
+    )
+
+
+class EvaluationConfig(_Frozen):
+    """How pairs are scored."""
+
+    lesions_per_subject: int = Field(
+        default=4, ge=1, description="Lesioned pairs a subject, beside its healthy pair."
+    )
+    bootstrap: int = Field(default=2000, ge=100, description="Bootstrap draws over subjects.")
+
+
+class RunConfig(_Frozen):
+    """Everything that decides a training run."""
+
+    seed: int = Field(default=0, ge=0, description="The run's one seed.")
+    data: DataConfig = Field(description="Volumes.")
+    split: SplitConfig = Field(default=SplitConfig(), description="Folds.")
+    encoder: EncoderConfig = Field(default=EncoderConfig(), description="The network.")
+    loss: LossConfig = Field(default=LossConfig(), description="The objective.")
+    lesions: LesionConfig = Field(default=LesionConfig(), description="Injected lesions.")
+    lesion_masks: Path | None = Field(
+        default=None, description="Folder of real lesion masks, for lesions of kind 'mask'."
+    )
+    training: TrainingConfig = Field(default=TrainingConfig(), description="Training.")
+    evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="Scoring.")
+    lrp: LrpConfig = Field(default=LrpConfig(), description="Relevance.")
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run's configuration from YAML, then apply ``a.b=c`` overrides.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    overrides : sequence of str
+        Each ``a.b=c``; the value is read as YAML, so ``[1, 2]`` and ``true`` work.
+
+    Raises
+    ------
+    UserError
+        The file is missing or no mapping, an override has no ``=``, a key is unknown (the
+        message names the nearest valid one) or a value is out of its range.
+    """
+    if not path.is_file():
+        msg = f"the configuration must be a YAML file, got {path}, which is not there"
+        raise UserError(msg)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        msg = f"{path} must be valid YAML: {error}"
+        raise UserError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{path} must hold 'key: value' lines, got {type(content).__name__}"
+        raise UserError(msg)
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_explain(error, path)) from error
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        msg = f"--set must look like a.b=c, got {override!r}; for example training.epochs=20"
+        raise UserError(msg)
+    branch = content
+    for part in parts[:-1]:
+        branch = branch.setdefault(part, {})
+        if not isinstance(branch, dict):
+            msg = f"--set {override!r}: {part!r} is a value and has no keys below it"
+            raise UserError(msg)
+    branch[parts[-1]] = yaml.safe_load(text)
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = [f"{path}: {len(error.errors())} problem(s) in the configuration"]
+    for detail in error.errors():
+        key = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            lines.append(f"  unknown key {key!r}; {_suggest(detail['loc'])}")
+        else:
+            lines.append(f"  {key}: {detail['msg']}, got {detail['input']!r}")
+    return "\n".join(lines)
+
+
+def _suggest(location: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = RunConfig
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    names = list(model.model_fields)
+    near = get_close_matches(str(location[-1]), names, n=1, cutoff=0.0)
+    return f"did you mean {near[0]!r}? valid: {', '.join(names)}"

@@ -1,0 +1,144 @@
+"""Sidecars, tables and descriptions that stand beside every result."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hemitwin._atomic import atomic_path
+
+__all__ = [
+    "describe_dataset",
+    "digest_file",
+    "digest_json",
+    "provenance",
+    "read_json",
+    "write_json",
+    "write_table",
+    "write_text",
+]
+
+_PACKAGES = ("hemitwin", "torch", "monai", "nibabel", "SimpleITK", "nilearn", "captum", "numpy")
+
+_DESCRIPTIONS = {
+    "prepared": "Reoriented to RAS, aligned by a similarity to the symmetric template, mid-plane "
+    "refined, resampled once, scaled to robust units inside the brain",
+    "lrp": "Layer-wise relevance propagation of the distance between the two hemispheres; signed",
+    "injected": "A synthetic lesion was injected before the step that the file's name tells",
+}
+
+_BIDS_IGNORE = ("*_relevance.*", "*_xfm.*", "descriptions.tsv", "workbench/", "*.png", "*.log")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file atomically and return its path."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a JSON file atomically, two spaces deep, keys in the order given."""
+    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    ValueError
+        The file is not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} must be a JSON file, but it cannot be read ({error}); write it again"
+        raise ValueError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{path} must hold a JSON object, got {type(content).__name__}; write it again"
+        raise ValueError(msg)  # noqa: TRY004 (the caller's mistake is the file's value)
+    return content
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Write a BIDS table: tab-separated, ``n/a`` for what is missing, six significant digits."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+    return path
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_json(content: object) -> str:
+    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no blanks).
+
+    Examples
+    --------
+    >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Return the versions and the git commit (or ``None``) that made a result."""
+    folder = Path(__file__).resolve().parent
+    # A tool outside the repository's control may be missing or refuse: the commit is then unknown.
+    try:
+        commit = subprocess.run(  # noqa: S603 (a fixed command; the path is this file's own)
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "git_commit": commit or None,
+    }
+
+
+def describe_dataset(folder: Path, *, source: Path | None = None) -> None:
+    """Write what makes a folder a BIDS derivative, where it is not there yet.
+
+    Parameters
+    ----------
+    folder : Path
+        The derivatives' folder.
+    source : Path, optional
+        The raw BIDS dataset; only its `dataset_description.json` is read.
+    """
+    description: dict[str, Any] = {
+        "Name": "HemiTwin: aligned volumes, relevance maps and region tables",
+        "BIDSVersion": "1.11.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "HemiTwin", "Version": version("hemitwin")}],
+    }
+    if source is not None and (source / "dataset_description.json").is_file():
+        raw = read_json(source / "dataset_description.json")
+        known = {key: raw[key] for key in ("DatasetDOI",) if key in raw}
+        description["SourceDatasets"] = [{"URL": raw.get("Name", source.name), **known}]
+    if not (folder / "dataset_description.json").exists():
+        write_json(folder / "dataset_description.json", description)
+    if not (folder / "descriptions.tsv").exists():
+        rows = [{"desc_id": key, "description": text} for key, text in _DESCRIPTIONS.items()]
+        write_table(folder / "descriptions.tsv", pd.DataFrame(rows))
+    if not (folder / ".bidsignore").exists():
+        write_text(folder / ".bidsignore", "\n".join(_BIDS_IGNORE) + "\n")

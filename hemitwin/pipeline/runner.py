@@ -1,0 +1,150 @@
+"""One case after another, or several at once: a bad one is recorded and the rest go on."""
+
+import logging
+import multiprocessing
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hemitwin.pipeline.errors import CaseError, CaseFailure
+from hemitwin.pipeline.outputs import write_text
+
+__all__ = ["Named", "Outcome", "run_cases"]
+
+logger = logging.getLogger(__name__)
+
+
+class Named(Protocol):
+    """Anything that a stage works on one by one."""
+
+    @property
+    def name(self) -> str:
+        """The name for messages and files."""
+        ...
+
+
+C = TypeVar("C", bound=Named)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """What a stage made of its cases.
+
+    Parameters
+    ----------
+    results : tuple
+        One result a case that passed, in the order of the cases.
+    failures : tuple of CaseFailure
+        The others, with reasons.
+    """
+
+    results: tuple[R, ...]
+    failures: tuple[CaseFailure, ...]
+
+
+def run_cases(
+    function: Callable[[C], R],
+    cases: Sequence[C],
+    *,
+    stage: str,
+    log_folder: Path,
+    nprocs: int = 1,
+) -> Outcome[R]:
+    """Apply `function` to every case, in this process or in `nprocs` fresh ones.
+
+    Parameters
+    ----------
+    function : callable
+        Works on one case; must be picklable when `nprocs` is above 1.
+    cases : sequence
+        Each has a `name`.
+    stage : str
+        The verb, for messages and logs.
+    log_folder : Path
+        A failed case leaves its traceback there, as ``<case>_<stage>.log``.
+    nprocs : int
+        Processes. Cores are shared out among them.
+
+    Returns
+    -------
+    Outcome
+        Results and failures; nothing is raised for a single case's sake.
+    """
+    attempt = partial(_attempt, function, stage, log_folder)
+    with _progress() as progress:
+        bar = progress.add_task(stage, total=len(cases))
+        if nprocs <= 1 or len(cases) <= 1:
+            made = []
+            for case in cases:
+                made.append(attempt(case))
+                progress.advance(bar)
+        else:
+            made = _in_processes(attempt, cases, stage, nprocs, lambda: progress.advance(bar))
+    results = tuple(one for one in made if not isinstance(one, CaseFailure))
+    failures = tuple(one for one in made if isinstance(one, CaseFailure))
+    for failure in failures:
+        logger.error("%s: %s failed: %s", failure.case, failure.stage, failure.reason)
+    return Outcome(results, failures)
+
+
+def _attempt(function: Callable[[C], R], stage: str, log_folder: Path, case: C) -> R | CaseFailure:
+    log = log_folder / f"{case.name}_{stage}.log"
+    try:
+        result = function(case)
+    except Exception as error:  # noqa: BLE001 (one bad case must not end the others)
+        write_text(log, traceback.format_exc())
+        reason = error.reason if isinstance(error, CaseError) else str(error)
+        return CaseFailure(case.name, stage, reason or type(error).__name__)
+    log.unlink(missing_ok=True)
+    return result
+
+
+def _in_processes(
+    attempt: Callable[[C], R | CaseFailure],
+    cases: Sequence[C],
+    stage: str,
+    nprocs: int,
+    advance: Callable[[], None],
+) -> list[R | CaseFailure]:
+    # Fresh processes: forked ones inherit locked thread pools of torch and ITK and may hang.
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // nprocs)
+    with ProcessPoolExecutor(
+        nprocs, mp_context=context, initializer=_limit_threads, initargs=(threads,)
+    ) as pool:
+        futures = [pool.submit(attempt, case) for case in cases]
+        for _ in as_completed(futures):
+            advance()
+    return [_result(future, case, stage) for future, case in zip(futures, cases, strict=True)]
+
+
+def _result(future: Future[R | CaseFailure], case: C, stage: str) -> R | CaseFailure:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    reason = f"the process ended early ({error}); often memory: run with fewer --nprocs"
+    return CaseFailure(case.name, stage, reason)
+
+
+def _limit_threads(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
