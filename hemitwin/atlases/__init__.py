@@ -1,3 +1,36 @@
 """Places with names, statistics over them, and the file formats."""
 
-__all__: list[str] = []
+from hemitwin.atlases.cifti import save_dense_labels, save_dense_scalar, save_parcel_scalar
+from hemitwin.atlases.gifti import save_metric, save_surface, save_surface_labels
+from hemitwin.atlases.grayordinates import grayordinates_from_volume, parcellate_dense
+from hemitwin.atlases.hcpmmp import hcpmmp_surface_labels, hcpmmp_volume
+from hemitwin.atlases.nifti import save_labels_volume, save_volume
+from hemitwin.atlases.palettes import Palette, relevance_palette
+from hemitwin.atlases.parcellation import Parcellation
+from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
+from hemitwin.atlases.regions import Region, hcpmmp_regions
+from hemitwin.atlases.surfaces import Surface, load_fslr_surface, project_to_surface, warp_surface
+from hemitwin.atlases.tables import save_dseg_table, save_table
+from hemitwin.atlases.templates import (
+    TEMPLATE_SPACE,
+    TemplateImage,
+    load_template,
+    template_grid,
+    template_on_grid,
+)
+from hemitwin.atlases.workbench_files import DataFile
+from hemitwin.atlases.workbench_scene import write_scene
+from hemitwin.atlases.workbench_spec import write_spec
+from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlices
+
+# fmt: off
+__all__ = [
+    "TEMPLATE_SPACE", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Surface",
+    "SurfaceMontage", "TemplateImage", "VolumeSlices", "asymmetry_by_pair",
+    "grayordinates_from_volume", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume",
+    "load_fslr_surface", "load_template", "parcellate_dense", "project_to_surface",
+    "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
+    "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_scalar", "save_surface",
+    "save_surface_labels", "save_table", "save_volume", "template_grid", "template_on_grid",
+    "warp_surface", "write_scene", "write_spec",
+]

@@ -1,0 +1,180 @@
+"""CIFTI-2 files over the 91k grayordinates and over the 379 regions."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float
+from nibabel.cifti2.cifti2 import Cifti2Image
+from nibabel.cifti2.cifti2_axes import BrainModelAxis, LabelAxis, ParcelsAxis, ScalarAxis
+from nibabel.nifti2 import Nifti2Header
+
+from hemitwin._atomic import atomic_path
+from hemitwin.atlases.grayordinates import (
+    Grayordinates,
+    grayordinate_labels,
+    load_grayordinates,
+)
+from hemitwin.atlases.palettes import Palette
+from hemitwin.atlases.regions import hcpmmp_regions
+
+__all__ = ["save_dense_labels", "save_dense_scalar", "save_parcel_scalar"]
+
+# NIfTI intents: code, parameters, and the name that the CIFTI-2 standard asks for.
+_DENSE_SCALAR = (3006, (), "ConnDenseScalar")
+_DENSE_LABEL = (3007, (), "ConnDenseLabel")
+_PARCEL_SCALAR = (3008, (), "ConnParcelScalr")
+_CORTEX = {"L": "CIFTI_STRUCTURE_CORTEX_LEFT", "R": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
+
+
+def save_dense_scalar(
+    path: Path,
+    values: Float[np.ndarray, " g"],
+    *,
+    name: str,
+    palette: Palette | None = None,
+) -> None:
+    """Write one value per grayordinate as `.dscalar.nii`.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.dscalar.nii`.
+    values : (91282,) float
+        As `grayordinates_from_volume` gives them; written as float32.
+    name : str
+        The map's name.
+    palette : Palette or None
+        How Workbench colours it.
+
+    Raises
+    ------
+    ValueError
+        When the length or the name is wrong.
+    """
+    places = load_grayordinates()
+    _check(path, ".dscalar.nii", values, len(places))
+    axes = (_scalar_axis(name, palette), _dense_axis(places))
+    _save(path, values.astype(np.float32), axes, _DENSE_SCALAR)
+
+
+def save_dense_labels(path: Path, *, name: str = "HCPMMP1") -> None:
+    """Write the 379 regions over the grayordinates as `.dlabel.nii`.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.dlabel.nii`.
+    name : str
+        The map's name.
+
+    Raises
+    ------
+    ValueError
+        When the name does not end in `.dlabel.nii`.
+    """
+    places, labels = load_grayordinates(), grayordinate_labels()
+    _check(path, ".dlabel.nii", labels, len(places))
+    table = {0: ("???", (1.0, 1.0, 1.0, 0.0))}
+    table |= {region.index: (region.name, region.rgba) for region in hcpmmp_regions()}
+    axes = (LabelAxis([name], [table]), _dense_axis(places))
+    _save(path, labels.astype(np.float32), axes, _DENSE_LABEL)
+
+
+def save_parcel_scalar(
+    path: Path,
+    values: Float[np.ndarray, " regions"],
+    *,
+    name: str,
+    palette: Palette | None = None,
+) -> None:
+    """Write one value per region as `.pscalar.nii`.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.pscalar.nii`.
+    values : (379,) float
+        In the order of `hcpmmp_regions`, as `parcellate_dense` gives them.
+    name : str
+        The map's name.
+    palette : Palette or None
+        How Workbench colours it.
+
+    Raises
+    ------
+    ValueError
+        When the length or the name is wrong.
+    """
+    _check(path, ".pscalar.nii", values, len(hcpmmp_regions()))
+    axes = (_scalar_axis(name, palette), _parcels_axis(load_grayordinates()))
+    _save(path, values.astype(np.float32), axes, _PARCEL_SCALAR)
+
+
+def _scalar_axis(name: str, palette: Palette | None) -> ScalarAxis:
+    meta = {} if palette is None else {"PaletteColorMapping": palette.to_xml()}
+    return ScalarAxis([name], [meta])
+
+
+def _dense_axis(places: Grayordinates) -> BrainModelAxis:
+    axis = BrainModelAxis.from_surface(places.left, places.n_vertices, _CORTEX["L"])
+    axis += BrainModelAxis.from_surface(places.right, places.n_vertices, _CORTEX["R"])
+    names = np.concatenate(
+        [[_cifti_name(name)] * (rows.stop - rows.start) for name, rows in places.structures]
+    )
+    subcortex = BrainModelAxis(
+        names, voxel=places.voxels, affine=places.affine, volume_shape=places.shape
+    )
+    whole: BrainModelAxis = axis + subcortex
+    return whole
+
+
+def _parcels_axis(places: Grayordinates) -> ParcelsAxis:
+    labels = grayordinate_labels()
+    vertices = [
+        {
+            _CORTEX[side]: chosen
+            for side in _CORTEX
+            if (chosen := places.vertices(side)[labels[places.cortex(side)] == r.index]).size
+        }
+        for r in hcpmmp_regions()
+    ]
+    subcortex = labels[places.subcortex]
+    return ParcelsAxis(
+        [region.name for region in hcpmmp_regions()],
+        [places.voxels[subcortex == region.index] for region in hcpmmp_regions()],
+        vertices,
+        affine=places.affine,
+        volume_shape=places.shape,
+        nvertices=dict.fromkeys(_CORTEX.values(), places.n_vertices),
+    )
+
+
+def _cifti_name(name: str) -> str:
+    if name == "brainStem":
+        return "CIFTI_STRUCTURE_BRAIN_STEM"
+    structure, side = name.split("_")
+    words = "DIENCEPHALON_VENTRAL" if structure == "diencephalon" else structure.upper()
+    return f"CIFTI_STRUCTURE_{words}_{side.upper()}"
+
+
+def _check(path: Path, suffix: str, values: np.ndarray, length: int) -> None:
+    if not path.name.endswith(suffix):
+        msg = f"Workbench knows files by suffix: the name must end in {suffix}, got {path.name}"
+        raise ValueError(msg)
+    if values.shape != (length,) or not np.isfinite(values).all():
+        msg = f"{suffix} needs {length} finite values, got shape {values.shape}; check the order"
+        raise ValueError(msg)
+
+
+def _save(
+    path: Path,
+    row: np.ndarray,
+    axes: tuple[ScalarAxis | LabelAxis, BrainModelAxis | ParcelsAxis],
+    intent: tuple[int, tuple[()], str],
+) -> None:
+    header = Nifti2Header()
+    header.set_intent(*intent)
+    image = Cifti2Image(row[None], header=axes, nifti_header=header)
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)

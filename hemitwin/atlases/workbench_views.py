@@ -1,0 +1,91 @@
+"""What a scene shows: surfaces or slices, and the layers on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hemitwin.atlases.workbench_files import DataFile
+
+__all__ = ["Overlay", "SurfaceMontage", "VolumeSlices"]
+
+_PLANES = ("AXIAL", "CORONAL", "PARASAGITTAL", "ALL")
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One layer of a picture.
+
+    Attributes
+    ----------
+    file : DataFile
+        A metric, label, volume or CIFTI file; its own metadata hold its palette.
+    opacity : float
+        0 to 1.
+    """
+
+    file: DataFile
+    opacity: float = 1.0
+
+
+@dataclass(frozen=True)
+class SurfaceMontage:
+    """Both hemispheres, lateral and medial.
+
+    Attributes
+    ----------
+    name : str
+        The scene's name.
+    left, right : DataFile
+        Surfaces to draw on.
+    overlays : tuple of Overlay
+        The first is on top.
+    """
+
+    name: str
+    left: DataFile
+    right: DataFile
+    overlays: tuple[Overlay, ...]
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """All files the scene opens."""
+        return _unique([self.left, self.right, *(overlay.file for overlay in self.overlays)])
+
+
+@dataclass(frozen=True)
+class VolumeSlices:
+    """Slices of volumes, one or a montage.
+
+    Attributes
+    ----------
+    name : str
+        The scene's name.
+    overlays : tuple of Overlay
+        The first is on top; the last is the anatomy below.
+    position_mm : (x, y, z) floats
+        RAS+ mm of the volumes' space, through which the slices go.
+    plane : str
+        "AXIAL", "CORONAL", "PARASAGITTAL" or "ALL" (three beside each other).
+    montage : (rows, columns, spacing) ints or None
+        Several slices, `spacing` slices apart; not with "ALL".
+    """
+
+    name: str
+    overlays: tuple[Overlay, ...]
+    position_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    plane: str = "ALL"
+    montage: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the plane."""
+        if self.plane not in _PLANES or (self.plane == "ALL" and self.montage):
+            msg = f"plane must be one of {_PLANES}, a montage has one plane; got {self.plane!r}"
+            raise ValueError(msg)
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """All files the scene opens."""
+        return _unique([overlay.file for overlay in self.overlays])
+
+
+def _unique(files: Sequence[DataFile]) -> tuple[DataFile, ...]:
+    return tuple(dict.fromkeys(files))

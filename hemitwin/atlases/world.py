@@ -1,0 +1,114 @@
+"""Look up values of one grid at places of another, in RAS+ millimetres."""
+
+import numpy as np
+from jaxtyping import Float, Num
+from scipy import ndimage
+
+from hemitwin._shapes import Affine
+
+__all__ = ["check_affine", "check_volume", "regrid_labels", "regrid_values", "sample_at"]
+
+
+def check_affine(affine: np.ndarray) -> None:
+    """Refuse anything but an invertible 4x4 voxel-to-millimetre matrix.
+
+    Raises
+    ------
+    ValueError
+        When the shape, the last row or the determinant is wrong.
+    """
+    if affine.shape != (4, 4) or not np.allclose(affine[3], (0, 0, 0, 1)):
+        msg = f"affine must be 4x4 with last row 0 0 0 1, got {affine.tolist()}; pass image.affine"
+        raise ValueError(msg)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        msg = f"affine must be finite and invertible, got {affine.tolist()}; repair the header"
+        raise ValueError(msg)
+
+
+def check_volume(volume: np.ndarray) -> None:
+    """Refuse anything but a finite three-dimensional array.
+
+    Raises
+    ------
+    ValueError
+        When there are not three axes, or a value is NaN or infinite.
+    """
+    if volume.ndim != 3:
+        msg = f"volume must have three axes (x, y, z), got shape {volume.shape}; take one channel"
+        raise ValueError(msg)
+    if not np.isfinite(volume).all():
+        msg = "volume must be finite, got NaN or infinity; replace them before exporting"
+        raise ValueError(msg)
+
+
+def sample_at(
+    volume: Num[np.ndarray, " x y z"],
+    affine: Affine,
+    points_mm: Float[np.ndarray, " n 3"],
+) -> Float[np.ndarray, " n"]:
+    """Interpolate a volume trilinearly at points of its world.
+
+    Parameters
+    ----------
+    volume : (x, y, z) array
+        Values per voxel.
+    affine : (4, 4) float
+        Voxel index to RAS+ mm, of the space the points are in.
+    points_mm : (n, 3) float
+        RAS+ millimetres.
+
+    Returns
+    -------
+    (n,) float32
+        Outside the voxel centres' extent: 0.
+
+    Examples
+    --------
+    >>> volume = np.arange(8.0).reshape(2, 2, 2)
+    >>> sample_at(volume, np.eye(4), np.array([[0.0, 0.0, 0.5], [9.0, 0.0, 0.0]]))
+    array([0.5, 0. ], dtype=float32)
+    """
+    voxel_from_world = np.linalg.inv(affine)
+    voxels = voxel_from_world[:3, :3] @ points_mm.T.astype(np.float64) + voxel_from_world[:3, 3:]
+    values = volume.astype(np.float32, copy=False)
+    sampled: np.ndarray = ndimage.map_coordinates(values, voxels, order=1, mode="constant")
+    return sampled
+
+
+def regrid_values(
+    volume: Num[np.ndarray, " x y z"],
+    affine: Affine,
+    target_shape: tuple[int, int, int],
+    target_affine: Affine,
+) -> Float[np.ndarray, " a b c"]:
+    """Interpolate a volume trilinearly on another grid of the same world (outside: 0)."""
+    matrix = np.linalg.inv(affine) @ target_affine
+    values = volume.astype(np.float32, copy=False)
+    regridded: np.ndarray = ndimage.affine_transform(
+        values, matrix[:3, :3], matrix[:3, 3], output_shape=target_shape, order=1
+    )
+    return regridded
+
+
+def regrid_labels(
+    labels: Num[np.ndarray, " x y z"],
+    affine: Affine,
+    target_shape: tuple[int, int, int],
+    target_affine: Affine,
+) -> Num[np.ndarray, " a b c"]:
+    """Take the label of the voxel that contains each target voxel's centre (outside: 0).
+
+    A centre that lies exactly on a voxel border takes the voxel of the higher index.
+    """
+    matrix = np.linalg.inv(affine) @ target_affine
+    # A half-voxel rim belongs to the outermost voxels: "grid-constant" keeps it, "constant" not.
+    regridded: np.ndarray = ndimage.affine_transform(
+        labels,
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=target_shape,
+        order=0,
+        mode="grid-constant",
+        prefilter=False,
+    )
+    return regridded
