@@ -14,8 +14,10 @@ from hemitwin._shapes import Affine, Volume
 from hemitwin.pipeline.bids import Case, find_scans
 from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PREPARED
-from hemitwin.transforms import coarsen, load_scan
+from hemitwin.transforms import load_scan
+from hemitwin.transforms.coarsening import coarsen
 
 __all__ = ["Brain", "find_prepared", "groups_of", "load_brain", "load_brains"]
 
@@ -34,12 +36,15 @@ class Brain:
         Voxel index to template RAS+ millimetres.
     factor : int
         How many prepared voxels make one voxel, along each axis.
+    native_mm3_per_mm3 : float
+        Native cubic millimetres in one of template space: most brains are smaller than it.
     """
 
     case: Case
     volume: Volume
     affine: Affine
     factor: int
+    native_mm3_per_mm3: float
 
     @property
     def mask(self) -> Bool[Tensor, " x y z"]:
@@ -89,7 +94,15 @@ def load_brain(case: Case, resolution_mm: float) -> Brain:
         )
         raise UserError(msg)
     volume, affine = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=factor)
-    return Brain(case, volume, affine, factor)
+    return Brain(case, volume, affine, factor, _determinant(case))
+
+
+def _determinant(case: Case) -> float:
+    sidecar = case.scan.with_name(case.scan.name.replace(".nii.gz", ".json"))
+    if not sidecar.is_file():
+        msg = f"{case.scan} must have its sidecar, {sidecar.name} is not there; prepare it again"
+        raise UserError(msg)
+    return float(read_json(sidecar)["Quality"]["native_from_template_determinant"])
 
 
 def load_brains(config: DataConfig) -> tuple[Brain, ...]:
@@ -136,7 +149,7 @@ def groups_of(subjects: Sequence[str], participants: Path | None) -> Mapping[str
     if "family_id" not in table.columns:
         return own
     family = dict(zip(table["participant_id"], table["family_id"], strict=True))
-    unknown = [subject for subject in own if pd.isna(family.get(subject, None))]
+    unknown = [subject for subject in own if pd.isna(family.get(subject))]
     if unknown:
         msg = (
             f"{participants} must give every subject a family_id, but {', '.join(unknown[:8])} "

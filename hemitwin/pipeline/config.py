@@ -1,9 +1,9 @@
 """One configuration for a run: composed of each concern's own, read from YAML, frozen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +20,10 @@ __all__ = [
     "SplitConfig",
     "TrainingConfig",
     "load_config",
+    "validated",
 ]
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -127,10 +130,35 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(msg)
     for override in overrides:
         _apply(content, override)
+    return validated(RunConfig, content, str(path))
+
+
+def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Build a configuration; say in words what is wrong with it.
+
+    Parameters
+    ----------
+    model : type
+        The configuration's class.
+    values : mapping
+        Its keys and values.
+    where : str
+        The file or command that gave them, for the message.
+
+    Raises
+    ------
+    UserError
+        A key is unknown (the message names the nearest valid one) or a value is out of range.
+
+    Examples
+    --------
+    >>> validated(SplitConfig, {"test": 4}, "example").test
+    4.0
+    """
     try:
-        return RunConfig.model_validate(content)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, path)) from error
+        raise UserError(_explain(error, model, where)) from error
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -148,19 +176,18 @@ def _apply(content: dict[str, Any], override: str) -> None:
     branch[parts[-1]] = yaml.safe_load(text)
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = [f"{path}: {len(error.errors())} problem(s) in the configuration"]
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    lines = [f"{where}: {len(error.errors())} problem(s) in the configuration"]
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"])
         if detail["type"] == "extra_forbidden":
-            lines.append(f"  unknown key {key!r}; {_suggest(detail['loc'])}")
+            lines.append(f"  unknown key {key!r}; {_suggest(model, detail['loc'])}")
         else:
             lines.append(f"  {key}: {detail['msg']}, got {detail['input']!r}")
     return "\n".join(lines)
 
 
-def _suggest(location: tuple[int | str, ...]) -> str:
-    model: type[BaseModel] = RunConfig
+def _suggest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     for part in location[:-1]:
         annotation = model.model_fields[str(part)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

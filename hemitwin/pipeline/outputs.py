@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
+from hemitwin.atlases import save_table
 
 __all__ = [
     "describe_dataset",
@@ -21,7 +22,6 @@ __all__ = [
     "provenance",
     "read_json",
     "write_json",
-    "write_table",
     "write_text",
 ]
 
@@ -66,13 +66,6 @@ def read_json(path: Path) -> dict[str, Any]:
         msg = f"{path} must hold a JSON object, got {type(content).__name__}; write it again"
         raise ValueError(msg)  # noqa: TRY004 (the caller's mistake is the file's value)
     return content
-
-
-def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Write a BIDS table: tab-separated, ``n/a`` for what is missing, six significant digits."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    return path
 
 
 def digest_file(path: Path) -> str:
@@ -139,6 +132,6 @@ def describe_dataset(folder: Path, *, source: Path | None = None) -> None:
         write_json(folder / "dataset_description.json", description)
     if not (folder / "descriptions.tsv").exists():
         rows = [{"desc_id": key, "description": text} for key, text in _DESCRIPTIONS.items()]
-        write_table(folder / "descriptions.tsv", pd.DataFrame(rows))
+        save_table(folder / "descriptions.tsv", pd.DataFrame(rows))
     if not (folder / ".bidsignore").exists():
         write_text(folder / ".bidsignore", "\n".join(_BIDS_IGNORE) + "\n")

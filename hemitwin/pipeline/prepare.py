@@ -207,7 +207,7 @@ def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> Pa
     volume = case.path(out, f"{PREPARED}.nii.gz")
     # The sidecar goes first and comes last: while it is away, the case is not done.
     volume.with_name(volume.name.replace(".nii.gz", ".json")).unlink(missing_ok=True)
-    save_volume(volume, aligned.data, aligned.affine)
+    save_volume(volume, aligned.data, aligned.affine, space=TEMPLATE_SPACE)
     stem = f"from-T1w_to-{TEMPLATE_SPACE}_mode-image_xfm"
     write_itk_affine(case.path(out, f"{stem}.txt"), aligned.native_from_template)
     picture_of_prepared(

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hemitwin.pipeline.errors import CaseError, CaseFailure
 from hemitwin.pipeline.outputs import write_text
+from hemitwin.pipeline.progress import progress_bar
 
 __all__ = ["Named", "Outcome", "run_cases"]
 
@@ -80,7 +79,7 @@ def run_cases(
         Results and failures; nothing is raised for a single case's sake.
     """
     attempt = partial(_attempt, function, stage, log_folder)
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task(stage, total=len(cases))
         if nprocs <= 1 or len(cases) <= 1:
             made = []
@@ -137,14 +136,3 @@ def _result(future: Future[R | CaseFailure], case: C, stage: str) -> R | CaseFai
 
 def _limit_threads(threads: int) -> None:
     torch.set_num_threads(threads)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )

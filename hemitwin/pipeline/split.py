@@ -41,6 +41,22 @@ class Split:
         """Return the subjects of one fold, sorted."""
         return tuple(sorted(name for name, where in self.folds.items() if where == fold))
 
+    def require_known(self, subjects: Sequence[str]) -> None:
+        """Refuse subjects that were not there when the folds were drawn.
+
+        Raises
+        ------
+        UserError
+            A subject has no fold.
+        """
+        unknown = sorted(set(subjects) - set(self.folds))
+        if unknown:
+            msg = (
+                f"every subject must have a fold in the split, but {', '.join(unknown[:8])} has "
+                f"none; leave it out, or draw a new split"
+            )
+            raise UserError(msg)
+
     def require(self, subjects: Sequence[str], fold: Fold) -> None:
         """Refuse subjects that are not in `fold`.
 

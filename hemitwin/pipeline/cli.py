@@ -1,0 +1,324 @@
+"""The command line: arguments in, one stage called, a short table out."""
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from hemitwin import __version__
+from hemitwin.pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from hemitwin.pipeline.runner import Outcome
+
+__all__ = ["main", "spread_labels"]
+
+app = typer.Typer(
+    name="hemitwin",
+    help="Compare a brain with its mirror image, and name the cortical areas that differ.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+batch_app = typer.Typer(help="Slurm batches.", no_args_is_help=True)
+app.add_typer(batch_app, name="batch")
+
+_console = Console()
+_errors = Console(stderr=True)
+
+_LABEL = "--participant-label"
+
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(_LABEL, help="Subjects, with or without 'sub-'; several after one another."),
+]
+Desc = Annotated[str, typer.Option(help="Which map: lrp, or lrplesion (injected lesion).")]
+Derivatives = Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 2 for a bad request and 1 for failed cases."""
+    words = spread_labels(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=words, prog_name="hemitwin")
+    except (UserError, FileNotFoundError) as error:
+        _errors.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        raise SystemExit(2) from error
+
+
+def spread_labels(words: Sequence[str]) -> list[str]:
+    """Allow ``--participant-label 01 02``, as BIDS apps do, beside one option a label.
+
+    Examples
+    --------
+    >>> spread_labels(["--participant-label", "01", "02", "--nprocs", "2"])
+    ['--participant-label', '01', '--participant-label', '02', '--nprocs', '2']
+    """
+    spread: list[str] = []
+    taking = False
+    for word in words:
+        if word == _LABEL:
+            taking = True
+        elif taking and not word.startswith("-"):
+            spread += [_LABEL, word]
+        else:
+            taking = False
+            spread.append(word)
+    return spread
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    if version:
+        _console.print(f"hemitwin {__version__}", highlight=False)
+        raise typer.Exit
+    handler = RichHandler(console=_errors, show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("hemitwin").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder to write; the demo owns it.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same demo.")] = 0,
+) -> None:
+    """Walk the whole way on synthetic people: cohort, training, relevance, Workbench."""
+    from hemitwin.pipeline.demo import run_demo
+
+    summary = run_demo(out, cache=_cache(), seed=seed)
+    _print_rows("hemitwin demo", summary.rows)
+
+
+@app.command()
+def prepare(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset with T1w scans.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the derivatives.")],
+    level: Annotated[Literal["participant"], typer.Argument(help="Level of analysis.")],
+    participant_label: Labels = None,
+    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    resolution_mm: Annotated[float, typer.Option(min=0.5, max=8, help="Voxel size.")] = 2.0,
+) -> None:
+    """Align scans to the symmetric template, refine the mid-plane, resample once."""
+    from hemitwin.pipeline.prepare import PrepareConfig, prepare
+
+    del level  # `participant` is the only one; BIDS apps are called with it
+    config = PrepareConfig(resolution_mm=resolution_mm)
+    outcome = prepare(
+        bids_dir, out, labels=_labels(participant_label), config=config, nprocs=nprocs
+    )
+    skipped = sum(result.skipped for result in outcome.results)
+    _finish(outcome, ["prepare", str(bids_dir), str(out), "participant"], f"{skipped} up to date")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key, a.b=c; repeatable.")
+    ] = None,
+) -> None:
+    """Train a Siamese network with triplet loss and write a run folder."""
+    from hemitwin.pipeline.config import load_config
+    from hemitwin.pipeline.progress import epoch_progress
+    from hemitwin.pipeline.train import train
+
+    with epoch_progress() as report:
+        run = train(load_config(config, overrides or ()), out, progress=report)
+    rows = {"run": str(run.folder), "threshold (validation)": f"{run.threshold:.4f}"}
+    _print_rows("hemitwin train", {**rows, "curves": str(run.folder / "curves.png")})
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    prepared: Annotated[Path | None, typer.Option(help="Prepared volumes, if moved.")] = None,
+) -> None:
+    """Score the test fold: AUC with an interval over subjects, beside the mirror difference."""
+    from hemitwin.pipeline.evaluate import evaluate
+    from hemitwin.pipeline.runs import load_run
+
+    result = evaluate(load_run(run), prepared=prepared)
+    rows = {
+        f"AUC, {name}": f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        for name, one in result.auc.items()
+    }
+    rates = {name.replace("_", " "): f"{value:.3f}" for name, value in result.rates.items()}
+    _print_rows("hemitwin evaluate", {**rows, **rates, "written": str(run / "evaluation.json")})
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    lesion_seed: Annotated[
+        int | None, typer.Option(help="Inject the lesion that this seed draws, then explain.")
+    ] = None,
+) -> None:
+    """Write the relevance of the distance between the hemispheres, with its ledger."""
+    from hemitwin.pipeline.explain import explain
+    from hemitwin.pipeline.runs import load_run
+
+    outcome = explain(
+        load_run(run), derivatives, labels=_labels(participant_label), lesion_seed=lesion_seed
+    )
+    table = Table("case", "distance", "asymmetric", "ledger", title="hemitwin explain")
+    for one in outcome.results:
+        verdict = "yes" if one.asymmetric else "no"
+        ratio = f"{one.ledger_ratio:.6f}"
+        table.add_row(one.case.name, f"{one.distance:.4f}", verdict, ratio)
+    _console.print(table)
+    _finish(outcome, ["explain", str(run), str(derivatives)])
+
+
+@app.command()
+def parcellate(
+    derivatives: Derivatives, participant_label: Labels = None, desc: Desc = "lrp"
+) -> None:
+    """Sum relevance over the 379 HCP-MMP regions; the rows add up to the score."""
+    from hemitwin.pipeline.parcellate import parcellate
+
+    outcome = parcellate(derivatives, cache=_cache(), labels=_labels(participant_label), desc=desc)
+    for one in outcome.results[:1]:
+        top = one.table.nlargest(5, "sum")
+        table = Table("region", "relevance", "share", title=f"{one.case.name}: largest regions")
+        for row in top.itertuples():
+            table.add_row(str(row.name), f"{row.sum:.5f}", f"{row.share:.1%}")
+        _console.print(table)
+    _finish(outcome, ["parcellate", str(derivatives)])
+
+
+@app.command()
+def export(derivatives: Derivatives, participant_label: Labels = None, desc: Desc = "lrp") -> None:
+    """Write NIfTI, GIFTI and CIFTI files with a spec and a scene for Workbench."""
+    from hemitwin.pipeline.export import export
+
+    outcome = export(derivatives, cache=_cache(), labels=_labels(participant_label), desc=desc)
+    for one in outcome.results:
+        _console.print(f"wb_view {shlex.quote(str(one.scene))}", highlight=False, soft_wrap=True)
+    _finish(outcome, ["export", str(derivatives)])
+
+
+@app.command(name="slice")
+def slice_(
+    prepared: Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
+    plane: Annotated[
+        list[str] | None, typer.Option(help="axial, coronal, sagittal; repeatable.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="whole or hemisphere.")] = "whole",
+    step_mm: Annotated[float, typer.Option(min=0.5, help="Distance between slices.")] = 8.0,
+    splits: Annotated[Path | None, typer.Option(help="A run's splits.json.")] = None,
+    participants: Annotated[Path | None, typer.Option(help="Table with family_id.")] = None,
+    participant_label: Labels = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds.")] = 0,
+) -> None:
+    """Write 2D PNG slices whose folds never share a subject."""
+    from hemitwin.pipeline.config import validated
+    from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
+
+    values = {"planes": plane or ["axial"], "part": part, "step_mm": step_mm, "seed": seed}
+    outcome = slice_dataset(
+        prepared,
+        out,
+        config=validated(SliceConfig, values, "slice"),
+        labels=_labels(participant_label),
+        splits=splits,
+        participants=participants,
+    )
+    count = sum(len(rows) for rows in outcome.results)
+    _finish(outcome, ["slice", str(prepared), str(out)], f"{count} slices")
+
+
+@batch_app.command(
+    name="write", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def batch_write(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(help="prepare or explain; its arguments follow.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The sbatch file.")],
+    subjects_per_task: Annotated[int, typer.Option(min=1, help="Subjects in a task.")] = 4,
+    cpus: Annotated[int, typer.Option(min=1, help="Cores of a task.")] = 2,
+    memory_gb: Annotated[int, typer.Option(min=1, help="Memory of a task.")] = 6,
+    time: Annotated[str, typer.Option(help="Time limit of a task.")] = "01:00:00",
+    partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="Account.")] = None,
+    setup: Annotated[str | None, typer.Option(help="Shell line before the work.")] = None,
+) -> None:
+    """Write a readable Slurm array for a stage."""
+    from hemitwin.pipeline.batch import SlurmConfig, read_stage_call, write_batch
+    from hemitwin.pipeline.config import validated
+
+    values = {
+        "subjects_per_task": subjects_per_task,
+        "cpus": cpus,
+        "memory_gb": memory_gb,
+        "time": time,
+        "partition": partition,
+        "account": account,
+        "setup": setup,
+    }
+    call = read_stage_call(stage, context.args)
+    path = write_batch(out, call, validated(SlurmConfig, values, "batch write"))
+    _console.print(f"sbatch {shlex.quote(str(path))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Say which versions and programs are there, what is missing and what that costs."""
+    from hemitwin.pipeline.doctor import examine
+
+    table = Table("", "what", "found", title="hemitwin doctor")
+    findings = examine(_cache())
+    signs = {True: "ok", False: "MISSING", None: "absent"}
+    for finding in findings:
+        table.add_row(signs[finding.ok], finding.name, finding.detail)
+    _console.print(table)
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def _labels(labels: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(labels) if labels else None
+
+
+def _cache() -> Path:
+    """Where the atlas is kept: `HEMITWIN_CACHE`, the XDG folder, or the home folder."""
+    if folder := os.environ.get("HEMITWIN_CACHE"):
+        return Path(folder)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "hemitwin"
+
+
+def _print_rows(title: str, rows: dict[str, str]) -> None:
+    table = Table("", "", title=title, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    _console.print(table)
+
+
+def _finish(outcome: "Outcome[Any]", command: list[str], note: str = "") -> None:
+    """Say what was done; end with 1 and the line to rerun when a case failed."""
+    done = f"{len(outcome.results)} done{f', {note}' if note else ''}"
+    _console.print(f"{done}, {len(outcome.failures)} failed", highlight=False)
+    if outcome.failures:
+        labels = dict.fromkeys(
+            failure.case.split("_")[0].removeprefix("sub-") for failure in outcome.failures
+        )
+        again = shlex.join(["hemitwin", *command, _LABEL, *labels])
+        _errors.print(f"run again: {again}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)

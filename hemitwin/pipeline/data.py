@@ -1,0 +1,151 @@
+"""The training and validation data as a Lightning data module."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import lightning as pl
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hemitwin._shapes import Batch
+from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.pairs import (
+    Halves,
+    LesionSource,
+    ScoredPair,
+    draw_lesions,
+    halves_of,
+    join,
+    pairs_of,
+)
+
+__all__ = ["HemisphereData", "PairBatch"]
+
+_Draw = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatch:
+    """Pairs of one subject to be scored, with their labels."""
+
+    left: Batch
+    right: Batch
+    lesioned: torch.Tensor
+    subjects: tuple[str, ...]
+
+
+class HemisphereData(pl.LightningDataModule):
+    """Healthy halves with freshly injected lesions for training, fixed pairs for validation.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run's settings.
+    train, validation : sequence of Brain
+        Folds that share no group.
+    source : LesionSource
+        Where lesions come from.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        train: Sequence[Brain],
+        validation: Sequence[Brain],
+        source: LesionSource,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._train = tuple(train)
+        self._source = source
+        specs = draw_lesions(
+            validation,
+            source,
+            per_subject=config.evaluation.lesions_per_subject,
+            seed=config.seed + 1,
+        )
+        self.validation_pairs = tuple(
+            pairs_of(brain, specs[brain.case.name], source) for brain in validation
+        )
+
+    def train_dataloader(self) -> DataLoader[Halves]:
+        """Batches of `batch_subjects` subjects; a pure function of seed and epoch."""
+        dataset = _LesionedHalves(self._config, self._train, self._source)
+        return DataLoader(
+            dataset,
+            batch_size=self._config.training.batch_subjects,
+            sampler=_EpochSampler(len(self._train), self._config.seed),
+            collate_fn=join,
+        )
+
+    def val_dataloader(self) -> DataLoader[PairBatch]:
+        """One batch a validation subject: its healthy pair and its lesioned ones."""
+        dataset = _FixedPairs(self.validation_pairs)
+        return DataLoader(dataset, batch_size=None, shuffle=False)
+
+
+class _EpochSampler(Sampler[_Draw]):
+    """Yield (epoch, subject), so that a worker needs no state to draw a sample's lesions."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size = size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch, also after a resumption."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[_Draw]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._size)
+        return iter([(self._epoch, int(index)) for index in order])
+
+
+class _LesionedHalves(Dataset[Halves]):
+    """Subjects with lesions that are drawn anew in each epoch."""
+
+    def __init__(self, config: RunConfig, brains: Sequence[Brain], source: LesionSource) -> None:
+        self._config = config
+        self._brains = brains
+        self._source = source
+
+    def __getitem__(self, draw: _Draw) -> Halves:
+        epoch, index = draw
+        rng = np.random.default_rng([self._config.seed, epoch, index])
+        training = self._config.training
+        halves = halves_of(
+            self._brains[index], index, self._source, rng, copies=training.lesions_per_side
+        )
+        # One gamma for all halves of a subject: it teaches invariance to contrast, and leaves no
+        # difference between the halves that could stand for a lesion.
+        gamma = float(np.exp(rng.normal(0.0, training.intensity_jitter)))
+        images = halves.images.clamp(min=0) ** gamma
+        return Halves(images, halves.subjects, halves.lesioned, halves.sides)
+
+
+class _FixedPairs(Dataset[PairBatch]):
+    """Each item holds all pairs of one subject."""
+
+    def __init__(self, pairs: Sequence[Sequence[ScoredPair]]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> PairBatch:
+        return batch_of(self._pairs[index])
+
+
+def batch_of(pairs: Sequence[ScoredPair]) -> PairBatch:
+    """Stack pairs into one batch."""
+    return PairBatch(
+        torch.stack([pair.left for pair in pairs]),
+        torch.stack([pair.right for pair in pairs]),
+        torch.tensor([pair.lesioned for pair in pairs]),
+        tuple(pair.subject for pair in pairs),
+    )

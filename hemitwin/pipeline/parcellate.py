@@ -1,0 +1,166 @@
+"""Parcellate: a relevance map becomes a table of named regions that sums to the score."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hemitwin.atlases import (
+    asymmetry_by_pair,
+    hcpmmp_regions,
+    hcpmmp_volume,
+    relevance_by_region,
+    save_dseg_table,
+    save_table,
+)
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.explain import relevance_path
+from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
+from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.transforms import Scan, load_scan
+
+__all__ = ["RegionTable", "find_explained", "parcellate", "parcellate_case", "read_relevance"]
+
+_NOTE = (
+    "HCP-MMP 1.0 areas were drawn from multimodal data; on a T1w scan they are a projected group "
+    "parcellation. Rows unassigned, bias and stabiliser complete the sum to the score."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RegionTable:
+    """One case's regions.
+
+    Parameters
+    ----------
+    case : Case
+        Whose table it is.
+    path : Path
+        The TSV file.
+    table : DataFrame
+        379 regions, then `unassigned`, `bias` and `stabiliser`.
+    """
+
+    case: Case
+    path: Path
+    table: pd.DataFrame
+
+
+def find_explained(
+    derivatives: Path, desc: str, *, labels: tuple[str, ...] | None = None
+) -> tuple[Case, ...]:
+    """Find the prepared cases that have a relevance map.
+
+    Raises
+    ------
+    UserError
+        No case has one, or one that was asked for has none.
+    """
+    cases = find_prepared(derivatives, labels=labels)
+    done = tuple(case for case in cases if relevance_path(case, derivatives, desc).is_file())
+    if not done or (labels and len(done) < len(cases)):
+        missing = ", ".join(case.name for case in cases if case not in done)
+        msg = (
+            f"{missing} must have a map desc-{desc}_relevance below {derivatives}, found none; "
+            f"run 'hemitwin explain RUN {derivatives}'"
+        )
+        raise UserError(msg)
+    return done
+
+
+def read_relevance(case: Case, derivatives: Path, desc: str) -> tuple[Scan, dict[str, Any]]:
+    """Read a relevance map and its sidecar; refuse a map without its audit.
+
+    Raises
+    ------
+    CaseError
+        The sidecar is missing, or the map is not the one that was audited.
+    """
+    path = relevance_path(case, derivatives, desc)
+    sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+    content = read_json(sidecar) if sidecar.is_file() else {}
+    if content.get("Digest") != digest_file(path):
+        reason = (
+            f"{path.name} must be the map that was audited, but its sidecar does not match; "
+            f"run 'hemitwin explain' again"
+        )
+        raise CaseError(case.name, "parcellate", reason)
+    return load_scan(path), content
+
+
+def parcellate(
+    derivatives: Path,
+    *,
+    cache: Path,
+    labels: tuple[str, ...] | None = None,
+    desc: str = "lrp",
+) -> Outcome[RegionTable]:
+    """Write the region tables of explained subjects.
+
+    Parameters
+    ----------
+    derivatives : Path
+        The folder with the relevance maps.
+    cache : Path
+        Where the atlas is kept between runs.
+    labels : tuple of str, optional
+        Subjects; all that were explained by default.
+    desc : str
+        Which map: ``lrp``, or ``lrplesion`` with an injected lesion.
+
+    Returns
+    -------
+    Outcome of RegionTable
+
+    Raises
+    ------
+    UserError
+        There is no map to parcellate.
+    """
+    cases = find_explained(derivatives, desc, labels=labels)
+    dseg = derivatives / "atlas-HCPMMP1_dseg.tsv"
+    if not dseg.exists():
+        save_dseg_table(dseg, hcpmmp_regions())
+    work = partial(parcellate_case, derivatives=derivatives, cache=cache, desc=desc)
+    return run_cases(work, cases, stage="parcellate", log_folder=derivatives / "logs")
+
+
+def parcellate_case(case: Case, derivatives: Path, cache: Path, desc: str) -> RegionTable:
+    """Sum one relevance map over the regions; write the table, the homotopic pairs, a sidecar.
+
+    Raises
+    ------
+    CaseError
+        The map is missing its audit.
+    """
+    relevance, audit = read_relevance(case, derivatives, desc)
+    ledger = audit["Ledger"]
+    parcellation = hcpmmp_volume(relevance.data.shape, relevance.affine, cache_dir=cache)
+    table = relevance_by_region(
+        relevance.data,
+        relevance.affine,
+        parcellation,
+        bias=float(ledger["bias"]) + float(ledger["constant"]),
+        stabiliser=float(ledger["stabiliser"]),
+    )
+    volume = relevance_path(case, derivatives, desc).name
+    stem = volume.replace(f"_desc-{desc}_relevance.nii.gz", "")
+    folder = case.folder(derivatives)
+    path = folder / f"{stem}_atlas-HCPMMP1_desc-{desc}_relevance.tsv"
+    save_table(path, table)
+    pairs = folder / f"{stem}_atlas-HCPMMP1_desc-{desc}pairs_relevance.tsv"
+    save_table(pairs, asymmetry_by_pair(table))
+    sidecar = {
+        "Description": "Relevance by region",
+        "Note": _NOTE,
+        "Sources": [f"bids::{volume}"],
+        "ExplainedScore": audit["ExplainedScore"],
+        "Sum": float(table["sum"].sum()),
+        "GeneratedBy": provenance(),
+    }
+    write_json(path.with_suffix(".json"), sidecar)
+    return RegionTable(case, path, table)

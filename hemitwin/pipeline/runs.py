@@ -1,0 +1,102 @@
+"""A run folder: what training leaves behind and every later stage begins with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hemitwin.models import SiameseNetwork, load_weights
+from hemitwin.pipeline.config import RunConfig, load_config
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import digest_file, digest_json, read_json, write_text
+from hemitwin.pipeline.pairs import LesionSource
+from hemitwin.pipeline.split import Split, read_split
+from hemitwin.transforms import LesionMaskLibrary
+
+__all__ = ["Run", "config_digest", "lesion_source", "load_run", "write_config"]
+
+WEIGHTS = "model.safetensors"
+SUMMARY = "run.json"
+CONFIG = "config.yaml"
+SPLITS = "splits.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained network with all that a score needs.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies.
+    config : RunConfig
+        As resolved when it was trained.
+    split : Split
+        Checked against its hash.
+    network : SiameseNetwork
+        Best weights, evaluation mode, float32.
+    threshold : float
+        Distances above it are called asymmetric; from validation.
+    reference_score : float
+        Median distance of the validation pairs: the ledger's scale.
+    weights_digest : str
+        SHA-256 of the weights' file.
+    """
+
+    folder: Path
+    config: RunConfig
+    split: Split
+    network: SiameseNetwork
+    threshold: float
+    reference_score: float
+    weights_digest: str
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write the resolved configuration as YAML."""
+    content = config.model_dump(mode="json")
+    write_text(folder / CONFIG, yaml.safe_dump(content, sort_keys=False))
+
+
+def config_digest(config: RunConfig) -> str:
+    """Return what tells two configurations apart."""
+    return digest_json(config.model_dump(mode="json"))
+
+
+def lesion_source(config: RunConfig) -> LesionSource:
+    """Build the lesions' source that a configuration describes."""
+    library = LesionMaskLibrary(config.lesion_masks) if config.lesion_masks else None
+    return LesionSource(config.lesions, library)
+
+
+def load_run(folder: Path) -> Run:
+    """Load a finished run.
+
+    Raises
+    ------
+    UserError
+        The folder holds no finished run, its split was edited, or its weights were replaced.
+    """
+    summary_path = folder / SUMMARY
+    if not summary_path.is_file():
+        msg = (
+            f"a run folder must hold {SUMMARY}, but {summary_path} is not there; "
+            f"finish training with 'hemitwin train CONFIG -o {folder}'"
+        )
+        raise UserError(msg)
+    summary: dict[str, Any] = read_json(summary_path)
+    digest = digest_file(folder / WEIGHTS)
+    if digest != summary["weights_sha256"]:
+        msg = f"{folder / WEIGHTS} must be the file that training wrote; restore it or train again"
+        raise UserError(msg)
+    network, _ = load_weights(folder / WEIGHTS)
+    return Run(
+        folder=folder,
+        config=load_config(folder / CONFIG),
+        split=read_split(folder / SPLITS),
+        network=network.float().eval(),
+        threshold=float(summary["threshold"]),
+        reference_score=float(summary["reference_score"]),
+        weights_digest=digest,
+    )

@@ -1,0 +1,50 @@
+"""Score pairs with a network, and beside it without one."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from hemitwin.models import SiameseNetwork
+from hemitwin.pipeline.data import batch_of
+from hemitwin.pipeline.pairs import ScoredPair, mirror_difference
+
+__all__ = ["score_pairs"]
+
+
+def score_pairs(network: SiameseNetwork, pairs: Sequence[Sequence[ScoredPair]]) -> pd.DataFrame:
+    """Score pairs in float32.
+
+    Parameters
+    ----------
+    network : SiameseNetwork
+        In evaluation mode.
+    pairs : sequence of sequences of ScoredPair
+        One inner sequence a subject; it is one batch.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair: subject, lesioned, side, volume_mm3, contrast, distance, and the
+        voxel-wise mirror difference (mirror_mean, mirror_peak).
+    """
+    rows = []
+    for group in pairs:
+        batch = batch_of(group)
+        with torch.inference_mode():
+            distances = network(batch.left, batch.right).distance
+        for pair, distance in zip(group, distances, strict=True):
+            plain = mirror_difference(pair.left, pair.right)
+            rows.append(
+                {
+                    "subject": pair.subject,
+                    "lesioned": pair.lesioned,
+                    "side": pair.spec.side if pair.spec else None,
+                    "volume_mm3": pair.spec.volume_mm3 if pair.spec else 0.0,
+                    "contrast": pair.spec.contrast if pair.spec else 0.0,
+                    "distance": float(distance),
+                    "mirror_mean": plain["mean"],
+                    "mirror_peak": plain["peak"],
+                }
+            )
+    return pd.DataFrame(rows)

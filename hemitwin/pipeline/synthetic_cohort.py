@@ -1,0 +1,144 @@
+"""A BIDS folder of synthetic people from the bundled template, some with a lesion."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.spatial.transform import Rotation
+
+from hemitwin._shapes import Affine
+from hemitwin.atlases import TemplateImage, load_template, save_table, save_volume
+from hemitwin.pipeline.outputs import write_json, write_text
+from hemitwin.pipeline.runner import run_cases
+from hemitwin.transforms import (
+    AnatomyConfig,
+    LesionConfig,
+    deform_anatomy,
+    inject_lesion,
+    sample_anatomy,
+    sample_lesion,
+)
+
+__all__ = ["CohortConfig", "Person", "write_cohort"]
+
+_README = """\
+Synthetic people, made from the symmetric brain template that nilearn bundles: smooth random
+deformation (independent on the left and the right), intensity, bias field, noise and pose.
+No scan in this folder is of a human being. Patients carry a synthetic lesion; its mask lies in
+derivatives/lesions.
+"""
+
+
+class CohortConfig(BaseModel):
+    """Which people are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    controls: int = Field(default=40, ge=1, description="People without a lesion.")
+    patients: int = Field(default=2, ge=0, description="People with a lesion in the scan.")
+    resolution_mm: float = Field(default=2.0, gt=0, description="Voxel size of the scans.")
+    anatomy: AnatomyConfig = Field(default=AnatomyConfig(), description="How people differ.")
+    lesions: LesionConfig = Field(default=LesionConfig(), description="The patients' lesions.")
+    rotation_deg: float = Field(default=8.0, ge=0, description="Largest turn about each axis.")
+    shift_mm: float = Field(default=8.0, ge=0, description="Largest shift along each axis.")
+    seed: int = Field(default=0, ge=0, description="Of everything.")
+
+
+@dataclass(frozen=True)
+class Person:
+    """One synthetic person.
+
+    Parameters
+    ----------
+    name : str
+        ``sub-01``, or ``sub-p01`` for a patient.
+    number : int
+        Decides, with the seed, how the person looks.
+    patient : bool
+        Whether there is a lesion.
+    """
+
+    name: str
+    number: int
+    patient: bool
+
+
+def write_cohort(folder: Path, config: CohortConfig, *, nprocs: int = 1) -> tuple[Person, ...]:
+    """Write the cohort as a BIDS dataset.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``sub-*/anat/sub-*_T1w.nii.gz``, `participants.tsv`, and the patients' lesion masks
+        in ``derivatives/lesions``.
+    config : CohortConfig
+        Same configuration, same people.
+    nprocs : int
+        Processes.
+
+    Returns
+    -------
+    tuple of Person
+        Controls first.
+    """
+    controls = [Person(f"sub-{k + 1:02d}", k, patient=False) for k in range(config.controls)]
+    patients = [
+        Person(f"sub-p{k + 1:02d}", config.controls + k, patient=True)
+        for k in range(config.patients)
+    ]
+    people = (*controls, *patients)
+    template = load_template(config.resolution_mm)
+    work = partial(_write_person, folder=folder, config=config, template=template)
+    outcome = run_cases(work, people, stage="cohort", log_folder=folder / "logs", nprocs=nprocs)
+    if outcome.failures:
+        reason = outcome.failures[0].reason
+        msg = f"every synthetic person must be made, {len(outcome.failures)} failed: {reason}"
+        raise RuntimeError(msg)
+    _write_description(folder, people)
+    return people
+
+
+def _write_person(
+    person: Person, folder: Path, config: CohortConfig, template: TemplateImage
+) -> Person:
+    rng = np.random.default_rng([config.seed, person.number])
+    data = deform_anatomy(template.data, template.affine, sample_anatomy(rng, config.anatomy))
+    affine = _pose(rng, config) @ template.affine
+    if person.patient:
+        brain = data > 0
+        spec = sample_lesion(rng, config.lesions, brain, template.affine)
+        data, mask = inject_lesion(data, template.affine, spec, brain)
+        lesions = folder / "derivatives" / "lesions" / person.name / "anat"
+        save_volume(lesions / f"{person.name}_space-T1w_label-L_mask.nii.gz", mask, affine)
+        sidecar = lesions / f"{person.name}_space-T1w_label-L_mask.json"
+        write_json(sidecar, {"Sources": ["synthetic"], "Lesion": spec.model_dump(mode="json")})
+    save_volume(folder / person.name / "anat" / f"{person.name}_T1w.nii.gz", data, affine)
+    return person
+
+
+def _pose(rng: np.random.Generator, config: CohortConfig) -> Affine:
+    """Turn and shift the head in the scanner: the affine tells, no voxel is resampled."""
+    turns = rng.uniform(-config.rotation_deg, config.rotation_deg, 3)
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("xyz", turns, degrees=True).as_matrix()
+    pose[:3, 3] = rng.uniform(-config.shift_mm, config.shift_mm, 3)
+    return pose
+
+
+def _write_description(folder: Path, people: tuple[Person, ...]) -> None:
+    rows = [
+        {"participant_id": one.name, "group": "patient" if one.patient else "control"}
+        for one in people
+    ]
+    save_table(folder / "participants.tsv", pd.DataFrame(rows))
+    description = {
+        "Name": "HemiTwin synthetic cohort",
+        "BIDSVersion": "1.11.0",
+        "DatasetType": "raw",
+        "License": "CC0",
+    }
+    write_json(folder / "dataset_description.json", description)
+    write_text(folder / "README", _README)

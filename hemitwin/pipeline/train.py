@@ -1,0 +1,215 @@
+"""Train: folds, triplets, best checkpoint, threshold from validation."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from hemitwin.models import count_parameters, save_weights
+from hemitwin.pipeline.cohort import Brain, groups_of, load_brains
+from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.curves import picture_of_training
+from hemitwin.pipeline.data import HemisphereData
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.metrics import rates_at, youden_threshold
+from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
+from hemitwin.pipeline.runs import (
+    CONFIG,
+    SPLITS,
+    SUMMARY,
+    WEIGHTS,
+    Run,
+    config_digest,
+    lesion_source,
+    load_run,
+    write_config,
+)
+from hemitwin.pipeline.scoring import score_pairs
+from hemitwin.pipeline.split import Split, make_split, write_split
+from hemitwin.pipeline.task import SiameseTask, resolve_precision
+
+__all__ = ["TrainingPlan", "plan_training", "train"]
+
+logger = logging.getLogger(__name__)
+
+_CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPlan:
+    """What training will work on, before it begins.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The settings.
+    split : Split
+        Subjects by fold.
+    brains : tuple of Brain
+        All cases, loaded.
+    """
+
+    config: RunConfig
+    split: Split
+    brains: tuple[Brain, ...]
+
+    def fold(self, name: str) -> tuple[Brain, ...]:
+        """Return the cases of one fold."""
+        return tuple(brain for brain in self.brains if self.split.folds[brain.subject] == name)
+
+    def describe(self) -> str:
+        """Say in one line what will happen."""
+        counts = [f"{len(self.fold(name))} {name}" for name in ("train", "validation", "test")]
+        network = SiameseTask(self.config, steps=1).network
+        half = [self.brains[0].volume.shape[1] // 2, *self.brains[0].volume.shape[2:]]
+        return (
+            f"{self.config.encoder.name}, {count_parameters(network):,} parameters, halves of "
+            f"{' x '.join(str(size) for size in half)} voxels; cases: {', '.join(counts)}; "
+            f"{self.config.training.epochs} epochs"
+        )
+
+
+def plan_training(config: RunConfig) -> TrainingPlan:
+    """Load the cohort and draw its folds.
+
+    Raises
+    ------
+    UserError
+        There is no prepared volume, or too few groups for the folds.
+    """
+    brains = load_brains(config.data)
+    subjects = sorted({brain.subject for brain in brains})
+    groups = groups_of(subjects, config.data.participants)
+    return TrainingPlan(config, make_split(groups, config.split, seed=config.seed), brains)
+
+
+def train(
+    config: RunConfig, out: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Run:
+    """Train a Siamese network and write its run folder.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The settings.
+    out : Path
+        The run folder. A finished run with the same settings is returned as it is; an
+        interrupted one goes on from its last checkpoint.
+    progress : callable, optional
+        Called after each epoch with the epochs done and in all.
+
+    Returns
+    -------
+    Run
+        With the weights of the lowest validation loss and the threshold from validation.
+
+    Raises
+    ------
+    UserError
+        `out` holds a run with other settings, or the data do not suffice.
+    """
+    if _is_finished(config, out):
+        logger.info("%s holds this run already", out)
+        return load_run(out)
+    plan = plan_training(config)
+    logger.info("%s", plan.describe())
+    out.mkdir(parents=True, exist_ok=True)
+    write_config(out, config)
+    write_split(out / SPLITS, plan.split)
+    source = lesion_source(config)
+    data = HemisphereData(config, plan.fold("train"), plan.fold("validation"), source)
+    task = _fit(config, data, out, progress)
+    _finish(config, task, data, out)
+    return load_run(out)
+
+
+def _is_finished(config: RunConfig, out: Path) -> bool:
+    summary = out / SUMMARY
+    if not summary.is_file():
+        return False
+    if read_json(summary).get("config_sha256") == config_digest(config):
+        return True
+    msg = (
+        f"{out} must be empty or hold a run with these settings, but its {CONFIG} differs; "
+        f"choose another folder with -o"
+    )
+    raise UserError(msg)
+
+
+def _fit(
+    config: RunConfig,
+    data: HemisphereData,
+    out: Path,
+    progress: Callable[[int, int], None] | None,
+) -> SiameseTask:
+    pl.seed_everything(config.seed, verbose=False)
+    epochs = config.training.epochs
+    task = SiameseTask(config, steps=epochs * len(data.train_dataloader()))
+    task.network.to(memory_format=_memory_format(config))
+    best = ModelCheckpoint(
+        out / _CHECKPOINTS, "best", monitor="validation_loss", save_last=True, save_top_k=1
+    )
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_epochs=epochs,
+        precision=resolve_precision(config.training.precision),  # type: ignore[arg-type]
+        gradient_clip_val=config.training.gradient_clip,
+        check_val_every_n_epoch=max(1, epochs // 15),
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=CSVLogger(out, name="", version=""),
+        callbacks=[best, *([_Progress(progress)] if progress else [])],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    last = out / _CHECKPOINTS / "last.ckpt"
+    trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    state = torch.load(best.best_model_path or last, map_location="cpu", weights_only=True)
+    task.load_state_dict(state["state_dict"])
+    return task.cpu().float().eval()
+
+
+def _memory_format(config: RunConfig) -> torch.memory_format:
+    return torch.channels_last_3d if config.encoder.spatial_dims == 3 else torch.channels_last
+
+
+def _finish(config: RunConfig, task: SiameseTask, data: HemisphereData, out: Path) -> None:
+    scores = score_pairs(task.network, data.validation_pairs)
+    labels = scores["lesioned"].to_numpy(bool)
+    distances = scores["distance"].to_numpy(float)
+    threshold = youden_threshold(labels, distances)
+    save_weights(out / WEIGHTS, task.network, {"config_sha256": config_digest(config)})
+    picture_of_training(out / "metrics.csv", out / "curves.png")
+    write_json(
+        out / SUMMARY,
+        {
+            "threshold": threshold,
+            "reference_score": float(scores["distance"].median()),
+            "validation": rates_at(threshold, labels, distances),
+            "parameters": count_parameters(task.network),
+            "precision": resolve_precision(config.training.precision),
+            "seed": config.seed,
+            "splits_sha256": digest_file(out / SPLITS),
+            "weights_sha256": digest_file(out / WEIGHTS),
+            "config_sha256": config_digest(config),
+            "GeneratedBy": provenance(),
+        },
+    )
+
+
+class _Progress(Callback):
+    """Report each finished epoch to a function."""
+
+    def __init__(self, report: Callable[[int, int], None]) -> None:
+        self._report = report
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell how far training is."""
+        del pl_module
+        self._report(trainer.current_epoch + 1, trainer.max_epochs or 0)
