@@ -1,3 +1,37 @@
 """What happens to one volume."""
 
-__all__: list[str] = []
+from hemitwin.transforms.anatomy import (
+    AnatomyConfig,
+    AnatomySpec,
+    deform_anatomy,
+    sample_anatomy,
+)
+from hemitwin.transforms.coarsening import coarsen, refine_sum
+from hemitwin.transforms.hemispheres import (
+    HemispherePair,
+    SplitHemispheresd,
+    mirror_affine,
+    rejoin,
+    split_hemispheres,
+)
+from hemitwin.transforms.intensity import robust_scale
+from hemitwin.transforms.lesion_masks import LesionMaskLibrary
+from hemitwin.transforms.lesion_sampling import RandLesiond, sample_lesion
+from hemitwin.transforms.lesion_spec import LesionConfig, LesionSpec
+from hemitwin.transforms.lesions import inject_lesion, lesion_alpha
+from hemitwin.transforms.loading import Scan, load_scan, voxel_sizes
+from hemitwin.transforms.masking import brain_mask, is_skull_stripped
+from hemitwin.transforms.midplane import midplane_motion, mirror_asymmetry, refine_midplane
+from hemitwin.transforms.registration import register_similarity, similarity_quality
+from hemitwin.transforms.resampling import resample, resample_back
+from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
+
+__all__ = [
+    "AnatomyConfig", "AnatomySpec", "HemispherePair", "LesionConfig", "LesionMaskLibrary",
+    "LesionSpec", "Plane", "RandLesiond", "Scan", "SplitHemispheresd", "brain_mask",
+    "coarsen", "deform_anatomy", "inject_lesion", "is_skull_stripped", "lesion_alpha", "load_scan",
+    "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane", "refine_sum",
+    "register_similarity", "rejoin", "resample", "resample_back", "robust_scale",
+    "sample_anatomy", "sample_lesion", "similarity_quality", "slice_positions", "slice_volume",
+    "split_hemispheres", "voxel_sizes",
+]  # fmt: skip

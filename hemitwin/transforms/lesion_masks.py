@@ -1,0 +1,104 @@
+"""Real lesion masks as shapes: cropped, centred, and read when first used."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+from hemitwin._shapes import Grid
+from hemitwin.transforms.loading import load_scan, voxel_sizes
+
+__all__ = ["LesionMaskLibrary", "LesionShape"]
+
+_PAD = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LesionShape:
+    """One mask as a signed distance, negative inside.
+
+    Attributes
+    ----------
+    distance_mm : (x, y, z) float32
+        On the cropped grid.
+    spacing_mm : (3,)
+        Its voxel sizes along RAS axes.
+    centre_voxel : (3,)
+        Centroid of the mask on that grid.
+    volume_mm3 : float
+        What the mask fills.
+    """
+
+    distance_mm: Grid
+    spacing_mm: Float[np.ndarray, "3"]
+    centre_voxel: Float[np.ndarray, "3"]
+    volume_mm3: float
+
+    def distance_at(self, points_mm: Float[np.ndarray, " 3 *n"]) -> Float[np.ndarray, " *n"]:
+        """Return the signed distance at points given in millimetres from the centroid.
+
+        Beyond the cropped grid it grows by the distance to it.
+        """
+        column = (3,) + (1,) * (points_mm.ndim - 1)
+        voxels = points_mm / self.spacing_mm.reshape(column) + self.centre_voxel.reshape(column)
+        last = np.asarray(self.distance_mm.shape).reshape(column) - 1
+        within = np.clip(voxels, 0, last)
+        beyond = np.linalg.norm((voxels - within) * self.spacing_mm.reshape(column), axis=0)
+        nearby = ndimage.map_coordinates(self.distance_mm, within, order=1)
+        return np.asarray(nearby + beyond)
+
+
+class LesionMaskLibrary:
+    """A folder of binary NIfTI masks, one lesion (of one or several parts) each.
+
+    Parameters
+    ----------
+    folder : Path
+        Its `*.nii` and `*.nii.gz` files are the masks, by sorted name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no such file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        files = sorted([*self.folder.glob("*.nii"), *self.folder.glob("*.nii.gz")])
+        self.names: tuple[str, ...] = tuple(file.name for file in files)
+        if not self.names:
+            msg = f"a mask folder must hold NIfTI files, {self.folder} has none; check the path"
+            raise FileNotFoundError(msg)
+
+    def load(self, name: str) -> LesionShape:
+        """Return one mask as a shape.
+
+        Raises
+        ------
+        ValueError
+            If there is no such mask, or it is empty.
+        """
+        if name not in self.names:
+            msg = f"a mask must be one of {len(self.names)} in {self.folder}, got {name!r}"
+            raise ValueError(msg)
+        return _load_shape(self.folder / name)
+
+
+@lru_cache(maxsize=64)
+def _load_shape(path: Path) -> LesionShape:
+    scan = load_scan(path)
+    inside = scan.data > 0.5
+    if not inside.any():
+        msg = f"a lesion mask must hold voxels above 0.5, {path} has none; remove it"
+        raise ValueError(msg)
+    box = ndimage.find_objects(inside.astype(np.int8))[0]
+    mask = np.pad(inside[box], _PAD)
+    spacing = np.asarray(voxel_sizes(scan.affine))
+    outer = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    inner = ndimage.distance_transform_edt(mask, sampling=spacing)
+    volume = float(inside.sum() * np.prod(spacing))
+    distance = (outer - inner).astype(np.float32)
+    return LesionShape(distance, spacing, np.argwhere(mask).mean(axis=0), volume)

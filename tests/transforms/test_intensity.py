@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hemitwin.transforms import robust_scale
+
+
+def random_brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.gamma(3.0, 100.0, (12, 12, 12)).astype(np.float32), rng.random((12, 12, 12)) < 0.6
+
+
+@given(st.integers(0, 50), st.floats(0.1, 1000), st.floats(-500, 500))
+def test_scaling_forgets_the_scanners_unit(seed, gain, offset):
+    data, mask = random_brain(seed)
+    one = robust_scale(data, mask)
+    other = robust_scale((gain * data.astype(np.float64) + offset), mask)
+    np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+@given(st.integers(0, 50))
+def test_order_is_kept_and_range_bounded(seed):
+    data, mask = random_brain(seed)
+    scaled = robust_scale(data, mask)
+    assert (np.diff(scaled[mask][np.argsort(data[mask])]) >= -1e-6).all()
+    assert scaled[mask].min() > 0
+    assert scaled.max() <= 1.25
+    assert (scaled[~mask] == 0).all()
+
+
+def test_percentiles_become_zero_and_one():
+    data, mask = random_brain(0)
+    scaled = robust_scale(data, mask, low=5.0, high=95.0)
+    assert np.percentile(scaled[mask], 95) == pytest.approx(1, abs=0.01)
+    assert np.percentile(scaled[mask], 5) == pytest.approx(0, abs=0.01)
+
+
+def test_impossible_requests_are_refused():
+    data, mask = random_brain(0)
+    with pytest.raises(
+        ValueError, match=r"percentiles must rise within 0 to 100, got 99\.0 and 1\.0"
+    ):
+        robust_scale(data, mask, low=99.0, high=1.0)
+    with pytest.raises(ValueError, match="at least one voxel"):
+        robust_scale(data, np.zeros_like(mask))
+    with pytest.raises(ValueError, match="intensities must vary"):
+        robust_scale(np.ones_like(data), mask)
