@@ -1,3 +1,31 @@
-"""Why: relevance, its ledger and its checks."""
+"""Why: relevance propagation and its judges."""
 
-__all__: list[str] = []
+from hemitwin.interpret.forward_pass import Explanation
+from hemitwin.interpret.ledger import Ledger
+from hemitwin.interpret.localisation import (
+    pointing_game,
+    relevance_mass_accuracy,
+    relevance_rank_accuracy,
+)
+from hemitwin.interpret.lrp import Lrp
+from hemitwin.interpret.lrp_config import LrpConfig
+from hemitwin.interpret.pair import HasEncoder, PairExplanation, explain_embedding, explain_pair
+from hemitwin.interpret.relevance_mode import RelevanceMode
+from hemitwin.interpret.rules import EpsilonRule, GammaRule
+
+__all__ = [
+    "EpsilonRule",
+    "Explanation",
+    "GammaRule",
+    "HasEncoder",
+    "Ledger",
+    "Lrp",
+    "LrpConfig",
+    "PairExplanation",
+    "RelevanceMode",
+    "explain_embedding",
+    "explain_pair",
+    "pointing_game",
+    "relevance_mass_accuracy",
+    "relevance_rank_accuracy",
+]

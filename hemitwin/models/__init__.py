@@ -1,3 +1,27 @@
 """What turns volumes into embeddings, distances and losses."""
 
-__all__: list[str] = []
+from hemitwin.models.encoder import BUILDERS, Encoder, build_encoder
+from hemitwin.models.encoder_config import EncoderConfig
+from hemitwin.models.losses import LossConfig, TripletLoss
+from hemitwin.models.siamese import (
+    PairOutput,
+    SiameseNetwork,
+    count_parameters,
+    pair_distance,
+)
+from hemitwin.models.weights import load_weights, save_weights
+
+__all__ = [
+    "BUILDERS",
+    "Encoder",
+    "EncoderConfig",
+    "LossConfig",
+    "PairOutput",
+    "SiameseNetwork",
+    "TripletLoss",
+    "build_encoder",
+    "count_parameters",
+    "load_weights",
+    "pair_distance",
+    "save_weights",
+]

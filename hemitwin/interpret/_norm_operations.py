@@ -1,0 +1,139 @@
+"""Normalisations: the spread is a constant, the mean stays linear (Ali et al. 2022)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hemitwin.interpret.propagation import Native, Propagation
+
+
+def _affine(flow: Propagation, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None:
+        x = x * weight
+    return x if bias is None else flow.accounts.book(x, bias, "bias")
+
+
+def _standardise(flow: Propagation, x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    with torch.no_grad():
+        variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+        scale = torch.rsqrt(variance + eps)
+    if flow.config.norm_statistics == "all":
+        return flow.accounts.book(x * scale, -mean * scale, "constant")
+    return (x - x.mean(dims, keepdim=True)) * scale
+
+
+def _per_channel(value: Tensor | None, ndim: int) -> Tensor | None:
+    return None if value is None else value.view(1, -1, *(1,) * (ndim - 2))
+
+
+def batch_norm(  # noqa: PLR0913, PLR0917 - torch's signature
+    flow: Propagation,
+    native: Native,
+    /,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Scale and shift by the running statistics, all constants."""
+    del native, momentum
+    if training or running_mean is None or running_var is None:
+        msg = (
+            "BatchNorm must run on its stored statistics; it is in training mode or has none; "
+            "call model.eval() before explaining"
+        )
+        raise ValueError(msg)
+    scale = torch.rsqrt(running_var + eps)
+    shift = -running_mean * scale
+    if weight is not None:
+        scale, shift = scale * weight, shift * weight
+    if bias is not None:
+        shift = shift + bias
+    view = (1, -1, *(1,) * (x.ndim - 2))
+    return flow.accounts.book(x * scale.view(view), shift.view(view), "bias")
+
+
+def instance_norm(  # noqa: PLR0913, PLR0917 - torch's signature
+    flow: Propagation,
+    native: Native,
+    /,
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Standardise each channel of each sample, or use stored statistics."""
+    if running_mean is not None or not use_input_stats:
+        return batch_norm(
+            flow,
+            native,
+            x,
+            running_mean,
+            running_var,
+            weight,
+            bias,
+            use_input_stats,
+            momentum,
+            eps,
+        )
+    x = _standardise(flow, x, tuple(range(2, x.ndim)), eps)
+    return _affine(flow, x, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+
+
+def group_norm(  # noqa: PLR0913, PLR0917 - torch's signature
+    flow: Propagation,
+    native: Native,
+    /,
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Standardise groups of channels of each sample."""
+    del native
+    groups = x.reshape(x.shape[0], num_groups, -1)
+    x = _standardise(flow, groups, (2,), eps).reshape(x.shape)
+    if weight is None:
+        x = x.clone()  # a view could not be followed by an in-place activation
+    return _affine(flow, x, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+
+
+def layer_norm(  # noqa: PLR0913, PLR0917 - torch's signature
+    flow: Propagation,
+    native: Native,
+    /,
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Standardise the last axes."""
+    del native
+    dims = tuple(range(-len(normalized_shape), 0))
+    return _affine(flow, _standardise(flow, x, dims, eps), weight, bias)
+
+
+def normalise(
+    flow: Propagation,
+    native: Native,
+    /,
+    x: Tensor,
+    p: float = 2.0,
+    dim: int = 1,
+    eps: float = 1e-12,
+) -> Tensor:
+    """Divide by the norm, a constant."""
+    del flow, native
+    norm: Tensor = torch.linalg.vector_norm(x.detach(), p, dim, keepdim=True)
+    return x / norm.clamp_min(eps)

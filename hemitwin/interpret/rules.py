@@ -1,0 +1,130 @@
+"""How relevance passes a linear layer: rules as data, one way to apply them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from hemitwin.interpret.accounts import Accounts
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """
+    A linear map about to be run.
+
+    Attributes
+    ----------
+    apply : callable
+        (x, weight) to the output without bias.
+    x, weight : Tensor
+        Input that carries relevance, and weights that do not.
+    bias : Tensor or None
+        Broadcastable to the output.
+    """
+
+    apply: Callable[[Tensor, Tensor], Tensor]
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """
+    What a rule decides: the numerators of its shares, and their stabiliser.
+
+    The share of input i in output j is n_ij / (sum_i n_ij + n_bj + epsilon sign).
+    """
+
+    @property
+    def epsilon(self) -> float:
+        """Absolute stabiliser of the denominators."""
+        ...
+
+    def numerators(
+        self, layer: LinearLayer, linear: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give sum_i n_ij, differentiable in x, and n_bj, from the plain sums."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpsilonRule:
+    """LRP-epsilon (Bach et al. 2015, doi:10.1371/journal.pone.0130140): n_ij = x_i w_ij."""
+
+    epsilon: float = 1e-6
+
+    def numerators(
+        self, layer: LinearLayer, linear: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give the plain sums back."""
+        del layer
+        return linear, bias
+
+
+@dataclass(frozen=True)
+class GammaRule:
+    """
+    Generalised LRP-gamma (Andeol et al. 2021; Schnake et al. 2022, arXiv:2006.03589).
+
+    n_ij = x_i w_ij + gamma (x_i w_ij)^+ where the output is positive or zero, and with (.)^-
+    where it is negative; hence it stands signed inputs.
+    """
+
+    gamma: float = 0.25
+    epsilon: float = 1e-6
+
+    def numerators(
+        self, layer: LinearLayer, linear: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Strengthen the contributions that have the output's sign."""
+        x, weight = layer.x, layer.weight
+        positive = layer.apply(x.clamp(min=0), weight.clamp(min=0))
+        if bool((x < 0).any()):  # spares a convolution after every ReLU
+            positive = positive + layer.apply(x.clamp(max=0), weight.clamp(max=0))
+        up = linear + bias >= 0
+        same_sign = torch.where(up, positive, linear - positive)
+        same_sign_bias = torch.where(up, bias.clamp(min=0), bias.clamp(max=0))
+        return linear + self.gamma * same_sign, bias + self.gamma * same_sign_bias
+
+
+def propagate(layer: LinearLayer, rule: Rule, accounts: Accounts) -> Tensor:
+    """
+    Run a linear layer so that input x gradient is the input's relevance under the rule.
+
+    The value is that of the plain layer: numerators are scaled by the constant
+    output / denominator, what the bias earned is booked as `bias`, and what the stabiliser
+    took as `stabiliser`.
+
+    Parameters
+    ----------
+    layer : LinearLayer
+        Map, input, weights.
+    rule : Rule
+        Which shares.
+    accounts : Accounts
+        Where to book.
+
+    Returns
+    -------
+    Tensor
+        The layer's output.
+    """
+    linear = layer.apply(layer.x, layer.weight)
+    bias = linear.new_zeros(()) if layer.bias is None else layer.bias
+    numerator, bias_share = rule.numerators(layer, linear, bias)
+    if numerator is linear and rule.epsilon == 0:
+        return linear if layer.bias is None else accounts.book(linear, bias, "bias")
+    with torch.no_grad():
+        z, denominator = linear + bias, numerator + bias_share
+        stabilised = denominator + torch.where(denominator >= 0, rule.epsilon, -rule.epsilon)
+        ratio = torch.where(stabilised == 0, 1.0, z / stabilised)
+        absorbed = z - denominator * ratio
+        earned = bias_share * ratio
+    out = numerator * ratio
+    if layer.bias is not None:
+        out = accounts.book(out, earned, "bias")
+    return accounts.book(out, absorbed, "stabiliser") if rule.epsilon else out

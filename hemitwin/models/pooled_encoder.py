@@ -1,0 +1,93 @@
+"""The one shape all encoders have: trunk, global pooling, linear embedding."""
+
+from collections import OrderedDict
+
+import torch
+from monai.networks.layers.factories import Pool
+from torch import nn
+
+from hemitwin._shapes import Batch, Embedding
+from hemitwin.models.encoder_config import EncoderConfig, Pooling
+
+
+class PooledEncoder(nn.Module):
+    """
+    Trunk, global pooling and a linear layer.
+
+    Parameters
+    ----------
+    config : EncoderConfig
+        What the trunk was built from.
+    trunk : nn.Module
+        (B, in_channels, *spatial) to (B, channels, *coarser).
+    channels : int
+        Channels that leave the trunk.
+    feature_layers : tuple of str
+        Names of the submodules whose maps show where features lie, coarse last.
+    """
+
+    config: EncoderConfig
+    spatial_dims: int
+    feature_layers: tuple[str, ...]
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        trunk: nn.Module,
+        *,
+        channels: int,
+        feature_layers: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.spatial_dims = config.spatial_dims
+        self.feature_layers = feature_layers
+        self.trunk = trunk
+        self.pools = nn.ModuleDict(_pools(config.pooling, config.spatial_dims))
+        self.embed = nn.Linear(channels * len(self.pools), config.embedding_dim)
+
+    def forward(self, x: Batch) -> Embedding:
+        """
+        Embed a batch.
+
+        Parameters
+        ----------
+        x : (B, in_channels, *spatial) float
+            Images; every spatial axis at least `config.minimum_size` voxels.
+
+        Returns
+        -------
+        (B, embedding_dim) float
+            Embeddings, not normalised.
+
+        Raises
+        ------
+        ValueError
+            When the number of axes or channels is wrong, or an axis is too short.
+        """
+        self._check(tuple(x.shape))
+        features = self.trunk(x)
+        pooled = [pool(features).flatten(1) for pool in self.pools.values()]
+        embedding: Embedding = self.embed(torch.cat(pooled, dim=1))
+        return embedding
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        config = self.config
+        if len(shape) != config.spatial_dims + 2 or shape[1] != config.in_channels:
+            msg = (
+                f"input must be (B, {config.in_channels}, *spatial) with {config.spatial_dims} "
+                f"spatial axes; got shape {shape}; add the batch or channel axis"
+            )
+            raise ValueError(msg)
+        if min(shape[2:]) < config.minimum_size:
+            msg = (
+                f"every spatial axis must have at least {config.minimum_size} voxels for "
+                f"{config.name} with {config.norm} norm; got {shape[2:]}; use a finer grid, fewer "
+                "stages or levels, a smaller stem_stride, or the group norm"
+            )
+            raise ValueError(msg)
+
+
+def _pools(pooling: Pooling, spatial_dims: int) -> "OrderedDict[str, nn.Module]":
+    kinds = {"average": Pool.ADAPTIVEAVG, "max": Pool.ADAPTIVEMAX}
+    return OrderedDict((name, Pool[kinds[name], spatial_dims](1)) for name in pooling.split("+"))

@@ -1,0 +1,90 @@
+"""Siamese networks on disk: one safetensors file, the encoder's config in its header."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from hemitwin.models.encoder import build_encoder
+from hemitwin.models.encoder_config import EncoderConfig
+from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.siamese import SiameseNetwork
+
+_HEADER = "hemitwin"  # one entry: safetensors does not keep the order of several
+
+
+def save_weights(path: Path, siamese: SiameseNetwork, metadata: Mapping[str, str]) -> None:
+    """
+    Write weights and metadata, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its folder must exist.
+    siamese : SiameseNetwork
+        Network whose encoder came from `build_encoder`.
+    metadata : mapping of str to str
+        Goes into the header and comes back from `load_weights`.
+
+    Raises
+    ------
+    TypeError
+        When the encoder carries no config and could not be rebuilt.
+    """
+    encoder = siamese.encoder
+    if not isinstance(encoder, PooledEncoder):
+        msg = f"encoder must come from build_encoder; got {type(encoder).__name__}; rebuild it"
+        raise TypeError(msg)
+    header = {"encoder": encoder.config.model_dump(mode="json"), "metadata": dict(metadata)}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in siamese.state_dict().items()}
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, beside, metadata={_HEADER: json.dumps(header, sort_keys=True)})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
+    """
+    Read a network back.
+
+    Parameters
+    ----------
+    path : Path
+        File written by `save_weights`.
+
+    Returns
+    -------
+    SiameseNetwork
+        On the CPU, in evaluation mode.
+    dict of str to str
+        The metadata that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When the file is damaged or was not written by `save_weights`.
+    """
+    if not path.is_file():
+        msg = f"weights must be a file; nothing at {path}; train first or correct the path"
+        raise FileNotFoundError(msg)
+    try:
+        with safe_open(path, framework="pt") as file:
+            raw = (file.metadata() or {}).get(_HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        msg = f"weights must be a whole safetensors file; {path} is not ({error}); copy it again"
+        raise ValueError(msg) from error
+    if raw is None:
+        msg = f"weights must carry a {_HEADER!r} header; {path} has none; write by save_weights"
+        raise ValueError(msg)
+    header = json.loads(raw)
+    siamese = SiameseNetwork(build_encoder(EncoderConfig.model_validate(header["encoder"])))
+    siamese.load_state_dict(tensors)
+    return siamese.eval(), header["metadata"]
