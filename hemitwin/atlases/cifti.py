@@ -117,16 +117,21 @@ def _scalar_axis(name: str, palette: Palette | None) -> ScalarAxis:
 
 
 def _dense_axis(places: Grayordinates) -> BrainModelAxis:
-    axis = BrainModelAxis.from_surface(places.left, places.n_vertices, _CORTEX["L"])
-    axis += BrainModelAxis.from_surface(places.right, places.n_vertices, _CORTEX["R"])
-    names = np.concatenate(
-        [[_cifti_name(name)] * (rows.stop - rows.start) for name, rows in places.structures]
+    """Build the axis in one go: nibabel checks every element at each concatenation."""
+    sizes = {_CORTEX[side]: len(places.vertices(side)) for side in _CORTEX}
+    sizes |= {_cifti_name(name): rows.stop - rows.start for name, rows in places.structures}
+    vertex, voxel = np.full(len(places), -1), np.full((len(places), 3), -1)
+    voxel[places.subcortex] = places.voxels
+    for side in _CORTEX:
+        vertex[places.cortex(side)] = places.vertices(side)
+    return BrainModelAxis(
+        np.repeat(list(sizes), list(sizes.values())),
+        voxel=voxel,
+        vertex=vertex,
+        affine=places.affine,
+        volume_shape=places.shape,
+        nvertices=dict.fromkeys(_CORTEX.values(), places.n_vertices),
     )
-    subcortex = BrainModelAxis(
-        names, voxel=places.voxels, affine=places.affine, volume_shape=places.shape
-    )
-    whole: BrainModelAxis = axis + subcortex
-    return whole
 
 
 def _parcels_axis(places: Grayordinates) -> ParcelsAxis:

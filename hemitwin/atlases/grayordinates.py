@@ -118,7 +118,7 @@ def load_grayordinates() -> Grayordinates:
     with np.load(hcp_file("fMRI_vertex_info_32k.npz"), allow_pickle=False) as archive:
         left, right, n_vertices = (archive[key] for key in ("grayl", "grayr", "num_meshl"))
     image = Nifti1Image.from_filename(subcortex_file())
-    affine: Affine = image.header.get_best_affine()
+    affine: Affine = np.asarray(image.affine)
     codes = np.asarray(image.dataobj).astype(np.int32)
     # CIFTI lists voxels with the first axis fastest, structure after structure.
     parts = [np.argwhere(code == codes.T)[:, ::-1] for code in _STRUCTURES]

@@ -178,7 +178,8 @@ def _key(shape: tuple[int, int, int], affine: Affine) -> str:
 def _read_cache(path: Path, shape: tuple[int, int, int]) -> Int32[np.ndarray, " x y z"] | None:
     """Read a cached volume; anything unreadable is simply built again."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves the file open when it is not an archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             labels = archive["labels"]
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None

@@ -60,7 +60,7 @@ def sample_at(
     Returns
     -------
     (n,) float32
-        Outside the voxel centres' extent: 0.
+        Up to half a voxel beyond the outermost centres their value holds; farther out: 0.
 
     Examples
     --------
@@ -71,7 +71,10 @@ def sample_at(
     voxel_from_world = np.linalg.inv(affine)
     voxels = voxel_from_world[:3, :3] @ points_mm.T.astype(np.float64) + voxel_from_world[:3, 3:]
     values = volume.astype(np.float32, copy=False)
-    sampled: np.ndarray = ndimage.map_coordinates(values, voxels, order=1, mode="constant")
+    sampled: np.ndarray = ndimage.map_coordinates(values, voxels, order=1, mode="nearest")
+    # Clamped and then cut: rounding must not drop a point on the outermost centres.
+    half = np.array(volume.shape)[:, None] - 0.5
+    sampled[((voxels < -0.5) | (voxels > half)).any(axis=0)] = 0
     return sampled
 
 
@@ -83,11 +86,16 @@ def regrid_values(
 ) -> Float[np.ndarray, " a b c"]:
     """Interpolate a volume trilinearly on another grid of the same world (outside: 0)."""
     matrix = np.linalg.inv(affine) @ target_affine
-    values = volume.astype(np.float32, copy=False)
     regridded: np.ndarray = ndimage.affine_transform(
-        values, matrix[:3, :3], matrix[:3, 3], output_shape=target_shape, order=1
+        volume.astype(np.float32, copy=False),
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=target_shape,
+        order=1,
+        mode="nearest",
     )
-    return regridded
+    inside = regrid_labels(np.ones(volume.shape, np.uint8), affine, target_shape, target_affine)
+    return np.where(inside, regridded, np.float32(0))
 
 
 def regrid_labels(
