@@ -1,6 +1,6 @@
-import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.cifti2.cifti2 import Cifti2Image
 
 from hemitwin.atlases import (
     Palette,
@@ -19,7 +19,7 @@ def dense():
 
 def test_dense_scalar_survives_the_round_trip(tmp_path):
     save_dense_scalar(tmp_path / "a.dscalar.nii", dense(), name="lrp", palette=Palette(3.0))
-    image = nib.load(tmp_path / "a.dscalar.nii")
+    image = Cifti2Image.from_filename(tmp_path / "a.dscalar.nii")
     np.testing.assert_array_equal(image.get_fdata(dtype=np.float32)[0], dense())
     scalars, models = (image.header.get_axis(axis) for axis in (0, 1))
     assert scalars.name.tolist() == ["lrp"]
@@ -31,12 +31,12 @@ def test_dense_scalar_survives_the_round_trip(tmp_path):
         "CIFTI_STRUCTURE_ACCUMBENS_LEFT",
     ]
     assert len(names) == 21
-    assert image.nifti_header.get_intent()[2] == "ConnDenseScalar"
+    assert bytes(image.nifti_header["intent_name"]) == b"ConnDenseScalar"
 
 
 def test_dense_axis_places_every_value(tmp_path):
     save_dense_scalar(tmp_path / "a.dscalar.nii", dense(), name="lrp")
-    models = nib.load(tmp_path / "a.dscalar.nii").header.get_axis(1)
+    models = Cifti2Image.from_filename(tmp_path / "a.dscalar.nii").header.get_axis(1)
     places = load_grayordinates()
     np.testing.assert_array_equal(models.vertex[places.cortex("R")], places.right)
     np.testing.assert_array_equal(models.voxel[places.subcortex], places.voxels)
@@ -45,7 +45,7 @@ def test_dense_axis_places_every_value(tmp_path):
 
 def test_dense_labels_survive_with_names(tmp_path):
     save_dense_labels(tmp_path / "a.dlabel.nii")
-    image = nib.load(tmp_path / "a.dlabel.nii")
+    image = Cifti2Image.from_filename(tmp_path / "a.dlabel.nii")
     np.testing.assert_array_equal(image.get_fdata()[0], grayordinate_labels())
     table = image.header.get_axis(0).label[0]
     assert table[1][0] == "L_V1"
@@ -55,7 +55,7 @@ def test_dense_labels_survive_with_names(tmp_path):
 
 def test_parcel_scalar_survives_with_the_places_of_each_region(tmp_path):
     save_parcel_scalar(tmp_path / "a.pscalar.nii", parcellate_dense(dense()), name="lrp")
-    image = nib.load(tmp_path / "a.pscalar.nii")
+    image = Cifti2Image.from_filename(tmp_path / "a.pscalar.nii")
     np.testing.assert_allclose(image.get_fdata()[0], parcellate_dense(dense()), atol=1e-6)
     parcels = image.header.get_axis(1)
     assert parcels.name.tolist() == [region.name for region in hcpmmp_regions()]

@@ -87,12 +87,13 @@ def test_surface_labels_hold_one_side_and_a_medial_wall():
         assert {side[index] for index in present - {0}} == {hemisphere}
 
 
-@pytest.mark.parametrize(("hemisphere", "share"), [("L", 0.74), ("R", 0.75)])
+@pytest.mark.parametrize(("hemisphere", "share"), [("L", 0.74), ("R", 0.76)])
 def test_the_offset_between_the_two_mni_spaces_is_as_stated(hemisphere, share):
     image = load_mni152_gm_template(resolution=1)
     grey = np.asarray(image.dataobj, dtype=np.float32)
     values = project_to_surface(grey, image.affine, load_fslr_surface(hemisphere))
-    assert (values > 0.5).mean() == pytest.approx(share, abs=0.015)
+    cortex = hcpmmp_surface_labels(hemisphere) > 0
+    assert (values[cortex] > 0.5).mean() == pytest.approx(share, abs=0.006)
 
 
 def test_cache_gives_the_same_volume_and_is_rebuilt_when_broken(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,10 @@ def make_case(seed):
     return rng.normal(size=(6, 5, 7)), affine, parcellation
 
 
+def rows_by(table, key="name") -> dict[Any, dict[str, Any]]:
+    return table.set_index(key).to_dict("index")
+
+
 def slow_rows(volume, affine, parcellation):
     """Visit every voxel, one after the other."""
     world_to_label = np.linalg.inv(parcellation.affine) @ affine
@@ -58,9 +63,9 @@ def test_rows_sum_to_the_explained_score_under_any_affine(seed, bias, stabiliser
 @pytest.mark.parametrize("seed", range(5))
 def test_table_equals_a_visit_to_every_voxel(seed):
     volume, affine, parcellation = make_case(seed)
-    table = relevance_by_region(volume, affine, parcellation).set_index("index")
+    table = rows_by(relevance_by_region(volume, affine, parcellation), "index")
     for index, voxels in slow_rows(volume, affine, parcellation).items():
-        row = table.loc[index]
+        row = table[index]
         values = np.array([volume[voxel] for voxel in voxels])
         assert row["n_voxels"] == len(values)
         assert row["sum"] == pytest.approx(values.sum())
@@ -74,7 +79,7 @@ def test_table_equals_a_visit_to_every_voxel(seed):
         largest = int(np.abs(values).argmax())
         assert row["peak"] == values[largest]
         place = (affine @ [*voxels[largest], 1])[:3]
-        found = row[["peak_x_mm", "peak_y_mm", "peak_z_mm"]].to_numpy(dtype=float)
+        found = [row[f"peak_{axis}_mm"] for axis in "xyz"]
         np.testing.assert_allclose(found, place)
 
 
@@ -101,11 +106,11 @@ def test_painting_regions_and_averaging_them_is_identity(coarse_atlas):
 def test_coverage_is_the_share_of_a_region_inside_the_map(small_parcellation):
     whole = np.zeros(small_parcellation.labels.shape)
     affine = small_parcellation.affine
-    full = relevance_by_region(whole, affine, small_parcellation).set_index("name")
-    left_half = relevance_by_region(whole[:4], affine, small_parcellation).set_index("name")
-    assert full.loc[["L_a", "R_a", "stem"], "coverage"].tolist() == [1, 1, 1]
-    assert left_half.loc[["L_a", "R_a", "stem"], "coverage"].tolist() == [1, 0, 0.5]
-    assert left_half.loc["R_a", "n_voxels"] == 0
+    full = relevance_by_region(whole, affine, small_parcellation)
+    left_half = relevance_by_region(whole[:4], affine, small_parcellation)
+    assert full["coverage"].tolist()[:3] == [1, 1, 1]
+    assert left_half["coverage"].tolist()[:3] == [1, 0, 0.5]
+    assert rows_by(left_half)["R_a"]["n_voxels"] == 0
 
 
 def test_half_a_hemisphere_keeps_its_side(small_parcellation):
@@ -114,16 +119,16 @@ def test_half_a_hemisphere_keeps_its_side(small_parcellation):
     affine = small_parcellation.affine
     mirrored = affine @ np.diag([-1.0, 1, 1, 1])
     mirrored[0, 3] = affine[0, 3] + affine[0, 0] * (len(ones) - 1)
-    table = relevance_by_region(ones[:4], mirrored, small_parcellation).set_index("name")
-    assert table.loc["L_a", "n_voxels"] == 0
-    assert table.loc["R_a", "sum"] == (small_parcellation.labels == 5).sum()
+    table = rows_by(relevance_by_region(ones[:4], mirrored, small_parcellation))
+    assert table["L_a"]["n_voxels"] == 0
+    assert table["R_a"]["sum"] == (small_parcellation.labels == 5).sum()
 
 
 def test_peak_outside_all_regions_names_the_nearest(small_parcellation):
     volume = np.zeros(small_parcellation.labels.shape)
     volume[0, 2, 1] = -4.0
     table = relevance_by_region(volume, small_parcellation.affine, small_parcellation)
-    row = table.set_index("name").loc["unassigned"]
+    row = rows_by(table)["unassigned"]
     assert row["peak"] == -4
     assert row["peak_x_mm"] == small_parcellation.affine[0, 3]
     assert row["nearest_region"] == "L_a"
@@ -135,7 +140,7 @@ def test_order_is_regions_then_the_rest(small_parcellation):
     table = relevance_by_region(volume, np.eye(4), small_parcellation, bias=1.0)
     assert table["name"].tolist() == ["L_a", "R_a", "stem", "unassigned", "bias", "stabiliser"]
     assert table["index"].tolist() == [3, 5, 6, 0, -1, -2]
-    assert table.set_index("name").loc["bias", "share"] == 1
+    assert rows_by(table)["bias"]["share"] == 1
 
 
 def test_a_map_of_zeros_has_no_shares(small_parcellation):
@@ -148,10 +153,10 @@ def test_a_parcellation_without_voxels_leaves_all_unassigned(small_parcellation)
     empty = dataclasses.replace(
         small_parcellation, labels=np.zeros_like(small_parcellation.labels)
     )
-    table = relevance_by_region(np.ones((3, 3, 3)), np.eye(4), empty).set_index("name")
-    assert table.loc["unassigned", "sum"] == 27
-    assert table.loc["unassigned", "nearest_region"] is None
-    assert np.isnan(table.loc["L_a", "coverage"])
+    table = rows_by(relevance_by_region(np.ones((3, 3, 3)), np.eye(4), empty))
+    assert table["unassigned"]["sum"] == 27
+    assert table["unassigned"]["nearest_region"] is None
+    assert np.isnan(table["L_a"]["coverage"])
 
 
 def test_pairs_compare_positive_parts_and_change_sign_with_the_side(small_parcellation):
@@ -164,8 +169,8 @@ def test_pairs_compare_positive_parts_and_change_sign_with_the_side(small_parcel
     )
     left = volume[small_parcellation.labels == 3]
     assert pairs["left"].tolist() == ["L_a"]
-    assert pairs.loc[0, "positive_left"] == pytest.approx(left[left > 0].sum())
-    assert swapped.loc[0, "difference"] == pytest.approx(-pairs.loc[0, "difference"])
+    assert pairs["positive_left"].tolist() == [pytest.approx(left[left > 0].sum())]
+    assert swapped["difference"].tolist() == [pytest.approx(-pairs["difference"].sum())]
 
 
 def test_all_189_pairs_are_there_and_sorted(coarse_atlas):
