@@ -67,7 +67,8 @@ def hcpmmp_volume(
     It is a *projected group parcellation*: the areas were drawn from multimodal data, and the
     surfaces and subcortical voxels lie in MNI152NLin6Asym, which differs from the symmetric
     template by a few millimetres. Measured: 74 % (left) and 76 % (right) of the midthickness
-    vertices outside the medial wall lie in grey matter above 0.5. That offset is not corrected yet.
+    vertices outside the medial wall lie in grey matter above 0.5. That offset
+    is not corrected yet.
 
     For parcels on a native grid pass `template_from_native @ native_affine` and move the result
     with `Parcellation.moved(native_from_template, space="T1w")`.

@@ -31,7 +31,7 @@ def test_dense_scalar_survives_the_round_trip(tmp_path):
         "CIFTI_STRUCTURE_ACCUMBENS_LEFT",
     ]
     assert len(names) == 21
-    assert bytes(image.nifti_header["intent_name"]) == b"ConnDenseScalar"
+    assert image.nifti_header["intent_name"].item() == b"ConnDenseScalar"
 
 
 def test_dense_axis_places_every_value(tmp_path):
