@@ -8,11 +8,11 @@ from torch import Tensor
 from hemitwin.interpret._norm_operations import normalise
 from hemitwin.interpret.propagation import Native, Propagation, bilinear, carries
 
-Number = Tensor | float
+Number = Tensor | float | int
 
 
 def add(
-    flow: Propagation, native: Native, /, x: Number, other: Number, *, alpha: float = 1
+    flow: Propagation, native: Native, /, x: Number, other: Number, *, alpha: float | int = 1
 ) -> Tensor:
     """Add; constants are booked."""
     del native
@@ -21,7 +21,7 @@ def add(
 
 
 def subtract(
-    flow: Propagation, native: Native, /, x: Number, other: Number, *, alpha: float = 1
+    flow: Propagation, native: Native, /, x: Number, other: Number, *, alpha: float | int = 1
 ) -> Tensor:
     """Subtract; constants are booked."""
     del native
@@ -30,7 +30,7 @@ def subtract(
 
 
 def subtract_from(
-    flow: Propagation, native: Native, /, x: Number, other: Number, *, alpha: float = 1
+    flow: Propagation, native: Native, /, x: Number, other: Number, *, alpha: float | int = 1
 ) -> Tensor:
     """Subtract the first from the second (torch.rsub)."""
     return subtract(flow, native, other, x, alpha=alpha)

@@ -9,7 +9,7 @@ from hemitwin.interpret.rules import LinearLayer, propagate
 def _refuse_carrying(name: str, *constants: Tensor | None) -> None:
     if any(carries(c) for c in constants):
         msg = (
-            f"weights of {name} must not depend on the explained x; these do; explain a model "
+            f"weights of {name} must not depend on the explained input; these do; explain a model "
             "whose weights are fixed"
         )
         raise NotImplementedError(msg)

@@ -57,7 +57,7 @@ class Accounts:
             self._entries.append((account, earned.sum(dim=1, dtype=torch.float64)))
 
         if out.requires_grad:
-            out.register_hook(earn)  # type: ignore[no-untyped-call] # torch's decorator
+            out.register_hook(earn)
         return out
 
     def totals(self) -> dict[Account, Float[Tensor, " batch"]]:

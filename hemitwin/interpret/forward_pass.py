@@ -75,13 +75,15 @@ class ForwardPass:
         if not carries(score):
             msg = "the score must depend on the inputs; it is constant; explain another output"
             raise ValueError(msg)
-        gradients = torch.autograd.grad(
-            score,
-            self.leaves,
-            torch.ones_like(score),
-            retain_graph=not last,
-            materialize_grads=True,
-        )
+        # Autocast would round the products on the way back.
+        with torch.autocast(score.device.type, enabled=False):
+            gradients = torch.autograd.grad(
+                score,
+                self.leaves,
+                torch.ones_like(score),
+                retain_graph=not last,
+                materialize_grads=True,
+            )
         maps = tuple((x * g).detach() for x, g in zip(self.leaves, gradients, strict=True))
         score = score.detach()
         return Explanation(maps, score, _ledgers(maps, score, self.accounts))

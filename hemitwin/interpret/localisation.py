@@ -8,8 +8,8 @@ on one grid.
 import numpy as np
 from jaxtyping import Bool, Float
 
-Relevance = Float[np.ndarray, " *spatial"]
-Place = Bool[np.ndarray, " *spatial"]
+Relevance = Float[np.ndarray, " ..."]
+Place = Bool[np.ndarray, " ..."]
 
 
 def relevance_mass_accuracy(relevance: Relevance, mask: Place) -> float:

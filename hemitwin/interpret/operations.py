@@ -3,18 +3,16 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from torch import Tensor
-
 from hemitwin.interpret import _arithmetic_operations as arithmetic
 from hemitwin.interpret import _linear_operations as linear
 from hemitwin.interpret import _norm_operations as norms
 from hemitwin.interpret.propagation import Native, Propagation
 
-Handler = Callable[..., Tensor]
+Handler = Callable[..., object]
 """(propagation, native operation, *its arguments) to the rewritten result."""
 
 
-def _route(flow: Propagation, native: Native, /, *args: object, **named: object) -> Tensor:
+def _route(flow: Propagation, native: Native, /, *args: object, **named: object) -> object:
     """Run as it is: input x gradient of a sum, choice or rearrangement is its relevance."""
     del flow
     return native(*args, **named)

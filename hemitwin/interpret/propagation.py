@@ -48,11 +48,11 @@ class Propagation:
         nothing = self.anchor.to(constant.dtype).expand(constant.shape)
         return self.accounts.book(nothing, constant, "constant")
 
-    def alongside(self, *values: Tensor | float) -> tuple[Tensor, ...]:
+    def alongside(self, *values: Tensor | float | int) -> tuple[Tensor, ...]:
         """Broadcast values to one shape, constants lifted."""
         like = next(v for v in values if isinstance(v, Tensor) and carries(v))
         tensors = [torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in values]
-        same = torch.broadcast_tensors(*tensors)  # type: ignore[no-untyped-call]
+        same = torch.broadcast_tensors(*tensors)
         return tuple(self.lift(t) for t in same)
 
 

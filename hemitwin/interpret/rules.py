@@ -120,7 +120,8 @@ def propagate(layer: LinearLayer, rule: Rule, accounts: Accounts) -> Tensor:
         return linear if layer.bias is None else accounts.book(linear, bias, "bias")
     with torch.no_grad():
         z, denominator = linear + bias, numerator + bias_share
-        stabilised = denominator + torch.where(denominator >= 0, rule.epsilon, -rule.epsilon)
+        up, down = denominator + rule.epsilon, denominator - rule.epsilon
+        stabilised = torch.where(denominator >= 0, up, down)
         ratio = torch.where(stabilised == 0, 1.0, z / stabilised)
         absorbed = z - denominator * ratio
         earned = bias_share * ratio
