@@ -149,8 +149,8 @@ def save_surface_labels(
 
 def _label(key: int, name: str, rgba: tuple[float, float, float, float]) -> GiftiLabel:
     label = GiftiLabel(key, *rgba)
-    # nibabel sets the name from outside too; its class does not declare it.
-    label.label = name  # pyright: ignore[reportAttributeAccessIssue]
+    # The class does not declare the name that its own reader sets.
+    vars(label)["label"] = name
     return label
 
 
