@@ -71,7 +71,7 @@ def sample_lesion(
             return spec
     msg = (
         f"a lesion must have {config.least_inside:.0%} of its shape in the brain on side "
-        f"{chosen}; {_TRIES} places for {spec.volume_mm3:.0f} mm3 had less; lower volume_mm3"
+        f"{chosen}; {_TRIES} places for {shape['volume_mm3']:.0f} mm3 had less; lower volume_mm3"
     )
     raise ValueError(msg)
 

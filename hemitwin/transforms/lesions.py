@@ -155,8 +155,8 @@ def _box(
     centre = inverse[:3, :3] @ np.asarray(spec.centre_mm) + inverse[:3, 3]
     reach = growth * lesion_reach_mm(spec, library) * np.linalg.norm(inverse[:3, :3], axis=1) + 1
     start, stop = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
-    start = np.maximum(start, -1)  # one voxel beyond the grid is enough: nothing is allowed there
-    stop = np.maximum(np.minimum(stop, np.asarray(allowed.shape) + 1), start + 1)
+    start = np.clip(start, -1, allowed.shape)  # one voxel beyond the grid: nothing allowed there
+    stop = np.clip(stop, start + 1, np.asarray(allowed.shape) + 1)
     index = np.indices(tuple(stop - start)) + start.reshape(3, 1, 1, 1)
     points = np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
     padded = np.pad(allowed, 1)[
@@ -173,7 +173,9 @@ def _profile(distance_mm: Grid, edge_mm: float) -> Grid:
     return np.asarray(ramp * ramp * (3 - 2 * ramp))
 
 
-def _paint(alpha: Grid, start: tuple[int, int, int], shape: tuple[int, ...]) -> Grid:
+def _paint(
+    alpha: Float[np.ndarray, " bx by bz"], start: tuple[int, int, int], shape: tuple[int, ...]
+) -> Grid:
     padded = np.zeros(tuple(n + 2 for n in shape), dtype=np.float32)
     where = tuple(slice(a + 1, a + 1 + n) for a, n in zip(start, alpha.shape, strict=True))
     padded[where] = alpha

@@ -10,8 +10,9 @@ from hemitwin.transforms.loading import voxel_sizes
 __all__ = ["midplane_motion", "mirror_asymmetry", "refine_midplane"]
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
-_LEVELS_FWHM_MM = (10.0, 5.0)
-_WORKING_MM = 4.0
+_LEVELS_MM = ((10.0, 8.0), (5.0, 4.0))
+"""Smoothing (full width at half maximum) and distance of the points compared."""
+
 _FWHM_PER_SIGMA = 2.354820045
 _STEP = 0.25  # degrees or mm: linear interpolation is no smoother than this
 _LINEAR_BEYOND = 0.2  # in standard deviations of the volume
@@ -50,9 +51,9 @@ def refine_midplane(data: Grid, affine: Affine) -> Affine:
     if not spread > 0:
         msg = "a brain must vary to have a mid-plane, got a constant volume; check the scan"
         raise ValueError(msg)
-    points = _left_points(data, affine)
     motion = np.zeros(3)
-    for fwhm_mm in _LEVELS_FWHM_MM:
+    for fwhm_mm, spacing_mm in _LEVELS_MM:
+        points = _left_points(data, affine, spacing_mm)
         sigma = fwhm_mm / _FWHM_PER_SIGMA / np.asarray(voxel_sizes(affine))
         smooth = ndimage.gaussian_filter(np.asarray(data, dtype=np.float32) / spread, sigma)
         motion = _fit(motion, smooth, affine, _brain_points(points, smooth, affine))
@@ -96,7 +97,7 @@ def mirror_asymmetry(data: Grid) -> float:
     return float(np.abs(data - data[::-1]).mean() / np.abs(data).mean())
 
 
-def _left_points(data: Grid, affine: Affine) -> Float[np.ndarray, "4 n"]:
+def _left_points(data: Grid, affine: Affine, spacing_mm: float) -> Float[np.ndarray, "4 n"]:
     """Return world points on a regular grid over the left half of the brain's box."""
     inside = np.argwhere(data != 0)
     corners = np.array(list(np.ndindex(2, 2, 2)))
@@ -104,8 +105,8 @@ def _left_points(data: Grid, affine: Affine) -> Float[np.ndarray, "4 n"]:
     world = box @ affine[:3, :3].T + affine[:3, 3]
     low, high = world.min(axis=0), world.max(axis=0)
     reach = max(abs(low[0]), abs(high[0]))
-    starts, stops = (-reach, low[1], low[2]), (-_WORKING_MM / 4, high[1], high[2])
-    axes = [np.arange(a, b, _WORKING_MM) for a, b in zip(starts, stops, strict=True)]
+    starts, stops = (-reach, low[1], low[2]), (-spacing_mm / 4, high[1], high[2])
+    axes = [np.arange(a, b, spacing_mm) for a, b in zip(starts, stops, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
     return np.concatenate([grid, np.ones((1, grid.shape[1]))])
 

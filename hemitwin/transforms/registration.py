@@ -16,7 +16,7 @@ from hemitwin.transforms.resampling import resample_array
 __all__ = ["register_similarity", "similarity_quality"]
 
 _WORKING_MM = 3.0
-_MARGIN_MM = 12.0
+_MARGIN_MM = 6.0
 _START_PITCHES_DEG = (0.0, 35.0, -35.0)  # nodding is what differs most between scanners' tables
 _SCALE_RANGE = (0.6, 1.6)
 _GOOD_QUALITY, _LEAST_QUALITY = 0.85, 0.75
@@ -142,6 +142,7 @@ def _start(fixed: _Brain, native: _Brain, pitch_deg: float) -> sitk.Similarity3D
 def _optimise(transform: sitk.Transform, fixed: sitk.Image, native: sitk.Image) -> None:
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(_THREADS)
+    method.SetNumberOfWorkUnits(_THREADS)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetInterpolator(sitk.sitkLinear)

@@ -55,6 +55,7 @@ def test_splitting_equals_a_loop_over_columns():
     for i in range(3):
         assert torch.equal(pair.left[:, i], whole[:, i])
         assert torch.equal(pair.right[:, i], whole[:, 6 - i])
+    assert pair.midline is not None
     assert torch.equal(pair.midline[:, 0], whole[:, 3])
 
 
@@ -74,6 +75,7 @@ def test_mirroring_an_affine_twice_is_identity(width):
 def test_halves_share_no_memory_with_the_volume():
     whole = volume(1, 5, 2, 2)
     pair = split_hemispheres(whole, centred(5))
+    assert pair.midline is not None
     for part in (pair.left, pair.right, pair.midline):
         part.zero_()
     assert torch.equal(whole, volume(1, 5, 2, 2))
