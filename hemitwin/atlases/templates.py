@@ -19,7 +19,7 @@ __all__ = ["TEMPLATE_SPACE", "TemplateImage", "load_template", "template_grid", 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 """The space of nilearn's bundled template (ICBM 2009a nonlinear symmetric)."""
 
-_FIELD_MM = ((-80.0, 80.0), (-113.0, 79.0), (-73.0, 87.0))
+_FIELD_MM = ((-88.0, 88.0), (-121.0, 87.0), (-73.0, 87.0))
 _LOADERS = {
     "T1w": load_mni152_template,
     "gm": load_mni152_gm_template,
@@ -46,10 +46,10 @@ class TemplateImage:
 def template_grid(resolution_mm: float = 2.0) -> tuple[tuple[int, int, int], Affine]:
     """Lay an even grid over the template's brain, symmetric about x = 0.
 
-    The field of view is 160 x 192 x 160 mm: 7.5 mm beside, 5.5 mm before and behind and 4.5 mm
+    The field of view is 176 x 208 x 160 mm: 15.5 mm beside, 13.5 mm before and behind and 4.5 mm
     above the template's brain. Below, the template itself ends (brain stem only) at the edge.
-    Every axis, and half the first, can be halved log2(16 / `resolution_mm`) times: networks with
-    three strides fit at 2 mm, with two at 4 mm.
+    Real brains that fill the template's volume may be wider and longer than it. Every axis, and
+    half the first, can be halved log2(8 / `resolution_mm`) times.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def template_grid(resolution_mm: float = 2.0) -> tuple[tuple[int, int, int], Aff
     Returns
     -------
     shape : tuple of int
-        (80, 96, 80) at 2 mm, (40, 48, 40) at 4 mm.
+        (88, 104, 80) at 2 mm, (44, 52, 40) at 4 mm.
     affine : (4, 4) float
-        Voxel index to RAS+ mm of `TEMPLATE_SPACE`; x centres are -79 ... -1, 1 ... 79 at 2 mm.
+        Voxel index to RAS+ mm of `TEMPLATE_SPACE`; x centres are -87 ... -1, 1 ... 87 at 2 mm.
 
     Raises
     ------
@@ -72,12 +72,12 @@ def template_grid(resolution_mm: float = 2.0) -> tuple[tuple[int, int, int], Aff
     --------
     >>> shape, affine = template_grid(4.0)
     >>> shape, affine[:3, 3].tolist()
-    ((40, 48, 40), [-78.0, -111.0, -71.0])
+    ((44, 52, 40), [-86.0, -119.0, -71.0])
     """
     if not 0.5 <= resolution_mm <= 8:
         msg = f"resolution_mm must lie in 0.5 to 8, got {resolution_mm}; 2 is the usual choice"
         raise ValueError(msg)
-    multiple = 2 ** int(math.log2(16 / resolution_mm))
+    multiple = 2 ** int(math.log2(8 / resolution_mm))
     (x0, x1), *rest = _FIELD_MM
     half = _round_up((x1 - x0) / 2 / resolution_mm, multiple)
     y, z = (_round_up((high - low) / resolution_mm, multiple) for low, high in rest)

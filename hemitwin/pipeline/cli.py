@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -88,6 +89,11 @@ def _root(
     handler = RichHandler(console=_errors, show_path=False, show_time=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("hemitwin").setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not verbose:
+        # Lightning advertises and reports devices at INFO; its remarks on its own use of torch
+        # are nothing that a user could mend.
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 @app.command()

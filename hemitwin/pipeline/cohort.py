@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
-from hemitwin._shapes import Affine, Volume
+from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.pipeline.bids import Case, find_scans
 from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
@@ -32,6 +30,8 @@ class Brain:
         Whose volume it is.
     volume : (1, X, Y, Z) float32
         RAS+ axes, background 0, even number of columns about the mid-plane.
+    mask : (X, Y, Z) bool
+        Where the brain is, before anything was injected.
     affine : (4, 4)
         Voxel index to template RAS+ millimetres.
     factor : int
@@ -42,14 +42,10 @@ class Brain:
 
     case: Case
     volume: Volume
+    mask: Mask
     affine: Affine
     factor: int
     native_mm3_per_mm3: float
-
-    @property
-    def mask(self) -> Bool[Tensor, " x y z"]:
-        """Where the brain is."""
-        return self.volume[0] > 0
 
     @property
     def subject(self) -> str:
@@ -94,7 +90,7 @@ def load_brain(case: Case, resolution_mm: float) -> Brain:
         )
         raise UserError(msg)
     volume, affine = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=factor)
-    return Brain(case, volume, affine, factor, _determinant(case))
+    return Brain(case, volume, volume[0].numpy() > 0, affine, factor, _determinant(case))
 
 
 def _determinant(case: Case) -> float:

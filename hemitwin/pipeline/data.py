@@ -85,6 +85,17 @@ class HemisphereData(pl.LightningDataModule):
         dataset = _FixedPairs(self.validation_pairs)
         return DataLoader(dataset, batch_size=None, shuffle=False)
 
+    def transfer_batch_to_device(
+        self, batch: Halves | PairBatch, device: torch.device, dataloader_idx: int
+    ) -> Halves | PairBatch:
+        """Move a batch; Lightning's own mover refuses frozen dataclasses."""
+        del dataloader_idx
+        if isinstance(batch, PairBatch):
+            moved = (batch.left.to(device), batch.right.to(device))
+            return PairBatch(*moved, batch.lesioned, batch.subjects)
+        tensors = (batch.images, batch.subjects, batch.lesioned, batch.sides)
+        return Halves(*(tensor.to(device) for tensor in tensors))
+
 
 class _EpochSampler(Sampler[_Draw]):
     """Yield (epoch, subject), so that a worker needs no state to draw a sample's lesions."""

@@ -20,11 +20,18 @@ from hemitwin.interpret import (
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
 from hemitwin.pipeline.errors import CaseError
-from hemitwin.pipeline.outputs import describe_dataset, digest_file, provenance, write_json
+from hemitwin.pipeline.outputs import (
+    describe_dataset,
+    digest_file,
+    digest_json,
+    provenance,
+    read_json,
+    write_json,
+)
 from hemitwin.pipeline.pairs import LesionSource
 from hemitwin.pipeline.pictures import picture_of_relevance
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.runs import Run, lesion_source
+from hemitwin.pipeline.runs import Run, config_digest, lesion_source
 from hemitwin.transforms import (
     HemispherePair,
     LesionSpec,
@@ -116,6 +123,10 @@ def explain_case(
     CaseError
         The ledger does not close; nothing is written then.
     """
+    path = relevance_path(case, derivatives, "lrp" if lesion_seed is None else "lrplesion")
+    key = _key(case, run, lesion_seed)
+    if (done := _read_done(case, path, key)) is not None:
+        return done
     brain = load_brain(case, run.config.data.resolution_mm)
     spec, mask = None, None
     if lesion_seed is not None:
@@ -129,17 +140,10 @@ def explain_case(
         )
         raise CaseError(case.name, "explain", reason)
     localisation = _localise(found, brain, mask) if mask is not None else {}
-    path = relevance_path(case, derivatives, "lrp" if spec is None else "lrplesion")
     volume = rejoin(_as_pair(pair, found))
-    _write(path, run, _Map(brain, volume, mask, spec, found, localisation))
-    return Explained(
-        case,
-        path,
-        found.distance,
-        found.distance > run.threshold,
-        found.ledger.ratio,
-        localisation,
-    )
+    _write(path, run, _Map(brain, volume, mask, spec, found, localisation), key)
+    asymmetric = found.distance > run.threshold
+    return Explained(case, path, found.distance, asymmetric, found.ledger.ratio, localisation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +188,42 @@ def _localise(found: PairExplanation, brain: Brain, mask: Tensor) -> dict[str, f
     }
 
 
-def _write(path: Path, run: Run, made: _Map) -> None:
-    sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+def _key(case: Case, run: Run, lesion_seed: int | None) -> str:
+    """Return what decides a map: volume, weights, rule, lesion, versions."""
+    return digest_json(
+        {
+            "volume": digest_file(case.scan),
+            "weights": run.weights_digest,
+            "config": config_digest(run.config),
+            "lesion_seed": lesion_seed,
+            "versions": provenance()["packages"],
+        }
+    )
+
+
+def _read_done(case: Case, path: Path, key: str) -> Explained | None:
+    sidecar = _sidecar_of(path)
+    if not (path.is_file() and sidecar.is_file()):
+        return None
+    content = read_json(sidecar)
+    if content.get("Key") != key or content.get("Digest") != digest_file(path):
+        return None
+    return Explained(
+        case,
+        path,
+        float(content["ExplainedScore"]["value"]),
+        bool(content["Asymmetric"]),
+        float(content["Ledger"]["ratio"]),
+        content["Localisation"] or {},
+    )
+
+
+def _sidecar_of(path: Path) -> Path:
+    return path.with_name(path.name.replace(".nii.gz", ".json"))
+
+
+def _write(path: Path, run: Run, made: _Map, key: str) -> None:
+    sidecar = _sidecar_of(path)
     sidecar.unlink(missing_ok=True)
     brain = made.brain
     fine, affine = refine_sum(made.relevance, brain.affine, factor=brain.factor)
@@ -205,7 +243,7 @@ def _write(path: Path, run: Run, made: _Map) -> None:
         title=f"{brain.case.name}: relevance of the distance {made.found.distance:.3f}",
         mask=None if made.mask is None else made.mask.numpy().astype(np.float32),
     )
-    write_json(sidecar, {**_sidecar(run, made), "Digest": digest_file(path)})
+    write_json(sidecar, {**_sidecar(run, made), "Key": key, "Digest": digest_file(path)})
 
 
 def _sidecar(run: Run, made: _Map) -> dict[str, Any]:

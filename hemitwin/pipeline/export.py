@@ -199,7 +199,7 @@ def _write_volumes(made: _Material) -> tuple[DataFile, ...]:
 
 
 def _write_surfaces(made: _Material) -> tuple[DataFile, ...]:
-    written = []
+    written: list[DataFile] = []
     for side in _SIDES:
         surface = load_fslr_surface(side)
         metric = made.path(f"hemi-{side}_space-fsLR_den-32k_desc-{made.desc}_relevance.shape.gii")

@@ -48,7 +48,7 @@ class LesionSource:
         return sample_lesion(
             rng,
             self.config.model_copy(update=scale),
-            brain.mask.numpy(),
+            brain.mask,
             brain.affine,
             side=side,
             mask_library=self.library,
@@ -60,7 +60,7 @@ class LesionSource:
             brain.volume.numpy(),
             brain.affine,
             spec,
-            brain.mask.numpy(),
+            brain.mask,
             mask_library=self.library,
         )
         return torch.from_numpy(volume), torch.from_numpy(mask)

@@ -114,7 +114,7 @@ def _extent(
     shape: tuple[int, ...], affine: Affine, axis: int
 ) -> tuple[float, float, float, float]:
     first, second = (other for other in range(3) if other != axis)
-    sides = []
+    sides: list[float] = []
     for other in (first, second):
         step, start = float(affine[other, other]), float(affine[other, 3])
         sides.extend((start - step / 2, start + (shape[other] - 0.5) * step))

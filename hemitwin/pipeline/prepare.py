@@ -84,6 +84,7 @@ class _Aligned:
     affine: Affine
     native_from_template: Affine
     skull_stripped: bool
+    native_brain_mm3: float
 
 
 def prepare(
@@ -181,7 +182,8 @@ def _align(scan: Scan, config: PrepareConfig) -> _Aligned:
     data = resample(brain, shape, affine, native)
     inside = resample(Scan(mask.astype(np.float32), scan.affine, scan.path), shape, affine, native)
     kept = inside >= 0.5
-    return _Aligned(robust_scale(data, kept), kept, affine, native, stripped)
+    native_mm3 = float(mask.sum()) * abs(float(np.linalg.det(scan.affine[:3, :3])))
+    return _Aligned(robust_scale(data, kept), kept, affine, native, stripped, native_mm3)
 
 
 def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
@@ -193,7 +195,8 @@ def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
     mirror = aligned.data[::-1]
     return {
         "skull_stripped_input": aligned.skull_stripped,
-        "native_brain_ml": float(aligned.mask.sum() * voxel_mm3 * scale / 1000),
+        "native_brain_ml": aligned.native_brain_mm3 / 1000,
+        "brain_coverage": float(aligned.mask.sum() * voxel_mm3 * scale / aligned.native_brain_mm3),
         "template_similarity": float(np.corrcoef(aligned.data[both], template.data[both])[0, 1]),
         "mirror_similarity": float(np.corrcoef(aligned.data[both], mirror[both])[0, 1]),
         "native_from_template_determinant": scale,

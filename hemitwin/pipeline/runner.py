@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -21,6 +21,7 @@ __all__ = ["Named", "Outcome", "run_cases"]
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Named(Protocol):
     """Anything that a stage works on one by one."""
 

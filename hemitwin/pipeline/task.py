@@ -83,17 +83,6 @@ class SiameseTask(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def transfer_batch_to_device(
-        self, batch: Halves | PairBatch, device: torch.device, dataloader_idx: int
-    ) -> Halves | PairBatch:
-        """Move a batch; Lightning's own mover refuses frozen dataclasses."""
-        del dataloader_idx
-        if isinstance(batch, PairBatch):
-            moved = (batch.left.to(device), batch.right.to(device))
-            return PairBatch(*moved, batch.lesioned, batch.subjects)
-        tensors = (batch.images, batch.subjects, batch.lesioned, batch.sides)
-        return Halves(*(tensor.to(device) for tensor in tensors))
-
 
 def resolve_precision(setting: str) -> str:
     """Turn ``auto`` into what the device has units for.

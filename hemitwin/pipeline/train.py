@@ -7,10 +7,10 @@ from pathlib import Path
 
 import lightning as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from hemitwin.models import count_parameters, save_weights
+from hemitwin.pipeline.callbacks import EpochReport, MetricsTable
 from hemitwin.pipeline.cohort import Brain, groups_of, load_brains
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.curves import picture_of_training
@@ -37,6 +37,7 @@ __all__ = ["TrainingPlan", "plan_training", "train"]
 
 logger = logging.getLogger(__name__)
 
+METRICS = "metrics.csv"
 _CHECKPOINTS = "checkpoints"
 
 
@@ -150,7 +151,8 @@ def _fit(
     pl.seed_everything(config.seed, verbose=False)
     epochs = config.training.epochs
     task = SiameseTask(config, steps=epochs * len(data.train_dataloader()))
-    task.network.to(memory_format=_memory_format(config))
+    # torch's own stubs do not know the overload with a memory format alone.
+    task.network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     best = ModelCheckpoint(
         out / _CHECKPOINTS, "best", monitor="validation_loss", save_last=True, save_top_k=1
     )
@@ -162,9 +164,12 @@ def _fit(
         gradient_clip_val=config.training.gradient_clip,
         check_val_every_n_epoch=max(1, epochs // 15),
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        logger=CSVLogger(out, name="", version=""),
-        callbacks=[best, *([_Progress(progress)] if progress else [])],
+        logger=False,
+        callbacks=[
+            best,
+            MetricsTable(out / METRICS),
+            *([EpochReport(progress)] if progress else []),
+        ],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -185,7 +190,7 @@ def _finish(config: RunConfig, task: SiameseTask, data: HemisphereData, out: Pat
     distances = scores["distance"].to_numpy(float)
     threshold = youden_threshold(labels, distances)
     save_weights(out / WEIGHTS, task.network, {"config_sha256": config_digest(config)})
-    picture_of_training(out / "metrics.csv", out / "curves.png")
+    picture_of_training(out / METRICS, out / "curves.png")
     write_json(
         out / SUMMARY,
         {
@@ -201,15 +206,3 @@ def _finish(config: RunConfig, task: SiameseTask, data: HemisphereData, out: Pat
             "GeneratedBy": provenance(),
         },
     )
-
-
-class _Progress(Callback):
-    """Report each finished epoch to a function."""
-
-    def __init__(self, report: Callable[[int, int], None]) -> None:
-        self._report = report
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell how far training is."""
-        del pl_module
-        self._report(trainer.current_epoch + 1, trainer.max_epochs or 0)

@@ -1,0 +1,63 @@
+import pytest
+
+from hemitwin.pipeline.config import load_config
+from hemitwin.pipeline.errors import UserError
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: 3\ndata:\n  prepared: derivatives\ntraining:\n  epochs: 5\n")
+    return path
+
+
+def test_values_come_from_the_file_and_defaults_from_the_classes(config_file):
+    config = load_config(config_file)
+    assert (config.seed, config.training.epochs, config.training.batch_subjects) == (3, 5, 8)
+
+
+def test_set_overrides_the_file_and_is_read_as_yaml(config_file):
+    overrides = ["training.epochs=7", "data.exclude=[p01, p02]", "lesions.contrast=[-0.5, -0.4]"]
+    config = load_config(config_file, overrides)
+    assert config.training.epochs == 7
+    assert config.data.exclude == ("p01", "p02")
+    assert config.lesions.contrast == (-0.5, -0.4)
+
+
+def test_an_unknown_key_names_file_key_and_nearest_valid_key(config_file):
+    config_file.write_text(config_file.read_text() + "  epoch: 6\n")
+    with pytest.raises(UserError, match=r"config\.yaml.*\n.*'training\.epoch'.*'epochs'"):
+        load_config(config_file)
+
+
+def test_an_unknown_key_at_the_top_is_found_too(config_file):
+    with pytest.raises(UserError, match="did you mean 'encoder'"):
+        load_config(config_file, ["encodr.width=8"])
+
+
+def test_a_value_out_of_range_is_shown(config_file):
+    with pytest.raises(UserError, match=r"training\.epochs: .*got 0"):
+        load_config(config_file, ["training.epochs=0"])
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "=3", "training..epochs=3"])
+def test_an_override_that_is_no_assignment_is_refused(config_file, override):
+    with pytest.raises(UserError, match=r"a\.b=c"):
+        load_config(config_file, [override])
+
+
+def test_an_override_below_a_value_is_refused(config_file):
+    with pytest.raises(UserError, match="has no keys below it"):
+        load_config(config_file, ["seed.more=3"])
+
+
+def test_a_missing_file_and_broken_yaml_are_refused(tmp_path):
+    with pytest.raises(UserError, match="not there"):
+        load_config(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1,")
+    with pytest.raises(UserError, match="valid YAML"):
+        load_config(broken)
+    broken.write_text("- a\n- b\n")
+    with pytest.raises(UserError, match="got list"):
+        load_config(broken)
