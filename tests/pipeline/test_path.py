@@ -85,16 +85,24 @@ def test_training_again_gives_the_same_weights(run, prepared, tmp_path):
     assert again.weights_digest == run.weights_digest
 
 
-def test_a_resumed_run_continues_the_table(prepared, tmp_path):
-    short = prepared.config.model_copy(
-        update={"training": prepared.config.training.model_copy(update={"epochs": 3})}
-    )
-    first = train(short, tmp_path / "run")
-    (first.folder / "run.json").unlink()
-    table = pd.read_csv(first.folder / "metrics.csv")
-    resumed = train(short, tmp_path / "run")
-    assert list(pd.read_csv(resumed.folder / "metrics.csv")["epoch"]) == list(table["epoch"])
-    assert resumed.weights_digest == first.weights_digest
+class _PowerCutError(RuntimeError):
+    """Ends training after an epoch."""
+
+
+def _cut_after_first_epoch(done, total):
+    if done == 1:
+        msg = f"after {done} of {total}"
+        raise _PowerCutError(msg)
+
+
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(run, prepared, tmp_path):
+    with pytest.raises(_PowerCutError, match="after 1 of 2"):
+        train(prepared.config, tmp_path / "run", progress=_cut_after_first_epoch)
+    assert not (tmp_path / "run" / "run.json").exists()
+    resumed = train(prepared.config, tmp_path / "run")
+    assert resumed.weights_digest == run.weights_digest
+    tables = [pd.read_csv(one.folder / "metrics.csv") for one in (run, resumed)]
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_replaced_weights_are_refused(run, tmp_path):
