@@ -98,6 +98,7 @@ def operation_name(function: Callable[..., object]) -> str:
 
     Examples
     --------
+    >>> from torch import Tensor
     >>> operation_name(Tensor.__iadd__), operation_name(Tensor.relu_)
     ('add', 'relu')
     """
@@ -112,6 +113,7 @@ def changes_in_place(function: Callable[..., object]) -> bool:
 
     Examples
     --------
+    >>> from torch import Tensor
     >>> [changes_in_place(f) for f in (Tensor.__iadd__, Tensor.add, Tensor.add_)]
     [True, False, True]
     """

@@ -94,11 +94,10 @@ def _run_unknown(
     in_place: bool,
 ) -> object:
     """Run an operation without a rule, if its result leaves the explained graph."""
-    result = None if in_place or named.get("out") is not None else func(*args, **named)
-    leaves = tree_leaves(result)
-    if (result is None and in_place) or any(carries(leaf) for leaf in leaves) or "out" in named:
-        if operation_name(func) == "get":
-            return result
+    writes = in_place or named.get("out") is not None
+    result = None if writes else func(*args, **named)
+    attribute = operation_name(func) == "get"  # x.T, x.shape: no arithmetic
+    if writes or (not attribute and any(carries(leaf) for leaf in tree_leaves(result))):
         msg = (
             f"every operation on the explained input must have a rule; {resolve_name(func)} has "
             "none; replace it in the model, or explain a part of the model without it"

@@ -134,9 +134,9 @@ def renamed(ours, theirs):
 
 
 def test_paper_sizes_have_the_papers_parameters():
-    def count(name, dims=2):
+    def count(name):
         config = EncoderConfig(
-            name=name, spatial_dims=dims, in_channels=3, embedding_dim=1000, norm="batch"
+            name=name, spatial_dims=2, in_channels=3, embedding_dim=1000, norm="batch"
         )
         return count_parameters(build_encoder(config))
 

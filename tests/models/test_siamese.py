@@ -12,6 +12,7 @@ from hemitwin.models import (
     pair_distance,
     save_weights,
 )
+from hemitwin.models.pooled_encoder import PooledEncoder
 
 CONFIG = EncoderConfig(width=4, blocks=(1, 1), stem_stride=1, embedding_dim=5)
 
@@ -39,6 +40,7 @@ def test_distance_of_an_image_to_itself_is_zero_with_finite_gradient(siamese, si
     assert output.distance.max() < 1e-6
     a = torch.ones(2, 3, requires_grad=True)
     pair_distance(a, a.detach()).sum().backward()
+    assert a.grad is not None
     assert torch.isfinite(a.grad).all()
 
 
@@ -66,6 +68,7 @@ def test_saved_network_comes_back_with_its_metadata(siamese, sides, tmp_path):
     first = path.read_bytes()
     loaded, metadata = load_weights(path)
     assert metadata == {"a": "1", "b": "2"}
+    assert isinstance(loaded.encoder, PooledEncoder)
     assert loaded.encoder.config == CONFIG
     assert torch.equal(loaded(*sides).distance, siamese(*sides).distance)
     save_weights(path, siamese, {"a": "1", "b": "2"})
