@@ -10,8 +10,12 @@ from hemitwin.transforms.loading import voxel_sizes
 __all__ = ["midplane_motion", "mirror_asymmetry", "refine_midplane"]
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
-_LEVELS_MM = ((10.0, 8.0), (5.0, 4.0))
-"""Smoothing (full width at half maximum) and distance of the points compared."""
+_LEVELS_MM = ((10.0, 7.3), (5.0, 3.7))
+"""Smoothing (full width at half maximum) and distance of the points compared.
+
+The distances are no multiple of usual voxel sizes: points that all fall onto voxels, or all between
+them, are blurred alike by interpolation, which then pulls or pushes the plane by up to 1 degree.
+"""
 
 _FWHM_PER_SIGMA = 2.354820045
 _STEP = 0.25  # degrees or mm: linear interpolation is no smoother than this

@@ -4,13 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hemitwin.transforms import (
+    AnatomyConfig,
     LesionSpec,
     Scan,
+    deform_anatomy,
     inject_lesion,
     midplane_motion,
     mirror_asymmetry,
     refine_midplane,
     resample,
+    sample_anatomy,
 )
 
 
@@ -63,6 +66,25 @@ def test_refining_mirrored_brains_gives_mirrored_motions(template, template_scan
     flip = np.diag([-1.0, 1, 1, 1])
     one, other = (refine_midplane(d, template[1]) for d in (data, data[::-1]))
     np.testing.assert_allclose(flip @ one @ flip, other, atol=0.02)
+
+
+def test_an_asymmetric_brain_has_one_plane_however_it_is_sampled(template, template_scan):
+    spec = sample_anatomy(np.random.default_rng(4), AnatomyConfig(asymmetry_mm=(1.5, 1.5)))
+    affine, fine = template[1], template[1] @ np.diag([0.7, 0.7, 0.7, 1.0])
+    shape = (57, 68, 57)
+    fine[0, 3] = -0.7 * 4 * 28
+    person = deform_anatomy(template[0], affine, spec)
+    tilt = midplane_motion(2.0, -3.0, 1.0)
+    scan = Scan(person, affine)
+    straight = refine_midplane(person, affine)
+    for data, own in (
+        (resample(scan, shape, fine, tilt), fine),
+        (resample(scan, person.shape, affine, tilt), affine),
+    ):
+        joint = np.linalg.inv(straight) @ tilt @ refine_midplane(data, own)
+        degrees, millimetres = plane_error(np.eye(4), joint)
+        assert degrees < 0.4
+        assert millimetres < 0.4
 
 
 def test_refinement_lowers_the_asymmetry(template, template_scan):
