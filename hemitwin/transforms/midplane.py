@@ -13,8 +13,8 @@ _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 _LEVELS_MM = ((10.0, 7.3), (5.0, 3.7))
 """Smoothing (full width at half maximum) and distance of the points compared.
 
-The distances are no multiple of usual voxel sizes: points that all fall onto voxels, or all between
-them, are blurred alike by interpolation, which then pulls or pushes the plane by up to 1 degree.
+The distances are no multiple of usual voxel sizes: points that all fall onto voxels, or all
+between them, are blurred alike by interpolation, which then moves the plane by up to 1 degree.
 """
 
 _FWHM_PER_SIGMA = 2.354820045

@@ -68,7 +68,7 @@ def test_refining_mirrored_brains_gives_mirrored_motions(template, template_scan
     np.testing.assert_allclose(flip @ one @ flip, other, atol=0.02)
 
 
-def test_an_asymmetric_brain_has_one_plane_however_it_is_sampled(template, template_scan):
+def test_an_asymmetric_brain_has_one_plane_however_it_is_sampled(template):
     spec = sample_anatomy(np.random.default_rng(4), AnatomyConfig(asymmetry_mm=(1.5, 1.5)))
     affine, fine = template[1], template[1] @ np.diag([0.7, 0.7, 0.7, 1.0])
     shape = (57, 68, 57)
