@@ -1,7 +1,6 @@
 """Whole-number changes of the voxel size that lose nothing that matters: means and exact sums."""
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
