@@ -3,6 +3,7 @@
 from hemitwin.models.encoder import BUILDERS, Encoder, build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.losses import LossConfig, TripletLoss
+from hemitwin.models.pooled_encoder import PooledEncoder
 from hemitwin.models.siamese import (
     PairOutput,
     SiameseNetwork,
@@ -17,6 +18,7 @@ __all__ = [
     "EncoderConfig",
     "LossConfig",
     "PairOutput",
+    "PooledEncoder",
     "SiameseNetwork",
     "TripletLoss",
     "build_encoder",

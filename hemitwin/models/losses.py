@@ -21,7 +21,7 @@ class LossConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     margin: float = Field(
-        default=0.2,
+        default=0.5,
         gt=0,
         le=2,
         description="How much farther the negative must be than the positive (distances: 0-2).",

@@ -71,6 +71,23 @@ class PooledEncoder(nn.Module):
         embedding: Embedding = self.embed(torch.cat(pooled, dim=1))
         return embedding
 
+    @torch.no_grad()
+    def centre(self, images: Batch) -> None:
+        """
+        Move the embeddings' mean over a batch to zero, by the bias of the last layer.
+
+        Pooled features are positive, so that untrained embeddings all point one way: their
+        normalised distances are near zero, and so are the gradients. Centring them once before
+        training lets it begin at once (data-dependent initialisation: Krähenbühl et al. 2016,
+        arXiv:1511.06856).
+
+        Parameters
+        ----------
+        images : (B, in_channels, *spatial) float
+            A batch as training will see it.
+        """
+        self.embed.bias.sub_(self(images).mean(dim=0))
+
     def _check(self, shape: tuple[int, ...]) -> None:
         config = self.config
         if len(shape) != config.spatial_dims + 2 or shape[1] != config.in_channels:

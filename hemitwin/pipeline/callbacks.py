@@ -58,7 +58,7 @@ class MetricsTable(Callback):
             earlier = pd.read_csv(self._path)
             kept = earlier[earlier["epoch"] < trainer.current_epoch]
             self._rows = [
-                {name: float(value) for name, value in row.items() if pd.notna(value)}
+                {str(name): float(value) for name, value in row.items() if pd.notna(value)}
                 for row in kept.to_dict("records")
             ]
 

@@ -14,8 +14,7 @@ from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PREPARED
-from hemitwin.transforms import load_scan
-from hemitwin.transforms.coarsening import coarsen
+from hemitwin.transforms import coarsen, load_scan
 
 __all__ = ["Brain", "find_prepared", "groups_of", "load_brain", "load_brains"]
 

@@ -59,12 +59,15 @@ class SplitConfig(_Frozen):
 class TrainingConfig(_Frozen):
     """How the network is trained."""
 
-    epochs: int = Field(default=60, ge=1, description="Passes over the training subjects.")
+    epochs: int = Field(default=50, ge=1, description="Passes over the training subjects.")
     batch_subjects: int = Field(default=8, ge=1, description="Subjects in a batch.")
     lesions_per_side: int = Field(
-        default=2, ge=1, description="Lesioned copies of each hemisphere in a batch."
+        default=1, ge=1, description="Lesioned copies of each hemisphere in a batch."
     )
-    learning_rate: float = Field(default=3e-3, gt=0, description="Peak of the one-cycle schedule.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="Peak of the one-cycle schedule.")
+    warmup: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the steps until the rate is at its peak."
+    )
     weight_decay: float = Field(default=1e-2, ge=0, description="AdamW's weight decay.")
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     intensity_jitter: float = Field(

@@ -68,7 +68,7 @@ class _Patient:
 
 
 def demo_config(prepared: Path, participants: Path, *, seed: int) -> RunConfig:
-    """Return the demo's configuration: a narrow ResNet-18 at 4 mm.
+    """Return the demo's configuration: a narrow ResNet of basic blocks at 4 mm.
 
     Parameters
     ----------
@@ -84,9 +84,11 @@ def demo_config(prepared: Path, participants: Path, *, seed: int) -> RunConfig:
             prepared=prepared, resolution_mm=4.0, participants=participants, exclude=patients
         ),
         split=SplitConfig(validation=6, test=10),
-        encoder=EncoderConfig(name="resnet18", width=8, stem_stride=2, pooling="average+max"),
+        encoder=EncoderConfig(
+            name="resnet18", width=24, blocks=(1, 1), stem_stride=2, pooling="max"
+        ),
         lesions=_LESIONS,
-        training=TrainingConfig(epochs=30),
+        training=TrainingConfig(epochs=40),
         evaluation=EvaluationConfig(lesions_per_subject=4),
     )
 
@@ -115,7 +117,7 @@ def run_demo(out: Path, *, cache: Path, seed: int = 0) -> DemoSummary:
     write_cohort(bids, CohortConfig(seed=seed, lesions=_LESIONS), nprocs=_PROCESSES)
     logger.info("2/6 preparing their scans")
     _all(prepare(bids, derivatives, nprocs=_PROCESSES))
-    logger.info("3/6 training a Siamese ResNet-18 with triplet loss")
+    logger.info("3/6 training a Siamese ResNet with triplet loss")
     config = demo_config(derivatives, bids / "participants.tsv", seed=seed)
     with epoch_progress() as report:
         run = train(config, out / "run", progress=report)

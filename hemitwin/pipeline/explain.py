@@ -35,10 +35,10 @@ from hemitwin.pipeline.runs import Run, config_digest, lesion_source
 from hemitwin.transforms import (
     HemispherePair,
     LesionSpec,
+    refine_sum,
     rejoin,
     split_hemispheres,
 )
-from hemitwin.transforms.coarsening import refine_sum
 
 __all__ = ["Explained", "explain", "explain_case", "relevance_path"]
 

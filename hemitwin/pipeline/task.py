@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hemitwin._shapes import Batch
-from hemitwin.models import SiameseNetwork, TripletLoss, build_encoder
+from hemitwin.models import PooledEncoder, SiameseNetwork, TripletLoss, build_encoder
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import PairBatch
 from hemitwin.pipeline.metrics import auc_with_interval
@@ -31,12 +31,19 @@ class SiameseTask(pl.LightningModule):
 
     def __init__(self, config: RunConfig, *, steps: int) -> None:
         super().__init__()
-        self.network = SiameseNetwork(build_encoder(config.encoder))
+        generator = torch.Generator().manual_seed(config.seed)
+        self.network = SiameseNetwork(build_encoder(config.encoder, generator))
         self._loss = TripletLoss(config.loss)
         self._margin = config.loss.margin
         self._training = config.training
         self._steps = steps
         self._scores: list[tuple[Tensor, PairBatch]] = []
+
+    def centre(self, batch: Halves) -> None:
+        """Centre the untrained embeddings on a batch, so that training begins at once."""
+        encoder = self.network.encoder
+        if isinstance(encoder, PooledEncoder):
+            encoder.centre(_channels_last(batch.images))
 
     def training_step(self, batch: Halves, _: int) -> Tensor:
         """Return the triplet loss and log it with the distances it works on."""
@@ -76,7 +83,10 @@ class SiameseTask(pl.LightningModule):
             weight_decay=self._training.weight_decay,
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self._training.learning_rate, total_steps=self._steps
+            optimizer,
+            max_lr=self._training.learning_rate,
+            total_steps=self._steps,
+            pct_start=self._training.warmup,
         )
         return {
             "optimizer": optimizer,

@@ -174,6 +174,8 @@ def _fit(
         enable_model_summary=False,
     )
     last = out / _CHECKPOINTS / "last.ckpt"
+    if not last.is_file():
+        task.centre(next(iter(data.train_dataloader())))
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     state = torch.load(best.best_model_path or last, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])

@@ -111,7 +111,12 @@ def _library(spec: LesionSpec, library: LesionMaskLibrary | None) -> LesionMaskL
 def _noise(
     local: Float[np.ndarray, " 3 *n"], grain_mm: float, rng: np.random.Generator
 ) -> Float[np.ndarray, " *n"]:
-    """Interpolate white noise on a lattice of `grain_mm`, mirrored at its ends."""
+    """Sum cubic B-splines of white noise on a lattice of `grain_mm`, mirrored at its ends.
+
+    White noise needs no prefilter: the splines smooth it, and the constant brings the standard
+    deviation back to 1 (the square of a cubic B-spline integrates to 151/315 along each axis).
+    """
     lattice = rng.standard_normal((_LATTICE,) * 3)
     at = local / grain_mm + (_LATTICE - 1) / 2
-    return np.asarray(ndimage.map_coordinates(lattice, at, order=3, mode="mirror"))
+    noise = ndimage.map_coordinates(lattice, at, order=3, mode="mirror", prefilter=False)
+    return np.asarray(noise / (151 / 315) ** 1.5)

@@ -197,3 +197,14 @@ def test_no_sample_sees_another(name):
     encoder = build_encoder(small(name)).eval()
     x = torch.randn(3, 1, 24, 24, 24)
     torch.testing.assert_close(encoder(x)[1:2], encoder(x[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_centring_moves_the_mean_embedding_to_zero_and_no_weight():
+    encoder = build_encoder(EncoderConfig(name="resnet18", width=8, blocks=(1,), spatial_dims=2))
+    images = torch.rand(6, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    before, weight = encoder(images).detach(), encoder.embed.weight.detach().clone()
+    encoder.centre(images)
+    after = encoder(images).detach()
+    torch.testing.assert_close(after.mean(dim=0), torch.zeros(128), atol=1e-5, rtol=0)
+    torch.testing.assert_close(after - after.mean(0), before - before.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder.embed.weight, weight)

@@ -1,0 +1,138 @@
+"""Bad input through the command line: a clear message, exit code not 0, the others done."""
+
+import gzip
+import re
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from hemitwin.pipeline.cli import main
+
+pytestmark = pytest.mark.xdist_group("path")
+
+
+@pytest.fixture
+def bids(prepared, tmp_path):
+    """A good subject, sub-01, and a place for a bad one, sub-02."""
+    for subject in ("sub-01", "sub-02"):
+        shutil.copytree(prepared.bids / subject, tmp_path / "bids" / subject)
+    return tmp_path / "bids"
+
+
+def _bad_scan(bids):
+    return bids / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+
+
+def _rewrite(path, data=None, affine=None):
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj) if data is None else data
+    nib.save(nib.Nifti1Image(data, image.affine if affine is None else affine), path)
+
+
+def _truncate(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _truncate_inside(path):
+    """A whole gzip stream around half a volume."""
+    inside = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(inside[: len(inside) // 2]))
+
+
+def _make_4d(path):
+    data = np.asanyarray(nib.load(path).dataobj)
+    _rewrite(path, np.stack([data, data], axis=-1))
+
+
+def _make_zero(path):
+    _rewrite(path, np.zeros_like(np.asanyarray(nib.load(path).dataobj)))
+
+
+def _make_nan(path):
+    data = np.asanyarray(nib.load(path).dataobj).copy()
+    data[10, 10, 10] = np.nan
+    _rewrite(path, data)
+
+
+def _make_singular(path):
+    image = nib.load(path)
+    header = image.header.copy()
+    header["sform_code"], header["qform_code"] = 1, 0
+    header["srow_x"] = header["srow_y"]
+    written = nib.Nifti1Image(np.asanyarray(image.dataobj), None, header)
+    written.header["srow_x"] = written.header["srow_y"]
+    nib.save(written, path)
+
+
+BAD = {
+    "truncated": (_truncate, "whole|truncated|damaged"),
+    "truncated inside": (_truncate_inside, "whole|truncated|damaged|short"),
+    "4D": (_make_4d, "3D"),
+    "all zero": (_make_zero, "constant|zero"),
+    "NaN": (_make_nan, "finite|NaN"),
+    "singular affine": (_make_singular, "affine"),
+    "no T1w": (lambda path: path.unlink(), "a T1w scan must be there"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_scan_is_reported_and_the_others_are_done(bids, tmp_path, capfd, name):
+    spoil, message = BAD[name]
+    spoil(_bad_scan(bids))
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(bids), str(out), "participant", "--resolution-mm", "4"])
+    assert ended.value.code == 1
+    log = (out / "logs" / "sub-02_prepare.log").read_text()
+    assert re.search(message, log)
+    printed = capfd.readouterr()
+    assert "1 done" in printed.out
+    again = f"hemitwin prepare {bids} {out} participant --participant-label 02"
+    assert again in " ".join(printed.err.split())
+    assert (out / "sub-01" / "anat" / "sub-01_desc-prepared_T1w.png").is_file()
+    assert not (out / "sub-02").exists()
+    assert not list(out.rglob(".partial-*"))
+
+
+def test_labels_with_and_without_prefix_are_taken_one_after_the_other(bids, tmp_path, capfd):
+    words = ["--resolution-mm", "4", "--participant-label", "01", "sub-02"]
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(bids), str(tmp_path / "out"), "participant", *words])
+    assert ended.value.code == 0
+    assert "2 done" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prepare", "@tmp/none", "@tmp/out", "participant"], "which is not there"),
+        (["prepare", "@bids", "@tmp/out", "participant", "--participant-label", "99"], "sub-99"),
+        (["prepare", "@bids", "@tmp/out", "group"], "participant"),
+        (["train", "@tmp/none.yaml", "-o", "@tmp/run"], "which is not there"),
+        (["evaluate", "@tmp/none"], "finish training"),
+        (["explain", "@tmp/none", "@bids"], "finish training"),
+        (["parcellate", "@bids"], "prepared volume"),
+        (["export", "@tmp/none"], "must be a folder"),
+        (["slice", "@bids", "@tmp/out"], "prepared volume"),
+        (["batch", "write", "train", "x", "-o", "@tmp/a.sbatch"], "prepare or explain"),
+    ],
+)
+def test_a_request_that_cannot_be_met_exits_with_2(bids, tmp_path, capfd, words, message):
+    filled = [word.replace("@tmp", str(tmp_path)).replace("@bids", str(bids)) for word in words]
+    with pytest.raises(SystemExit) as ended:
+        main(filled)
+    assert ended.value.code == 2
+    assert message in " ".join(capfd.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_key_exits_with_2_and_names_the_nearest(tmp_path, capfd):
+    config = tmp_path / "c.yaml"
+    config.write_text("data: {prepared: x}\ntraining: {epoch: 3}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(config), "-o", str(tmp_path / "run")])
+    assert ended.value.code == 2
+    assert "did you mean 'epochs'" in capfd.readouterr().err
