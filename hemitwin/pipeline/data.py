@@ -1,7 +1,7 @@
 """The training and validation data as a Lightning data module."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning as pl
 import numpy as np
@@ -129,14 +129,12 @@ class _LesionedHalves(Dataset[Halves]):
         epoch, index = draw
         rng = np.random.default_rng([self._config.seed, epoch, index])
         training = self._config.training
-        halves = halves_of(
-            self._brains[index], index, self._source, rng, copies=training.lesions_per_side
-        )
         # One gamma for all halves of a subject: it teaches invariance to contrast, and leaves no
         # difference between the halves that could stand for a lesion.
         gamma = float(np.exp(rng.normal(0.0, training.intensity_jitter)))
-        images = halves.images.clamp(min=0) ** gamma
-        return Halves(images, halves.subjects, halves.lesioned, halves.sides)
+        brain = self._brains[index]
+        jittered = replace(brain, volume=brain.volume**gamma)
+        return halves_of(jittered, index, self._source, rng, copies=training.lesions_per_side)
 
 
 class _FixedPairs(Dataset[PairBatch]):

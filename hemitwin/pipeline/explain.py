@@ -28,7 +28,7 @@ from hemitwin.pipeline.outputs import (
     read_json,
     write_json,
 )
-from hemitwin.pipeline.pairs import LesionSource
+from hemitwin.pipeline.pairs import LesionSource, split_brain
 from hemitwin.pipeline.pictures import picture_of_relevance
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.runs import Run, config_digest, lesion_source
@@ -131,7 +131,7 @@ def explain_case(
     spec, mask = None, None
     if lesion_seed is not None:
         brain, spec, mask = _with_lesion(brain, lesion_source(run.config), lesion_seed)
-    pair = split_hemispheres(brain.volume, brain.affine)
+    pair = split_brain(brain, brain.volume)
     found = explain_pair(run.network, pair.left[None], pair.right[None], run.config.lrp)
     if not found.ledger.closes(run.reference_score):
         reason = (
@@ -178,8 +178,8 @@ def _localise(found: PairExplanation, brain: Brain, mask: Tensor) -> dict[str, f
     halves = split_hemispheres(mask[None].float(), brain.affine)
     truth = ((halves.left + halves.right)[0] > 0).numpy()
     relevance = (found.relevance_left + found.relevance_right)[0, 0].numpy()
-    brain_half = split_hemispheres(brain.volume, brain.affine)
-    inside = ((brain_half.left > 0) | (brain_half.right > 0))[0].numpy()
+    brain_half = split_hemispheres(torch.from_numpy(brain.mask)[None].float(), brain.affine)
+    inside = ((brain_half.left + brain_half.right)[0] > 0).numpy()
     return {
         "relevance_mass_accuracy": float(relevance_mass_accuracy(relevance, truth)),
         "relevance_rank_accuracy": float(relevance_rank_accuracy(relevance, truth)),

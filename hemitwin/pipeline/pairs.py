@@ -19,6 +19,7 @@ from hemitwin.transforms import (
     inject_lesion,
     sample_lesion,
     split_hemispheres,
+    standardise,
 )
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "halves_of",
     "join",
     "pairs_of",
+    "split_brain",
 ]
 
 Side = Literal["L", "R"]
@@ -103,19 +105,24 @@ class ScoredPair:
         return self.spec is not None
 
 
+def split_brain(brain: Brain, volume: Volume) -> HemispherePair:
+    """Bring a volume of this brain to standard units and split it: what the network sees."""
+    return split_hemispheres(standardise(volume, brain.mask), brain.affine)
+
+
 def halves_of(
     brain: Brain, number: int, source: LesionSource, rng: np.random.Generator, *, copies: int
 ) -> Halves:
     """Split one brain and add `copies` lesioned versions of each half.
 
-    The order is: left, right, then the lesioned right and left halves in turn.
+    The order is: left, right, then the lesioned left and right halves in turn.
     """
-    healthy = split_hemispheres(brain.volume, brain.affine)
+    healthy = split_brain(brain, brain.volume)
     images, sides = [healthy.left, healthy.right], [0, 1]
     for _ in range(copies):
         for side in _SIDES:
             volume, _ = source.inject(brain, source.sample(brain, rng, side))
-            images.append(_half(split_hemispheres(volume, brain.affine), side))
+            images.append(_half(split_brain(brain, volume), side))
             sides.append(_SIDES.index(side))
     count = len(images)
     return Halves(
@@ -172,11 +179,11 @@ def pairs_of(
     brain: Brain, specs: Sequence[LesionSpec], source: LesionSource
 ) -> tuple[ScoredPair, ...]:
     """Make a brain's healthy pair and one pair for each lesion."""
-    healthy = split_hemispheres(brain.volume, brain.affine)
+    healthy = split_brain(brain, brain.volume)
     pairs = [ScoredPair(brain.subject, healthy.left, healthy.right, None)]
     for spec in specs:
         volume, _ = source.inject(brain, spec)
-        pair = split_hemispheres(volume, brain.affine)
+        pair = split_brain(brain, volume)
         pairs.append(ScoredPair(brain.subject, pair.left, pair.right, spec))
     return tuple(pairs)
 
@@ -195,7 +202,7 @@ def mirror_difference(left: Volume, right: Volume) -> dict[str, float]:
         ``mean``: mean absolute difference where either half has brain; ``peak``: the largest
         absolute difference after a mean over 3 x 3 x 3 voxels.
     """
-    brain = (left > 0) | (right > 0)
+    brain = (left != 0) | (right != 0)
     difference = (left - right).abs()
     smooth = torch.nn.functional.avg_pool3d((left - right)[None], 3, 1, 1)[0].abs()
     return {"mean": float(difference[brain].mean()), "peak": float(smooth.max())}

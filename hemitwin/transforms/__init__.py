@@ -14,7 +14,7 @@ from hemitwin.transforms.hemispheres import (
     rejoin,
     split_hemispheres,
 )
-from hemitwin.transforms.intensity import robust_scale
+from hemitwin.transforms.intensity import robust_scale, standardise
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_sampling import RandLesiond, sample_lesion
 from hemitwin.transforms.lesion_spec import LesionConfig, LesionSpec
@@ -33,5 +33,5 @@ __all__ = [
     "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane", "refine_sum",
     "register_similarity", "rejoin", "resample", "resample_back", "robust_scale",
     "sample_anatomy", "sample_lesion", "similarity_quality", "slice_positions", "slice_volume",
-    "split_hemispheres", "voxel_sizes",
+    "split_hemispheres", "standardise", "voxel_sizes",
 ]  # fmt: skip

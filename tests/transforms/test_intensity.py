@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hemitwin.transforms import robust_scale
+from hemitwin.transforms.intensity import standardise
 
 
 def random_brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +48,21 @@ def test_impossible_requests_are_refused():
         robust_scale(data, np.zeros_like(mask))
     with pytest.raises(ValueError, match="intensities must vary"):
         robust_scale(np.ones_like(data), mask)
+
+
+@given(st.integers(0, 50), st.floats(0.1, 1000), st.floats(-500, 500))
+def test_standard_units_forget_gain_and_offset_and_the_background_is_average(seed, gain, offset):
+    data, mask = random_brain(seed)
+    volume = torch.from_numpy(data)[None]
+    one = standardise(volume, mask)
+    torch.testing.assert_close(standardise(gain * volume + offset, mask), one, atol=2e-3, rtol=0)
+    assert float(one[0][~mask].abs().max()) == 0.0
+    assert abs(float(one[0][mask].median())) < 0.05
+    assert float(one.abs().max()) <= 4.0
+
+
+def test_a_brain_of_one_value_or_none_is_refused():
+    with pytest.raises(ValueError, match="must vary"):
+        standardise(torch.ones(1, 4, 4, 4), np.ones((4, 4, 4), dtype=bool))
+    with pytest.raises(ValueError, match="at least one voxel"):
+        standardise(torch.ones(1, 4, 4, 4), np.zeros((4, 4, 4), dtype=bool))
