@@ -90,9 +90,10 @@ def _root(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("hemitwin").setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
-        # Lightning advertises and reports devices at INFO; its remarks on its own use of torch
-        # are nothing that a user could mend.
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        # Lightning advertises and reports devices at INFO (a filter, because it sets its level
+        # when it is imported); its remarks on its own use of torch are nothing a user could mend.
+        talk = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+        talk.addFilter(lambda record: record.levelno >= logging.WARNING)
         warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
@@ -311,7 +312,9 @@ def _cache() -> Path:
 
 
 def _print_rows(title: str, rows: dict[str, str]) -> None:
-    table = Table("", "", title=title, show_header=False)
+    table = Table(title=title, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
     _console.print(table)

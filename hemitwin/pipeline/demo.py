@@ -36,7 +36,7 @@ __all__ = ["DemoSummary", "demo_config", "run_demo"]
 
 logger = logging.getLogger(__name__)
 
-_LESIONS = LesionConfig(volume_mm3=(8000.0, 30000.0))
+_LESIONS = LesionConfig(volume_mm3=(12000.0, 50000.0), contrast=(-0.6, -0.35))
 _PROCESSES = 2
 
 
@@ -85,10 +85,10 @@ def demo_config(prepared: Path, participants: Path, *, seed: int) -> RunConfig:
         ),
         split=SplitConfig(validation=6, test=10),
         encoder=EncoderConfig(
-            name="resnet18", width=24, blocks=(1, 1), stem_stride=2, pooling="max"
+            name="resnet18", width=32, blocks=(1, 1), stem_stride=4, pooling="max"
         ),
         lesions=_LESIONS,
-        training=TrainingConfig(epochs=40),
+        training=TrainingConfig(epochs=35),
         evaluation=EvaluationConfig(lesions_per_subject=4),
     )
 

@@ -10,14 +10,16 @@ __all__ = ["epoch_progress", "progress_bar"]
 
 
 def progress_bar() -> Progress:
-    """Return a bar that vanishes when the work is done."""
+    """Return a bar that vanishes when the work is done; none where there is no terminal."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

@@ -1,0 +1,98 @@
+import shutil
+
+import pytest
+
+from hemitwin import __version__
+from hemitwin.pipeline.cli import main, spread_labels
+from hemitwin.pipeline.doctor import examine
+
+pytestmark = pytest.mark.xdist_group("path")
+
+
+def _call(*words):
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return ended.value.code
+
+
+def test_the_version_is_the_packages(capfd):
+    assert _call("--version") == 0
+    assert capfd.readouterr().out == f"hemitwin {__version__}\n"
+
+
+def test_help_names_every_verb(capfd):
+    assert _call("--help") == 0
+    printed = capfd.readouterr().out
+    verbs = [
+        "demo",
+        "prepare",
+        "train",
+        "evaluate",
+        "explain",
+        "parcellate",
+        "export",
+        "slice",
+        "batch",
+        "doctor",
+    ]
+    assert [verb for verb in verbs if verb not in printed] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "spread"),
+    [
+        ("a --participant-label 1 2", "a --participant-label 1 --participant-label 2"),
+        ("--participant-label 1 -v b", "--participant-label 1 -v b"),
+        ("--participant-label=1 b", "--participant-label=1 b"),
+        ("a b", "a b"),
+    ],
+)
+def test_labels_are_spread(words, spread):
+    assert spread_labels(words.split()) == spread.split()
+
+
+def test_doctor_says_what_is_missing_and_what_that_costs(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    found = {finding.name: finding for finding in examine(tmp_path)}
+    assert found["torch"].ok is True
+    assert found["wb_command"].ok is None
+    assert "cannot be checked or rendered" in found["wb_command"].detail
+    assert found["Slurm"].ok is None
+    monkeypatch.setenv("HEMITWIN_CACHE", str(tmp_path))
+    assert _call("doctor") == 0
+    assert "apt-get install connectome-workbench" in " ".join(capfd.readouterr().out.split())
+
+
+def test_doctor_fails_when_something_needed_is_missing(monkeypatch, capfd):
+    monkeypatch.setattr("hemitwin.pipeline.doctor.find_spec", lambda _: None)
+    assert _call("doctor") == 1
+    assert "MISSING" in capfd.readouterr().out
+
+
+def test_the_verbs_walk_the_whole_way(prepared, run, cache, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HEMITWIN_CACHE", str(cache))
+    derivatives = tmp_path / "derivatives"
+    shutil.copytree(prepared.derivatives / "sub-01", derivatives / "sub-01")
+    config, again = run.folder / "config.yaml", run.folder
+    assert _call("train", config, "-o", again) == 0
+    assert _call("evaluate", run.folder) == 0
+    label = ("--participant-label", "01")
+    assert _call("explain", run.folder, derivatives, *label) == 0
+    assert _call("parcellate", derivatives, *label) == 0
+    assert _call("export", derivatives, *label) == 0
+    printed = capfd.readouterr().out
+    for told in ("AUC, distance", "mirror_peak", "largest regions", "wb_view", "1 done"):
+        assert told in printed, told
+
+
+def test_batch_write_takes_the_stages_own_arguments(prepared, tmp_path, capfd):
+    job = tmp_path / "job.sbatch"
+    words = ("prepare", prepared.bids, tmp_path / "out", "participant", "--nprocs", "2")
+    labels = ("--participant-label", "01", "sub-02")
+    assert _call("batch", "write", *words, *labels, "-o", job, "--cpus", "4") == 0
+    text = job.read_text()
+    assert "--cpus-per-task=4" in text
+    assert "participant --nprocs 2" in text
+    assert "\n  01 02\n" in text
+    assert f"sbatch {job}" in capfd.readouterr().out
+    assert _call("batch", "write", *words, "-o", job, "--time", "soon") == 2

@@ -1,0 +1,92 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from hemitwin.pipeline.config import SplitConfig
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
+from hemitwin.pipeline.split import read_split
+
+pytestmark = pytest.mark.xdist_group("path")
+
+SPLIT = SplitConfig(validation=2, test=2)
+
+
+@pytest.fixture(scope="module")
+def sliced(prepared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("slices")
+    config = SliceConfig(planes=("axial", "sagittal"), step_mm=20.0, split=SPLIT)
+    outcome = slice_dataset(prepared.derivatives, out, config=config)
+    assert not outcome.failures
+    return out
+
+
+def test_slices_of_a_subject_never_cross_folds(sliced):
+    table = pd.read_csv(sliced / "metadata.csv")
+    assert table.groupby("subject")["split"].nunique().eq(1).all()
+    assert table.groupby("group")["split"].nunique().eq(1).all()
+    assert set(table["split"]) == {"train", "validation", "test"}
+    folds = read_split(sliced / "splits.json").folds
+    assert all(folds[row.subject] == row.split for row in table.itertuples())
+
+
+def test_every_row_is_a_picture_in_its_folds_folder(sliced):
+    table = pd.read_csv(sliced / "metadata.csv")
+    assert len(table) == len(list(sliced.rglob("*.png")))
+    for row in table.itertuples():
+        assert row.file.startswith(f"{row.split}/{row.subject}/")
+        with Image.open(sliced / row.file) as picture:
+            assert picture.mode == "L"
+            assert np.asarray(picture).max() > 50
+
+
+def test_halves_lie_on_each_other(prepared, tmp_path):
+    whole = SliceConfig(step_mm=40.0, split=SPLIT)
+    halves = SliceConfig(step_mm=40.0, split=SPLIT, part="hemisphere")
+    slice_dataset(prepared.derivatives, tmp_path / "whole", config=whole)
+    slice_dataset(prepared.derivatives, tmp_path / "halves", config=halves)
+    table = pd.read_csv(tmp_path / "halves" / "metadata.csv", keep_default_na=False)
+    assert set(table["hemisphere"]) == {"L", "R"}
+    assert (table["mirrored"] == (table["hemisphere"] == "R")).all()
+    first = pd.read_csv(tmp_path / "whole" / "metadata.csv").iloc[0]
+    pixels = np.asarray(Image.open(tmp_path / "whole" / first["file"]))
+    mine = table[(table["case"] == first["case"]) & (table["position_mm"] == first["position_mm"])]
+    left, right = (
+        np.asarray(
+            Image.open(tmp_path / "halves" / mine.loc[mine["hemisphere"] == s, "file"].item())
+        )
+        for s in ("L", "R")
+    )
+    np.testing.assert_array_equal(np.hstack([left, right[:, ::-1]]), pixels)
+
+
+def test_a_runs_split_is_taken_over_and_must_know_every_subject(prepared, run, tmp_path):
+    splits = run.folder / "splits.json"
+    with pytest.raises(UserError, match="sub-p01"):
+        slice_dataset(prepared.derivatives, tmp_path, splits=splits)
+    known = tuple(run.split.folds)
+    outcome = slice_dataset(prepared.derivatives, tmp_path, splits=splits, labels=known)
+    assert not outcome.failures
+    assert read_split(tmp_path / "splits.json") == run.split
+
+
+def test_relatives_share_a_fold_and_their_family_is_not_written(prepared, tmp_path):
+    participants = tmp_path / "participants.tsv"
+    names = [f"sub-{k:02d}" for k in range(1, 9)] + ["sub-p01"]
+    rows = [f"{name}\tsmith{k // 2}" for k, name in enumerate(names)]
+    participants.write_text("participant_id\tfamily_id\n" + "\n".join(rows) + "\n")
+    config = SliceConfig(step_mm=40.0, split=SplitConfig(validation=1, test=1))
+    slice_dataset(prepared.derivatives, tmp_path / "out", config=config, participants=participants)
+    written = (tmp_path / "out" / "metadata.csv").read_text()
+    assert "smith" not in written
+    table = pd.read_csv(tmp_path / "out" / "metadata.csv")
+    folds = table.groupby("subject")["split"].first()
+    assert folds["sub-01"] == folds["sub-02"]
+
+
+def test_a_subject_without_family_is_refused(prepared, tmp_path):
+    participants = tmp_path / "participants.tsv"
+    participants.write_text("participant_id\tfamily_id\nsub-01\ta\n")
+    with pytest.raises(UserError, match="has none; fill the column in"):
+        slice_dataset(prepared.derivatives, tmp_path / "out", participants=participants)
