@@ -251,12 +251,10 @@ def slice_(
     _finish(outcome, ["slice", str(prepared), str(out)], f"{count} slices")
 
 
-@batch_app.command(
-    name="write", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-)
+@batch_app.command(name="write", context_settings={"ignore_unknown_options": True})
 def batch_write(
-    context: typer.Context,
-    stage: Annotated[str, typer.Argument(help="prepare or explain; its arguments follow.")],
+    stage: Annotated[str, typer.Argument(help="prepare or explain.")],
+    arguments: Annotated[list[str], typer.Argument(help="The stage's own arguments.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sbatch file.")],
     subjects_per_task: Annotated[int, typer.Option(min=1, help="Subjects in a task.")] = 4,
     cpus: Annotated[int, typer.Option(min=1, help="Cores of a task.")] = 2,
@@ -279,7 +277,7 @@ def batch_write(
         "account": account,
         "setup": setup,
     }
-    call = read_stage_call(stage, context.args)
+    call = read_stage_call(stage, arguments)
     path = write_batch(out, call, validated(SlurmConfig, values, "batch write"))
     _console.print(f"sbatch {shlex.quote(str(path))}", highlight=False, soft_wrap=True)
 
@@ -289,12 +287,10 @@ def doctor() -> None:
     """Say which versions and programs are there, what is missing and what that costs."""
     from hemitwin.pipeline.doctor import examine
 
-    table = Table("", "what", "found", title="hemitwin doctor")
     findings = examine(_cache())
     signs = {True: "ok", False: "MISSING", None: "absent"}
-    for finding in findings:
-        table.add_row(signs[finding.ok], finding.name, finding.detail)
-    _console.print(table)
+    rows = {f"{signs[one.ok]:8}{one.name}": one.detail for one in findings}
+    _print_rows("hemitwin doctor", rows)
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
@@ -312,12 +308,10 @@ def _cache() -> Path:
 
 
 def _print_rows(title: str, rows: dict[str, str]) -> None:
-    table = Table(title=title, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    _console.print(table)
+    """Print aligned lines; no line is broken, so that paths can be copied."""
+    width = max(len(name) for name in rows)
+    lines = [title, *(f"  {name:{width}}  {value}" for name, value in rows.items())]
+    _console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def _finish(outcome: "Outcome[Any]", command: list[str], note: str = "") -> None:

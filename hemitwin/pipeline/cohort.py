@@ -72,7 +72,7 @@ def find_prepared(folder: Path, *, labels: Sequence[str] | None = None) -> tuple
 
 
 def load_brain(case: Case, resolution_mm: float) -> Brain:
-    """Load one prepared volume and bring it to the network's grid by block means.
+    """Load one prepared volume and bring it to the network's grid by means of each block's brain.
 
     Raises
     ------
@@ -88,7 +88,11 @@ def load_brain(case: Case, resolution_mm: float) -> Brain:
             f"got {resolution_mm:g}; set it so, or prepare with --resolution-mm"
         )
         raise UserError(msg)
-    volume, affine = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=factor)
+    fine = torch.from_numpy(scan.data)[None]
+    volume, affine = coarsen(fine, scan.affine, factor=factor)
+    share, _ = coarsen((fine > 0).float(), scan.affine, factor=factor)
+    # The mean over the block's brain alone: background would darken the brain's edge.
+    volume = torch.where(share >= 0.5, volume / share.clamp(min=0.5), 0.0)
     return Brain(case, volume, volume[0].numpy() > 0, affine, factor, _determinant(case))
 
 

@@ -182,6 +182,9 @@ def _align(scan: Scan, config: PrepareConfig) -> _Aligned:
     data = resample(brain, shape, affine, native)
     inside = resample(Scan(mask.astype(np.float32), scan.affine, scan.path), shape, affine, native)
     kept = inside >= 0.5
+    # Dividing by the brain's share takes the background out of the voxels at the brain's edge: a
+    # dark rim would differ between the halves more than many a lesion.
+    data = np.where(kept, data / np.maximum(inside, 0.5), 0).astype(np.float32)
     native_mm3 = float(mask.sum()) * abs(float(np.linalg.det(scan.affine[:3, :3])))
     return _Aligned(robust_scale(data, kept), kept, affine, native, stripped, native_mm3)
 

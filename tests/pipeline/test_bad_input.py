@@ -71,7 +71,7 @@ BAD = {
     "truncated": (_truncate, "whole|truncated|damaged"),
     "truncated inside": (_truncate_inside, "whole|truncated|damaged|short"),
     "4D": (_make_4d, "3D"),
-    "all zero": (_make_zero, "constant|zero"),
+    "all zero": (_make_zero, "every voxel of .* is 0"),
     "NaN": (_make_nan, "finite|NaN"),
     "singular affine": (_make_singular, "affine"),
     "no T1w": (lambda path: path.unlink(), "a T1w scan must be there"),

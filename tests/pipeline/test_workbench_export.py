@@ -1,0 +1,73 @@
+"""What Workbench says of an exported subject."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.export import export
+
+WB_COMMAND = shutil.which("wb_command")
+
+pytestmark = [
+    pytest.mark.workbench,
+    pytest.mark.xdist_group("path"),
+    pytest.mark.skipif(WB_COMMAND is None, reason="wb_command is not installed"),
+]
+
+STRUCTURES = {"hemi-L": "CortexLeft", "hemi-R": "CortexRight"}
+
+
+@pytest.fixture(scope="module")
+def exported(run, prepared, cache):
+    assert not explain(run, prepared.derivatives, labels=("02",)).failures
+    outcome = export(prepared.derivatives, cache=cache, labels=("02",))
+    assert not outcome.failures
+    return outcome.results[0]
+
+
+def _wb(*words):
+    done = subprocess.run(  # noqa: S603 (the program that was found on the path)
+        [str(WB_COMMAND), *map(str, words)], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_every_file_is_what_it_says(exported):
+    for path in exported.files:
+        if path.suffix in {".spec", ".scene"}:
+            continue
+        code, told = _wb("-file-information", path)
+        assert code == 0, told
+        for entity, structure in STRUCTURES.items():
+            if entity in path.name:
+                assert structure in told.replace(" ", "")
+
+
+def test_every_scene_renders_without_an_error(exported, tmp_path):
+    for number, name in enumerate(exported.scene_names):
+        picture = tmp_path / f"{number}.png"
+        code, told = _wb("-show-scene", exported.scene, name, picture, 600, 450)
+        assert code == 0, told
+        assert "ERRORS loading scene" not in told
+        assert "SEVERE" not in told
+        assert np.asarray(Image.open(picture).convert("L")).std() > 5
+
+
+def test_the_parcels_are_workbenchs_own(exported, prepared, tmp_path):
+    dense = next(path for path in exported.files if path.name.endswith(".dscalar.nii"))
+    ours = next(path for path in exported.files if path.name.endswith(".pscalar.nii"))
+    labels = prepared.derivatives / "atlas" / "tpl-fsLR_den-91k_atlas-HCPMMP1_dseg.dlabel.nii"
+    theirs = tmp_path / "theirs.pscalar.nii"
+    code, told = _wb("-cifti-parcellate", dense, labels, "COLUMN", theirs)
+    assert code == 0, told
+    tables = []
+    for path in (ours, theirs):
+        text = tmp_path / f"{path.name}.txt"
+        assert _wb("-cifti-convert", "-to-text", path, text)[0] == 0
+        tables.append(np.loadtxt(text))
+    assert len(tables[0]) == 379
+    np.testing.assert_allclose(np.sort(tables[0]), np.sort(tables[1]), rtol=1e-4, atol=1e-8)
