@@ -83,12 +83,12 @@ def demo_config(prepared: Path, participants: Path, *, seed: int) -> RunConfig:
         data=DataConfig(
             prepared=prepared, resolution_mm=4.0, participants=participants, exclude=patients
         ),
-        split=SplitConfig(validation=6, test=10),
+        split=SplitConfig(validation=5, test=8),
         encoder=EncoderConfig(
             name="resnet18", width=32, blocks=(1, 1), stem_stride=4, pooling="max"
         ),
         lesions=_LESIONS,
-        training=TrainingConfig(epochs=35),
+        training=TrainingConfig(epochs=30),
         evaluation=EvaluationConfig(lesions_per_subject=4),
     )
 

@@ -127,7 +127,7 @@ def _in_processes(
     return [_result(future, case, stage) for future, case in zip(futures, cases, strict=True)]
 
 
-def _result(future: Future[R | CaseFailure], case: C, stage: str) -> R | CaseFailure:
+def _result(future: Future[R | CaseFailure], case: Named, stage: str) -> R | CaseFailure:
     error = future.exception()
     if error is None:
         return future.result()

@@ -37,8 +37,8 @@ class CohortConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    controls: int = Field(default=40, ge=1, description="People without a lesion.")
-    patients: int = Field(default=2, ge=0, description="People with a lesion in the scan.")
+    controls: int = Field(default=37, ge=1, description="People without a lesion.")
+    patients: int = Field(default=1, ge=0, description="People with a lesion in the scan.")
     resolution_mm: float = Field(default=2.0, gt=0, description="Voxel size of the scans.")
     anatomy: AnatomyConfig = Field(default=AnatomyConfig(), description="How people differ.")
     lesions: LesionConfig = Field(default=LesionConfig(), description="The patients' lesions.")

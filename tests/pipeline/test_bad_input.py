@@ -26,7 +26,7 @@ def _bad_scan(bids):
 
 
 def _rewrite(path, data=None, affine=None):
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     data = np.asanyarray(image.dataobj) if data is None else data
     nib.save(nib.Nifti1Image(data, image.affine if affine is None else affine), path)
 
@@ -43,22 +43,22 @@ def _truncate_inside(path):
 
 
 def _make_4d(path):
-    data = np.asanyarray(nib.load(path).dataobj)
+    data = np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)
     _rewrite(path, np.stack([data, data], axis=-1))
 
 
 def _make_zero(path):
-    _rewrite(path, np.zeros_like(np.asanyarray(nib.load(path).dataobj)))
+    _rewrite(path, np.zeros_like(np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)))
 
 
 def _make_nan(path):
-    data = np.asanyarray(nib.load(path).dataobj).copy()
+    data = np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj).copy()
     data[10, 10, 10] = np.nan
     _rewrite(path, data)
 
 
 def _make_singular(path):
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     header = image.header.copy()
     header["sform_code"], header["qform_code"] = 1, 0
     header["srow_x"] = header["srow_y"]

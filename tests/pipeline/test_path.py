@@ -101,8 +101,8 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(run, prepared, 
     assert not (tmp_path / "run" / "run.json").exists()
     resumed = train(prepared.config, tmp_path / "run")
     assert resumed.weights_digest == run.weights_digest
-    tables = [pd.read_csv(one.folder / "metrics.csv") for one in (run, resumed)]
-    pd.testing.assert_frame_equal(*tables)
+    whole, mended = (pd.read_csv(one.folder / "metrics.csv") for one in (run, resumed))
+    pd.testing.assert_frame_equal(mended, whole)
 
 
 def test_replaced_weights_are_refused(run, tmp_path):

@@ -28,15 +28,15 @@ def test_slices_of_a_subject_never_cross_folds(sliced):
     assert table.groupby("group")["split"].nunique().eq(1).all()
     assert set(table["split"]) == {"train", "validation", "test"}
     folds = read_split(sliced / "splits.json").folds
-    assert all(folds[row.subject] == row.split for row in table.itertuples())
+    assert all(folds[str(row.subject)] == row.split for row in table.itertuples())
 
 
 def test_every_row_is_a_picture_in_its_folds_folder(sliced):
     table = pd.read_csv(sliced / "metadata.csv")
     assert len(table) == len(list(sliced.rglob("*.png")))
     for row in table.itertuples():
-        assert row.file.startswith(f"{row.split}/{row.subject}/")
-        with Image.open(sliced / row.file) as picture:
+        assert str(row.file).startswith(f"{row.split}/{row.subject}/")
+        with Image.open(sliced / str(row.file)) as picture:
             assert picture.mode == "L"
             assert np.asarray(picture).max() > 0
 
@@ -50,7 +50,7 @@ def test_halves_lie_on_each_other(prepared, tmp_path):
     assert set(table["hemisphere"]) == {"L", "R"}
     assert (table["mirrored"] == (table["hemisphere"] == "R")).all()
     first = pd.read_csv(tmp_path / "whole" / "metadata.csv").iloc[0]
-    pixels = np.asarray(Image.open(tmp_path / "whole" / first["file"]))
+    pixels = np.asarray(Image.open(tmp_path / "whole" / str(first["file"])))
     mine = table[(table["case"] == first["case"]) & (table["position_mm"] == first["position_mm"])]
     left, right = (
         np.asarray(
