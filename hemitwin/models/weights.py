@@ -1,13 +1,13 @@
 """Siamese networks on disk: one safetensors file, the encoder's config in its header."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from hemitwin._atomic import atomic_path
 from hemitwin.models.encoder import build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.pooled_encoder import PooledEncoder
@@ -23,7 +23,7 @@ def save_weights(path: Path, siamese: SiameseNetwork, metadata: Mapping[str, str
     Parameters
     ----------
     path : Path
-        File to write; its folder must exist.
+        File to write; its folder is made when it is missing.
     siamese : SiameseNetwork
         Network whose encoder came from `build_encoder`.
     metadata : mapping of str to str
@@ -40,12 +40,8 @@ def save_weights(path: Path, siamese: SiameseNetwork, metadata: Mapping[str, str
         raise TypeError(msg)
     header = {"encoder": encoder.config.model_dump(mode="json"), "metadata": dict(metadata)}
     tensors = {name: t.detach().cpu().contiguous() for name, t in siamese.state_dict().items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, beside, metadata={_HEADER: json.dumps(header, sort_keys=True)})
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, sort_keys=True)})
 
 
 def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:

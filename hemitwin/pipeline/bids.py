@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hemitwin.pipeline.errors import UserError
 
-__all__ = ["Case", "find_scans", "normalise_labels", "subjects_in"]
+__all__ = ["Case", "find_scans", "normalise_labels", "sidecar_of", "subjects_in"]
 
 _ENTITY = re.compile(r"(?P<key>[a-zA-Z]+)-(?P<value>[a-zA-Z0-9+]+)")
 
@@ -52,6 +52,17 @@ class Case:
         'out/sub-01/ses-2/anat/sub-01_ses-2_desc-lrp_relevance.nii.gz'
         """
         return self.folder(out) / f"{self.name}_{tail}"
+
+
+def sidecar_of(volume: Path) -> Path:
+    """Return the path of a volume's JSON sidecar.
+
+    Examples
+    --------
+    >>> sidecar_of(Path("anat/sub-01_T1w.nii.gz")).name
+    'sub-01_T1w.json'
+    """
+    return volume.with_name(volume.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
 def normalise_labels(labels: Iterable[str] | None) -> tuple[str, ...] | None:

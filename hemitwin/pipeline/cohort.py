@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from hemitwin._shapes import Affine, Mask, Volume
-from hemitwin.pipeline.bids import Case, find_scans
+from hemitwin.pipeline.bids import Case, find_scans, sidecar_of
 from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import read_json
@@ -97,7 +97,7 @@ def load_brain(case: Case, resolution_mm: float) -> Brain:
 
 
 def _determinant(case: Case) -> float:
-    sidecar = case.scan.with_name(case.scan.name.replace(".nii.gz", ".json"))
+    sidecar = sidecar_of(case.scan)
     if not sidecar.is_file():
         msg = f"{case.scan} must have its sidecar, {sidecar.name} is not there; prepare it again"
         raise UserError(msg)

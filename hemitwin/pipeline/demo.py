@@ -11,6 +11,7 @@ import numpy as np
 
 from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
+from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.config import (
     DataConfig,
     EvaluationConfig,
@@ -149,7 +150,7 @@ def _compare_with_truth(bids: Path, explained: Explained) -> tuple[dict[str, flo
     case = explained.case
     name = f"{case.name}_space-T1w_label-L_mask.nii.gz"
     mask = load_scan(bids / "derivatives" / "lesions" / case.name / "anat" / name)
-    sidecar = case.scan.with_name(case.scan.name.replace(".nii.gz", ".json"))
+    sidecar = sidecar_of(case.scan)
     native_from_template = np.array(read_json(sidecar)["NativeFromTemplate"], dtype=float)
     relevance = load_scan(explained.relevance)
     truth = resample(mask, relevance.data.shape, relevance.affine, native_from_template) >= 0.5

@@ -17,7 +17,7 @@ from hemitwin.interpret import (
     relevance_mass_accuracy,
     relevance_rank_accuracy,
 )
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.outputs import (
@@ -202,7 +202,7 @@ def _key(case: Case, run: Run, lesion_seed: int | None) -> str:
 
 
 def _read_done(case: Case, path: Path, key: str) -> Explained | None:
-    sidecar = _sidecar_of(path)
+    sidecar = sidecar_of(path)
     if not (path.is_file() and sidecar.is_file()):
         return None
     content = read_json(sidecar)
@@ -218,12 +218,8 @@ def _read_done(case: Case, path: Path, key: str) -> Explained | None:
     )
 
 
-def _sidecar_of(path: Path) -> Path:
-    return path.with_name(path.name.replace(".nii.gz", ".json"))
-
-
 def _write(path: Path, run: Run, made: _Map, key: str) -> None:
-    sidecar = _sidecar_of(path)
+    sidecar = sidecar_of(path)
     sidecar.unlink(missing_ok=True)
     brain = made.brain
     fine, affine = refine_sum(made.relevance, brain.affine, factor=brain.factor)

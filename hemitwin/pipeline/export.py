@@ -31,7 +31,7 @@ from hemitwin.atlases import (
     write_scene,
     write_spec,
 )
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.outputs import provenance, read_json, write_json
 from hemitwin.pipeline.parcellate import find_explained, read_relevance
@@ -146,7 +146,7 @@ def export_case(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -
 
 def _gather(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -> _Material:
     relevance, _ = read_relevance(case, derivatives, desc)
-    sidecar = case.scan.with_name(case.scan.name.replace(".nii.gz", ".json"))
+    sidecar = sidecar_of(case.scan)
     if not sidecar.is_file():
         reason = f"{sidecar} must be there, with the transform; run 'hemitwin prepare' again"
         raise CaseError(case.name, "export", reason)
@@ -180,7 +180,7 @@ def _write_volumes(made: _Material) -> tuple[DataFile, ...]:
     palette = relevance_palette(values)
     save_volume(native_map, values, made.native.affine, palette=palette)
     write_json(
-        native_map.with_name(native_map.name.replace(".nii.gz", ".json")),
+        sidecar_of(native_map),
         {
             "Description": "Relevance on the grid of the scan, in RAS order; values are shares a "
             "voxel, so that the sum is kept",

@@ -15,7 +15,7 @@ from hemitwin.atlases import (
     save_dseg_table,
     save_table,
 )
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.explain import relevance_path
@@ -81,7 +81,7 @@ def read_relevance(case: Case, derivatives: Path, desc: str) -> tuple[Scan, dict
         The sidecar is missing, or the map is not the one that was audited.
     """
     path = relevance_path(case, derivatives, desc)
-    sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+    sidecar = sidecar_of(path)
     content = read_json(sidecar) if sidecar.is_file() else {}
     if content.get("Digest") != digest_file(path):
         reason = (

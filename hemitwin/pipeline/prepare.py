@@ -17,7 +17,7 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
-from hemitwin.pipeline.bids import Case, find_scans
+from hemitwin.pipeline.bids import Case, find_scans, sidecar_of
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.outputs import (
     describe_dataset,
@@ -156,7 +156,7 @@ def _key(case: Case, config: PrepareConfig) -> str:
 
 
 def _is_done(volume: Path, key: str) -> bool:
-    sidecar = volume.with_name(volume.name.replace(".nii.gz", ".json"))
+    sidecar = sidecar_of(volume)
     if not (volume.is_file() and sidecar.is_file()):
         return False
     content = read_json(sidecar)
@@ -212,7 +212,7 @@ def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
 def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> Path:
     volume = case.path(out, f"{PREPARED}.nii.gz")
     # The sidecar goes first and comes last: while it is away, the case is not done.
-    volume.with_name(volume.name.replace(".nii.gz", ".json")).unlink(missing_ok=True)
+    sidecar_of(volume).unlink(missing_ok=True)
     save_volume(volume, aligned.data, aligned.affine, space=TEMPLATE_SPACE)
     stem = f"from-T1w_to-{TEMPLATE_SPACE}_mode-image_xfm"
     write_itk_affine(case.path(out, f"{stem}.txt"), aligned.native_from_template)
@@ -233,5 +233,5 @@ def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> Pa
         "Key": key,
         "Digest": digest_file(volume),
     }
-    write_json(volume.with_name(volume.name.replace(".nii.gz", ".json")), content)
+    write_json(sidecar_of(volume), content)
     return volume
