@@ -116,7 +116,10 @@ def test_bytes_damaged_inside_are_refused(write_nifti):
         load_scan(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", gzip.compress(b"short")])
+CONTENTS = {"empty": b"", "text": b"not an image", "short gzip": gzip.compress(b"short", mtime=0)}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 def test_a_file_that_is_no_image_is_refused(tmp_path, content):
     path = tmp_path / "no.nii.gz"
     path.write_bytes(content)
