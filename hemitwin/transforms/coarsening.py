@@ -36,6 +36,7 @@ def coarsen(
 
     Examples
     --------
+    >>> import torch
     >>> coarse, affine = coarsen(torch.ones(1, 4, 6, 8), np.eye(4), factor=2)
     >>> tuple(coarse.shape), affine[:3, 3].tolist()
     ((1, 2, 3, 4), [0.5, 0.5, 0.5])
@@ -77,6 +78,7 @@ def refine_sum(
 
     Examples
     --------
+    >>> import torch
     >>> fine, _ = refine_sum(torch.ones(1, 2, 2, 2), np.eye(4), factor=2)
     >>> tuple(fine.shape), float(fine.sum())
     ((1, 4, 4, 4), 8.0)
