@@ -25,7 +25,7 @@ from hemitwin.pipeline.outputs import (
     digest_file,
     digest_json,
     provenance,
-    read_json,
+    read_matching_sidecar,
     write_json,
 )
 from hemitwin.pipeline.pairs import LesionSource, split_brain
@@ -202,11 +202,8 @@ def _key(case: Case, run: Run, lesion_seed: int | None) -> str:
 
 
 def _read_done(case: Case, path: Path, key: str) -> Explained | None:
-    sidecar = sidecar_of(path)
-    if not (path.is_file() and sidecar.is_file()):
-        return None
-    content = read_json(sidecar)
-    if content.get("Key") != key or content.get("Digest") != digest_file(path):
+    content = read_matching_sidecar(path, key=key)
+    if content is None:
         return None
     return Explained(
         case,

@@ -15,11 +15,11 @@ from hemitwin.atlases import (
     save_dseg_table,
     save_table,
 )
-from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.explain import relevance_path
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
+from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.transforms import Scan, load_scan
 
@@ -81,9 +81,8 @@ def read_relevance(case: Case, derivatives: Path, desc: str) -> tuple[Scan, dict
         The sidecar is missing, or the map is not the one that was audited.
     """
     path = relevance_path(case, derivatives, desc)
-    sidecar = sidecar_of(path)
-    content = read_json(sidecar) if sidecar.is_file() else {}
-    if content.get("Digest") != digest_file(path):
+    content = read_matching_sidecar(path)
+    if content is None:
         reason = (
             f"{path.name} must be the map that was audited, but its sidecar does not match; "
             f"run 'hemitwin explain' again"

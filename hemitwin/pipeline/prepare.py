@@ -24,7 +24,7 @@ from hemitwin.pipeline.outputs import (
     digest_file,
     digest_json,
     provenance,
-    read_json,
+    read_matching_sidecar,
     write_json,
 )
 from hemitwin.pipeline.pictures import picture_of_prepared
@@ -139,7 +139,7 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
         reason = f"a T1w scan must be there, expected {case.scan}; add it or leave the subject out"
         raise CaseError(case.name, "prepare", reason)
     key = _key(case, config)
-    if _is_done(volume, key):
+    if read_matching_sidecar(volume, key=key) is not None:
         return Prepared(case.name, volume, skipped=True)
     try:
         scan = load_scan(case.scan)
@@ -153,16 +153,6 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
 def _key(case: Case, config: PrepareConfig) -> str:
     settings = {"config": config.model_dump(), "version": provenance()["packages"]}
     return digest_json({"scan": digest_file(case.scan), **settings})
-
-
-def _is_done(volume: Path, key: str) -> bool:
-    sidecar = sidecar_of(volume)
-    if not (volume.is_file() and sidecar.is_file()):
-        return False
-    content = read_json(sidecar)
-    # The sidecar is written last and knows the volume's digest: a file that was replaced or
-    # damaged since is made anew.
-    return content.get("Key") == key and content.get("Digest") == digest_file(volume)
 
 
 @cache
@@ -209,7 +199,7 @@ def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
     }
 
 
-def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> Path:
+def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> None:
     volume = case.path(out, f"{PREPARED}.nii.gz")
     # The sidecar goes first and comes last: while it is away, the case is not done.
     sidecar_of(volume).unlink(missing_ok=True)
@@ -221,7 +211,7 @@ def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> Pa
     )
     content = {
         "Description": "T1w scan aligned to the symmetric template by a similarity transform",
-        "Sources": [f"bids:raw:{case.scan.parent.parent.name}/anat/{case.scan.name}"],
+        "Sources": [f"bids:raw:{case.folder(Path()).as_posix()}/{case.scan.name}"],
         "SourcePath": os.path.relpath(case.scan.resolve(), volume.parent.resolve()),
         "SpatialReference": f"{TEMPLATE_SPACE}, as bundled with nilearn",
         "SkullStripped": True,
@@ -234,4 +224,3 @@ def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> Pa
         "Digest": digest_file(volume),
     }
     write_json(sidecar_of(volume), content)
-    return volume

@@ -28,9 +28,11 @@ def test_ledger_closes_and_score_is_the_models(make_encoder, name, dims, norm, d
     size = encoder.config.minimum_size + 1
     x = torch.randn(2, 1, *(size,) * dims, dtype=dtype)
     scores = encoder(x).detach()
+    # Not a score that all but cancels: a residual cannot be smaller than float32 rounds its terms.
+    target = int(scores.abs().amin(0).argmax())
     for config in RULES:
-        explained = Lrp(encoder, config).explain(x, 3)
-        torch.testing.assert_close(explained.score, scores[:, 3], rtol=1e-4, atol=1e-5)
+        explained = Lrp(encoder, config).explain(x, target)
+        torch.testing.assert_close(explained.score, scores[:, target], rtol=1e-4, atol=1e-5)
         for ledger in explained.ledgers:
             reference = float(scores.abs().median())
             assert ledger.closes(reference, tolerance=PRECISION[dtype]), ledger.to_dict()
