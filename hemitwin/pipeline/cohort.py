@@ -1,11 +1,10 @@
-"""Prepared volumes as a cohort: loaded once, at the network's grid, with groups for the folds."""
+"""Prepared volumes as a cohort: loaded once, at the network's grid, one brain a case."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from hemitwin._shapes import Affine, Mask, Volume
@@ -16,7 +15,7 @@ from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PREPARED
 from hemitwin.transforms import coarsen, load_scan
 
-__all__ = ["Brain", "find_prepared", "groups_of", "load_brain", "load_brains"]
+__all__ = ["Brain", "find_prepared", "load_brain", "load_brains"]
 
 
 @dataclass(frozen=True)
@@ -118,41 +117,3 @@ def load_brains(config: DataConfig) -> tuple[Brain, ...]:
         msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
         raise UserError(msg)
     return tuple(load_brain(case, config.resolution_mm) for case in cases)
-
-
-def groups_of(subjects: Sequence[str], participants: Path | None) -> Mapping[str, str]:
-    """Give each subject its group: the family where `participants` names it, else itself.
-
-    Parameters
-    ----------
-    subjects : sequence of str
-        With ``sub-``; sessions of one subject have one name and so one group.
-    participants : Path, optional
-        A BIDS ``participants.tsv``; the column ``family_id`` is optional.
-
-    Raises
-    ------
-    UserError
-        The table has no ``participant_id``, or misses a subject although it has families.
-    """
-    own = {subject: subject for subject in subjects}
-    if participants is None:
-        return own
-    if not participants.is_file():
-        msg = f"data.participants must be a table, got {participants}, which is not there"
-        raise UserError(msg)
-    table = pd.read_csv(participants, sep="\t", dtype=str)
-    if "participant_id" not in table.columns:
-        msg = f"{participants} must have a column participant_id, got {', '.join(table.columns)}"
-        raise UserError(msg)
-    if "family_id" not in table.columns:
-        return own
-    family = dict(zip(table["participant_id"], table["family_id"], strict=True))
-    unknown = [subject for subject in own if pd.isna(family.get(subject))]
-    if unknown:
-        msg = (
-            f"{participants} must give every subject a family_id, but {', '.join(unknown[:8])} "
-            f"has none; fill the column in, or exclude the subject"
-        )
-        raise UserError(msg)
-    return {subject: f"family-{family[subject]}" for subject in own}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, LossConfig
@@ -53,7 +53,30 @@ class SplitConfig(_Frozen):
     """How many groups go to each fold; whole numbers are counts, the rest goes to training."""
 
     validation: float = Field(default=0.2, gt=0, description="Share (below 1) or count.")
-    test: float = Field(default=0.2, gt=0, description="Share (below 1) or count.")
+    test: float = Field(
+        default=0.2, gt=0, description="Share (below 1) or count; with folds, 1 / folds instead."
+    )
+    folds: int | None = Field(
+        default=None, ge=2, description="Cross-validation: every group is tested in one of them."
+    )
+    fold: int = Field(default=0, ge=0, description="Which of the folds is the test, from 0.")
+    repeat: int = Field(default=0, ge=0, description="Draw anew from the same seed.")
+    stratify: str | None = Field(
+        default=None,
+        description="Column of data.participants whose values every fold gets in proportion.",
+    )
+    families: Path | None = Field(
+        default=None,
+        description="Private table of relatives beside data.participants, for example the Human "
+        "Connectome Project's restricted CSV.",
+    )
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "SplitConfig":
+        if self.fold >= (self.folds or 1):
+            msg = f"fold must be below folds ({self.folds}), got {self.fold}; they count from 0"
+            raise ValueError(msg)
+        return self
 
 
 class TrainingConfig(_Frozen):

@@ -9,6 +9,7 @@ import pandas as pd
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.leakage import require_unseen
 from hemitwin.pipeline.metrics import Estimate, auc_with_interval, rates_at
 from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.pairs import draw_lesions, pairs_of
@@ -77,7 +78,8 @@ def evaluate(run: Run, *, prepared: Path | None = None) -> Evaluation:
     Raises
     ------
     UserError
-        A subject of the test fold has no prepared volume.
+        A subject of the test fold has no prepared volume, is related to a subject that the run
+        learnt from, or is a copy of one.
     """
     config = run.config
     brains = _test_brains(run, prepared or config.data.prepared)
@@ -88,9 +90,11 @@ def evaluate(run: Run, *, prepared: Path | None = None) -> Evaluation:
         per_subject=config.evaluation.lesions_per_subject,
         seed=config.seed + 2,
     )
-    run.split.require([brain.subject for brain in brains], "test")
     pairs = score_pairs(
-        run.network, [pairs_of(brain, specs[brain.case.name], source) for brain in brains]
+        run.network,
+        [pairs_of(brain, specs[brain.case.name], source) for brain in brains],
+        split=run.split,
+        fold="test",
     )
     labels = pairs["lesioned"].to_numpy(bool)
     auc = {
@@ -126,4 +130,5 @@ def _test_brains(run: Run, prepared: Path) -> tuple[Brain, ...]:
             f"{', '.join(sorted(missing))} has none; a test without them is another test"
         )
         raise UserError(msg)
+    require_unseen(run.folder, run.split, [brain.case for brain in brains])
     return brains

@@ -8,12 +8,19 @@ import torch
 from hemitwin.models import SiameseNetwork
 from hemitwin.pipeline.data import batch_of
 from hemitwin.pipeline.pairs import ScoredPair, mirror_difference
+from hemitwin.pipeline.split import Fold, Split
 
 __all__ = ["score_pairs"]
 
 
-def score_pairs(network: SiameseNetwork, pairs: Sequence[Sequence[ScoredPair]]) -> pd.DataFrame:
-    """Score pairs in float32.
+def score_pairs(
+    network: SiameseNetwork,
+    pairs: Sequence[Sequence[ScoredPair]],
+    *,
+    split: Split,
+    fold: Fold,
+) -> pd.DataFrame:
+    """Score pairs in float32, of one fold only.
 
     Parameters
     ----------
@@ -21,13 +28,23 @@ def score_pairs(network: SiameseNetwork, pairs: Sequence[Sequence[ScoredPair]]) 
         In evaluation mode.
     pairs : sequence of sequences of ScoredPair
         One inner sequence a subject; it is one batch.
+    split : Split
+        The folds that the network was trained with.
+    fold : Fold
+        Where every pair must come from.
 
     Returns
     -------
     DataFrame
         One row a pair: subject, lesioned, side, volume_mm3, contrast, distance, and the
         voxel-wise mirror difference (mirror_mean, mirror_peak).
+
+    Raises
+    ------
+    UserError
+        A subject lies in another fold, or in none.
     """
+    split.require([pair.subject for group in pairs for pair in group], fold)
     rows = []
     for group in pairs:
         batch = batch_of(group)

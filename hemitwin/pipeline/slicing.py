@@ -1,6 +1,6 @@
 """Slice: 2D pictures of prepared volumes that keep subject, group and fold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine, Grid
 from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.cohort import find_prepared, groups_of
+from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.config import SplitConfig
+from hemitwin.pipeline.families import FAMILIES, groups_of, write_families
+from hemitwin.pipeline.leakage import refuse_copies, refuse_relatives, require_unseen
 from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.split import Split, make_split, read_split, write_split
+from hemitwin.pipeline.split import Split, draw_split, read_split, write_split
 from hemitwin.transforms import load_scan, slice_positions, slice_volume
 
 __all__ = ["Plane", "SliceConfig", "slice_dataset"]
@@ -63,6 +65,10 @@ def slice_dataset(
 ) -> Outcome[pd.DataFrame]:
     """Write PNG slices and `metadata.csv`; the folds are drawn over groups of subjects.
 
+    The table names no two subjects as relatives: its column ``group`` is each subject's own
+    number. Where a table of families was given, the true groups are written beside `out`, as
+    ``<out>.families.private.json`` (mode 0600): keep it, and do not share it.
+
     Parameters
     ----------
     prepared : Path
@@ -75,8 +81,11 @@ def slice_dataset(
         Subjects; all by default.
     splits : Path, optional
         A run's `splits.json`, so that slices and volumes share their folds; drawn by default.
+        The run's private file of relatives and its fingerprints are heeded where they lie beside
+        it.
     participants : Path, optional
-        A table with ``family_id``, to keep families together.
+        A table with family columns, to keep families together: `participants.tsv`, or the Human
+        Connectome Project's restricted CSV. Strata are looked up in it, too.
 
     Returns
     -------
@@ -86,26 +95,47 @@ def slice_dataset(
     Raises
     ------
     UserError
-        There is no prepared volume, or too few groups for the folds.
+        There is no prepared volume, there are too few groups for the folds, relatives lie in two
+        folds of `splits`, or one volume has two names in different folds.
     """
     config = config or SliceConfig()
     cases = find_prepared(prepared, labels=labels)
     subjects = sorted({case.subject for case in cases})
-    groups = groups_of(subjects, participants)
-    split = read_split(splits) if splits else make_split(groups, config.split, seed=config.seed)
-    split.require_known(subjects)
+    groups = groups_of(subjects, participants, config.split.families)
+    split = _folds(cases, groups, config, splits=splits, participants=participants)
+    refuse_copies(cases, split)
     work = partial(_slice_case, out=out, config=config, split=split)
     outcome = run_cases(work, cases, stage="slice", log_folder=out / "logs")
     if outcome.results:
         table = pd.concat(outcome.results, ignore_index=True)
-        # Groups are numbered anew: the table may be shared, a family's own label may not.
-        numbers = {group: index for index, group in enumerate(sorted(set(groups.values())))}
-        table.insert(2, "group", [f"g{numbers[groups[name]]:04d}" for name in table["subject"]])
+        # A number that relatives shared would name them, and the table may be shared.
+        numbers = {subject: f"g{index:04d}" for index, subject in enumerate(subjects)}
+        table.insert(2, "group", [numbers[name] for name in table["subject"]])
         with atomic_path(out / "metadata.csv") as temporary:
             table.to_csv(temporary, index=False)
         write_split(out / "splits.json", split)
+        write_families(out.with_name(f"{out.name}.{FAMILIES}"), groups)
         write_json(out / "slices.json", config.model_dump(mode="json"))
     return outcome
+
+
+def _folds(
+    cases: Sequence[Case],
+    groups: Mapping[str, str],
+    config: SliceConfig,
+    *,
+    splits: Path | None,
+    participants: Path | None,
+) -> Split:
+    subjects = sorted({case.subject for case in cases})
+    if splits is None:
+        return draw_split(subjects, config.split, participants=participants, seed=config.seed)
+    split = read_split(splits)
+    split.require_known(subjects)
+    refuse_relatives(subjects, split, groups)
+    unseen = [case for case in cases if split.folds[case.subject] == "test"]
+    require_unseen(splits.parent, split, unseen)
+    return split
 
 
 def _slice_case(case: Case, out: Path, config: SliceConfig, split: Split) -> pd.DataFrame:

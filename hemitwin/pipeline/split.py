@@ -9,9 +9,10 @@ import numpy as np
 
 from hemitwin.pipeline.config import SplitConfig
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.families import groups_of, read_table
 from hemitwin.pipeline.outputs import digest_json, read_json, write_json
 
-__all__ = ["Fold", "Split", "make_split", "read_split", "write_split"]
+__all__ = ["Fold", "Split", "draw_split", "make_split", "read_split", "write_split"]
 
 Fold = Literal["train", "validation", "test"]
 _FOLDS: tuple[Fold, ...] = get_args(Fold)
@@ -76,17 +77,77 @@ class Split:
             raise UserError(msg)
 
 
-def make_split(groups: Mapping[str, str], config: SplitConfig, *, seed: int) -> Split:
+def draw_split(
+    subjects: Sequence[str], config: SplitConfig, *, participants: Path | None, seed: int
+) -> Split:
+    """Draw a cohort's folds by the groups and strata that its tables give.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+        With ``sub-``.
+    config : SplitConfig
+        Sizes, folds, stratum and the private table of families.
+    participants : Path, optional
+        A BIDS ``participants.tsv``.
+    seed : int
+        Same seed and repeat, same split.
+
+    Raises
+    ------
+    UserError
+        A table does not suffice, or a fold would be empty.
+    """
+    groups = groups_of(subjects, participants, config.families)
+    strata = None
+    if config.stratify is not None:
+        strata = _strata_of(subjects, participants, config.stratify)
+    return make_split(groups, config, seed=seed, strata=strata)
+
+
+def _strata_of(subjects: Sequence[str], participants: Path | None, column: str) -> dict[str, str]:
+    if participants is None:
+        msg = f"split.stratify={column} needs a table, but data.participants is not set; set it"
+        raise UserError(msg)
+    table = read_table(participants).drop_duplicates("subject").set_index("subject")
+    if column not in table.columns:
+        msg = f"{participants} must have the column {column}, got {', '.join(table.columns)}"
+        raise UserError(msg)
+    values = table[column].reindex(list(subjects)).fillna("n/a").astype(str)
+    if values.nunique() > len(values) / 2:
+        msg = (
+            f"split.stratify must name a column of few categories, got {column} with "
+            f"{values.nunique()} values for {len(values)} subjects; group its values first"
+        )
+        raise UserError(msg)
+    return {str(name): str(value) for name, value in values.items()}
+
+
+def make_split(
+    groups: Mapping[str, str],
+    config: SplitConfig,
+    *,
+    seed: int,
+    strata: Mapping[str, str] | None = None,
+) -> Split:
     """Draw folds over groups: all members of a family (or sessions of a subject) go together.
+
+    The groups are put in random order; the test takes the first, validation the next, training
+    the rest. With `config.folds`, the order is cut into so many blocks, and `config.fold` says
+    which of them comes first. With `strata`, the order spreads each stratum evenly, so that every
+    stretch of it, and so every fold, has them in proportion (systematic sampling); a group with
+    members of several strata is a stratum of its own kind.
 
     Parameters
     ----------
     groups : mapping of str to str
         Each subject's group; the subject's own name where it has no relatives in the data.
     config : SplitConfig
-        Shares or counts of groups for validation and test.
+        Shares or counts of groups for validation and test, or folds.
     seed : int
-        Same seed, same split.
+        Same seed and repeat, same split.
+    strata : mapping of str to str, optional
+        Each subject's stratum.
 
     Raises
     ------
@@ -101,9 +162,15 @@ def make_split(groups: Mapping[str, str], config: SplitConfig, *, seed: int) -> 
     [4, 2, 4]
     """
     names = sorted(set(groups.values()))
-    order = np.random.default_rng(seed).permutation(len(names))
-    n_validation = _count(config.validation, len(names))
-    n_test = _count(config.test, len(names))
+    rng = np.random.default_rng([seed, config.repeat] if config.repeat else seed)
+    order = [names[int(index)] for index in rng.permutation(len(names))]
+    if strata is not None:
+        order = _spread(order, _strata_of_groups(groups, strata), rng)
+    n_test, n_validation = _count(config.test, len(names)), _count(config.validation, len(names))
+    if config.folds is not None:
+        bounds = np.linspace(0, len(names), config.folds + 1).round().astype(int)
+        start, stop = (int(bound) for bound in bounds[config.fold : config.fold + 2])
+        n_test, order = stop - start, [*order[start:], *order[:start]]
     if min(n_validation, n_test, len(names) - n_validation - n_test) < 1:
         msg = (
             f"each fold must get at least one group, got {len(names)} group(s) for "
@@ -112,10 +179,29 @@ def make_split(groups: Mapping[str, str], config: SplitConfig, *, seed: int) -> 
         )
         raise UserError(msg)
     fold_of: dict[str, Fold] = {}
-    for rank, index in enumerate(order):
+    for rank, group in enumerate(order):
         later: Fold = "validation" if rank < n_test + n_validation else "train"
-        fold_of[names[int(index)]] = "test" if rank < n_test else later
+        fold_of[group] = "test" if rank < n_test else later
     return Split({name: fold_of[group] for name, group in sorted(groups.items())}, seed)
+
+
+def _strata_of_groups(groups: Mapping[str, str], strata: Mapping[str, str]) -> dict[str, str]:
+    kinds: dict[str, set[str]] = {}
+    for subject, group in groups.items():
+        kinds.setdefault(group, set()).add(strata[subject])
+    return {group: "+".join(sorted(kind)) for group, kind in kinds.items()}
+
+
+def _spread(
+    order: Sequence[str], strata: Mapping[str, str], rng: np.random.Generator
+) -> list[str]:
+    """Put the k-th of a stratum's n groups at a place near k / n of the whole."""
+    place: dict[str, float] = {}
+    for stratum in sorted(set(strata.values())):
+        members = [group for group in order if strata[group] == stratum]
+        start = rng.random()
+        place |= {group: (k + start) / len(members) for k, group in enumerate(members)}
+    return sorted(order, key=lambda group: place[group])
 
 
 def _count(wanted: float, total: int) -> int:

@@ -11,11 +11,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from hemitwin.models import count_parameters, save_weights
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable
-from hemitwin.pipeline.cohort import Brain, groups_of, load_brains
+from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.curves import picture_of_training
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.families import kinship_of
+from hemitwin.pipeline.leakage import refuse_copies, write_guards
 from hemitwin.pipeline.metrics import rates_at, youden_threshold
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 from hemitwin.pipeline.runs import (
@@ -30,7 +32,7 @@ from hemitwin.pipeline.runs import (
     write_config,
 )
 from hemitwin.pipeline.scoring import score_pairs
-from hemitwin.pipeline.split import Split, make_split, write_split
+from hemitwin.pipeline.split import Split, draw_split, read_split, write_split
 from hemitwin.pipeline.task import SiameseTask, resolve_precision
 
 __all__ = ["TrainingPlan", "plan_training", "train"]
@@ -63,6 +65,11 @@ class TrainingPlan:
         """Return the cases of one fold."""
         return tuple(brain for brain in self.brains if self.split.folds[brain.subject] == name)
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Everybody who has a fold, sorted."""
+        return tuple(sorted(self.split.folds))
+
     def describe(self) -> str:
         """Say in one line what will happen."""
         counts = [f"{len(self.fold(name))} {name}" for name in ("train", "validation", "test")]
@@ -81,12 +88,14 @@ def plan_training(config: RunConfig) -> TrainingPlan:
     Raises
     ------
     UserError
-        There is no prepared volume, or too few groups for the folds.
+        There is no prepared volume, too few groups for the folds, or one volume has two names.
     """
     brains = load_brains(config.data)
     subjects = sorted({brain.subject for brain in brains})
-    groups = groups_of(subjects, config.data.participants)
-    return TrainingPlan(config, make_split(groups, config.split, seed=config.seed), brains)
+    participants = config.data.participants
+    split = draw_split(subjects, config.split, participants=participants, seed=config.seed)
+    refuse_copies([brain.case for brain in brains], split)
+    return TrainingPlan(config, split, brains)
 
 
 def train(
@@ -122,6 +131,9 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     write_config(out, config)
     write_split(out / SPLITS, plan.split)
+    kinship = kinship_of(plan.subjects, config.data.participants, config.split.families)
+    cases = [brain.case for brain in plan.brains]
+    write_guards(out, plan.split, cases, kinship.groups(plan.subjects))
     source = lesion_source(config)
     data = HemisphereData(config, plan.fold("train"), plan.fold("validation"), source)
     task = _fit(config, data, out, progress)
@@ -187,7 +199,9 @@ def _memory_format(config: RunConfig) -> torch.memory_format:
 
 
 def _finish(config: RunConfig, task: SiameseTask, data: HemisphereData, out: Path) -> None:
-    scores = score_pairs(task.network, data.validation_pairs)
+    scores = score_pairs(
+        task.network, data.validation_pairs, split=read_split(out / SPLITS), fold="validation"
+    )
     labels = scores["lesioned"].to_numpy(bool)
     distances = scores["distance"].to_numpy(float)
     threshold = youden_threshold(labels, distances)

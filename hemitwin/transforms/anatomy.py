@@ -7,7 +7,14 @@ from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid
 
-__all__ = ["AnatomyConfig", "AnatomySpec", "deform_anatomy", "sample_anatomy"]
+__all__ = [
+    "AnatomyConfig",
+    "AnatomySpec",
+    "anatomy_displacement",
+    "deform_anatomy",
+    "render_anatomy",
+    "sample_anatomy",
+]
 
 _FIELD_OF_VIEW_MM = 120.0
 _STREAMS = {"shape": 0, "asymmetry": 1, "bias": 2, "noise": 3}
@@ -96,30 +103,78 @@ def deform_anatomy(data: Grid, affine: Affine, spec: AnatomySpec) -> Grid:
     ValueError
         If the affine is rotated or sheared.
     """
+    return render_anatomy(data, affine, spec, anatomy_displacement(data.shape, affine, spec))
+
+
+def anatomy_displacement(
+    shape: tuple[int, ...], affine: Affine, spec: AnatomySpec
+) -> Float[np.ndarray, "3 x y z"]:
+    """Return where a person's voxels come from in the template.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels per axis.
+    affine : (4, 4)
+        Voxel index to template RAS+ millimetres, axes along the world's.
+    spec : AnatomySpec
+        The person.
+
+    Returns
+    -------
+    (3, x, y, z) float
+        Millimetres, RAS order: the person at p shows the template at p + displacement(p).
+
+    Raises
+    ------
+    ValueError
+        If the affine is rotated or sheared.
+    """
     linear = affine[:3, :3]
     if not np.allclose(linear, np.diag(np.diag(linear)), atol=1e-6):
         msg = f"the affine must be diagonal, got {linear.tolist()}; resample to a template grid"
         raise ValueError(msg)
-    warped = _warp(np.asarray(data, dtype=np.float32), affine, spec)
+
+    def field(stream: str) -> Float[np.ndarray, "3 x y z"]:
+        return _smooth_field(
+            shape, affine, spec, stream=stream, knots_mm=spec.smoothness_mm, components=3
+        )
+
+    symmetric_mm = _symmetric(spec.amplitude_mm * field("shape"))
+    return symmetric_mm + spec.asymmetry_mm * field("asymmetry")
+
+
+def render_anatomy(
+    data: Grid, affine: Affine, spec: AnatomySpec, displacement_mm: Float[np.ndarray, "3 x y z"]
+) -> Grid:
+    """Show a template displaced, in a person's own contrast, shading and noise.
+
+    Parameters
+    ----------
+    data : (x, y, z) float
+        Template, background 0, brain about 0 to 1.
+    affine : (4, 4)
+        Voxel index to template RAS+ millimetres, axes along the world's.
+    spec : AnatomySpec
+        Gamma, bias field and noise are taken from it.
+    displacement_mm : (3, x, y, z) float
+        RAS order, as `anatomy_displacement` gives it.
+
+    Returns
+    -------
+    (x, y, z) float32
+        Background exactly 0.
+    """
+    template = np.asarray(data, dtype=np.float32)
+    steps = displacement_mm / np.diag(affine)[:3].reshape(3, 1, 1, 1)
+    at = np.indices(data.shape, dtype=np.float32) + steps
+    warped = np.asarray(ndimage.map_coordinates(template, at, order=1, output=np.float32))
     brain = warped > 1e-3
     bias = _smooth_field(data.shape, affine, spec, stream="bias", knots_mm=50.0, components=1)[0]
     noise = _generator(spec, "noise").standard_normal(data.shape, dtype=np.float32)
     shaded = np.maximum(warped, 0) ** spec.gamma * np.exp(spec.bias * bias)
     person = np.maximum(shaded + spec.noise * noise, 1e-3)
     return np.where(brain, person, 0).astype(np.float32)
-
-
-def _warp(data: Grid, affine: Affine, spec: AnatomySpec) -> Grid:
-    def field(stream: str) -> Float[np.ndarray, "3 x y z"]:
-        return _smooth_field(
-            data.shape, affine, spec, stream=stream, knots_mm=spec.smoothness_mm, components=3
-        )
-
-    shape_mm = _symmetric(spec.amplitude_mm * field("shape"))
-    moved_mm = shape_mm + spec.asymmetry_mm * field("asymmetry")
-    steps = moved_mm / np.diag(affine)[:3].reshape(3, 1, 1, 1)
-    at = np.indices(data.shape, dtype=np.float32) + steps
-    return np.asarray(ndimage.map_coordinates(data, at, order=1, output=np.float32))
 
 
 def _symmetric(field: Float[np.ndarray, "3 x y z"]) -> Float[np.ndarray, "3 x y z"]:

@@ -5,6 +5,7 @@ from PIL import Image
 
 from hemitwin.pipeline.config import SplitConfig
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.families import read_families
 from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
 from hemitwin.pipeline.split import read_split
 
@@ -71,22 +72,45 @@ def test_a_runs_split_is_taken_over_and_must_know_every_subject(prepared, run, t
     assert read_split(tmp_path / "splits.json") == run.split
 
 
-def test_relatives_share_a_fold_and_their_family_is_not_written(prepared, tmp_path):
-    participants = tmp_path / "participants.tsv"
+def _families(folder, text):
+    path = folder / "participants.tsv"
+    path.write_text("participant_id\tmother_id\n" + text)
+    return path
+
+
+def test_relatives_share_a_fold_and_are_named_in_a_private_file_only(prepared, tmp_path):
     names = [f"sub-{k:02d}" for k in range(1, 9)] + ["sub-p01"]
-    rows = [f"{name}\tsmith{k // 2}" for k, name in enumerate(names)]
-    participants.write_text("participant_id\tfamily_id\n" + "\n".join(rows) + "\n")
+    rows = "".join(f"{name}\tsmith{k // 2}\n" for k, name in enumerate(names))
     config = SliceConfig(step_mm=40.0, split=SplitConfig(validation=1, test=1))
-    slice_dataset(prepared.derivatives, tmp_path / "out", config=config, participants=participants)
-    written = (tmp_path / "out" / "metadata.csv").read_text()
-    assert "smith" not in written
-    table = pd.read_csv(tmp_path / "out" / "metadata.csv")
+    out = tmp_path / "out"
+    slice_dataset(prepared.derivatives, out, config=config, participants=_families(tmp_path, rows))
+    table = pd.read_csv(out / "metadata.csv")
     folds = table.groupby("subject")["split"].first()
     assert folds["sub-01"] == folds["sub-02"]
+    # Nothing that may be shared tells sub-01 and sub-02, or any other two, to be relatives.
+    assert table.groupby("group")["subject"].nunique().eq(1).all()
+    assert not any("smith" in path.read_text() for path in out.glob("*.*") if path.is_file())
+    groups = read_families(tmp_path / "out.families.private.json")
+    assert groups["sub-01"] == groups["sub-02"] != groups["sub-03"]
 
 
-def test_a_subject_without_family_is_refused(prepared, tmp_path):
-    participants = tmp_path / "participants.tsv"
-    participants.write_text("participant_id\tfamily_id\nsub-01\ta\n")
-    with pytest.raises(UserError, match="has none; fill the column in"):
+def test_a_table_that_misses_a_subject_is_refused(prepared, tmp_path):
+    participants = _families(tmp_path, "sub-01\ta\n")
+    with pytest.raises(UserError, match=r"sub-02.* has none; add it"):
         slice_dataset(prepared.derivatives, tmp_path / "out", participants=participants)
+
+
+def test_a_runs_split_that_relatives_cross_is_refused(prepared, run, tmp_path):
+    tested, learnt = run.split.subjects("test")[0], run.split.subjects("train")[0]
+    rows = "".join(
+        f"{name}\t{'same' if name in {tested, learnt} else 'n/a'}\n" for name in run.split.folds
+    )
+    with pytest.raises(UserError, match=rf"{tested} \(relative in train\)"):
+        slice_dataset(
+            prepared.derivatives,
+            tmp_path / "out",
+            splits=run.folder / "splits.json",
+            labels=tuple(run.split.folds),
+            participants=_families(tmp_path, rows),
+        )
+    assert not (tmp_path / "out").exists()

@@ -1,12 +1,14 @@
 import json
+from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from hemitwin.pipeline.config import SplitConfig
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.split import Split, make_split, read_split, write_split
+from hemitwin.pipeline.split import Split, draw_split, make_split, read_split, write_split
 
 FOLDS = ("train", "validation", "test")
 
@@ -82,3 +84,88 @@ def test_a_subject_without_a_fold_is_refused():
     split = Split({"sub-1": "train"}, seed=0)
     with pytest.raises(UserError, match="sub-9"):
         split.require_known(["sub-1", "sub-9"])
+
+
+DEMO = {f"sub-{k + 1:02d}": f"sub-{k + 1:02d}" for k in range(37)}
+TRIPLES = {f"sub-{k:02d}": f"family-{k // 3}" for k in range(40)}
+
+
+@pytest.mark.parametrize(
+    ("groups", "config", "seed", "digest"),
+    [
+        pytest.param(DEMO, SplitConfig(validation=5, test=8), 0, "42c94376ea32bfa2", id="demo"),
+        pytest.param(TRIPLES, SplitConfig(), 0, "624b10a8727b9fd9", id="families"),
+        pytest.param(TRIPLES, SplitConfig(), 7, "5b573965bbd7b11f", id="another-seed"),
+    ],
+)
+def test_the_default_draw_stays_what_it_was(groups, config, seed, digest):
+    """Hashes of version 0.1.0: runs that were trained then must keep their folds."""
+    assert make_split(groups, config, seed=seed).hash.startswith(digest)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    members=st.lists(st.integers(0, 14), min_size=12, max_size=50),
+    folds=st.integers(2, 5),
+    repeat=st.integers(0, 3),
+    sexes=st.randoms(use_true_random=False),
+)
+def test_every_group_is_tested_once_in_a_cross_validation(members, folds, repeat, sexes):
+    groups = {f"sub-{k}": f"family-{family}" for k, family in enumerate(members)}
+    groups |= {f"sub-x{k}": f"sub-x{k}" for k in range(9)}
+    strata = {name: sexes.choice("FM") for name in groups}
+    tested = Counter()
+    for fold in range(folds):
+        config = SplitConfig(folds=folds, fold=fold, repeat=repeat, validation=1)
+        split = make_split(groups, config, seed=3, strata=strata)
+        tested.update(split.subjects("test"))
+        assert set(split.folds) == set(groups)
+        for family in set(groups.values()):
+            assert len({split.folds[name] for name, own in groups.items() if own == family}) == 1
+    assert tested == dict.fromkeys(groups, 1)
+
+
+def test_repeats_differ_and_repeat_themselves():
+    first, again, other = (
+        make_split(DEMO, SplitConfig(folds=5, repeat=repeat), seed=0) for repeat in (1, 1, 2)
+    )
+    assert first.hash == again.hash != other.hash
+    assert first.hash != make_split(DEMO, SplitConfig(folds=5), seed=0).hash
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_fold_gets_each_stratum_in_proportion(seed):
+    """60 families of two with 12 patients' among them: a tenth of them is one or two of 12."""
+    groups = {f"sub-{k:03d}": f"family-{k // 2:02d}" for k in range(120)}
+    strata = {name: "patient" if k < 24 else "control" for k, name in enumerate(groups)}
+    for fold in range(10):
+        config = SplitConfig(folds=10, fold=fold, validation=0.1)
+        split = make_split(groups, config, seed=seed, strata=strata)
+        for part in ("test", "validation"):
+            found = {groups[one] for one in split.subjects(part) if strata[one] == "patient"}
+            assert len(split.subjects(part)) == 12
+            assert abs(len(found) - 1.2) <= 1
+
+
+def test_a_cohorts_tables_give_groups_and_strata(tmp_path):
+    participants, families = tmp_path / "participants.tsv", tmp_path / "restricted.csv"
+    names = [f"sub-{k:02d}" for k in range(20)]
+    rows = [f"{name}\t{'FM'[k % 2]}\t{k}" for k, name in enumerate(names)]
+    participants.write_text("participant_id\tsex\tage\n" + "\n".join(rows) + "\n")
+    lines = [f"{name.removeprefix('sub-')},{k // 4 + 1}" for k, name in enumerate(names)]
+    families.write_text("Subject,Mother_ID\n" + "\n".join(lines) + "\n")
+    config = SplitConfig(stratify="sex", families=families)
+    split = draw_split(names, config, participants=participants, seed=0)
+    assert all(len({split.folds[name] for name in names[k : k + 4]}) == 1 for k in range(0, 20, 4))
+    for config, where, reason in [
+        (SplitConfig(stratify="height"), participants, "must have the column height"),
+        (SplitConfig(stratify="age"), participants, "few categories, got age with 20 values"),
+        (SplitConfig(stratify="sex"), None, r"data.participants is not set"),
+    ]:
+        with pytest.raises(UserError, match=reason):
+            draw_split(names, config, participants=where, seed=0)
+
+
+def test_a_fold_that_does_not_exist_is_refused():
+    with pytest.raises(ValidationError, match="fold must be below folds"):
+        SplitConfig(folds=5, fold=5)
