@@ -13,6 +13,7 @@ from monai.transforms.transform import MapTransform
 from torch import Tensor
 
 from hemitwin._shapes import Affine, Volume
+from hemitwin.transforms.laterality import require_laterality
 
 __all__ = ["HemispherePair", "SplitHemispheresd", "mirror_affine", "rejoin", "split_hemispheres"]
 
@@ -156,7 +157,8 @@ class SplitHemispheresd(MapTransform, InvertibleTransform):
     Notes
     -----
     The halves' `meta` carries `side` and `mirrored`. Do not reorient them: MONAI's `Orientation`
-    would read the mirrored half's affine and undo the mirror. `inverse` rejoins.
+    would read the mirrored half's affine and undo the mirror; `GuardedCompose` refuses that.
+    `inverse` rejoins, after `require_laterality`.
     """
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
@@ -179,6 +181,8 @@ class SplitHemispheresd(MapTransform, InvertibleTransform):
         result = dict(data)
         for key in self.keys:
             left, right = (_meta_tensor(result.pop(name), name) for name in _names(key))
+            require_laterality(left)
+            require_laterality(right)
             self.pop_transform(left)
             midline = result.pop(f"{key}_midline", None)
             pair = HemispherePair(

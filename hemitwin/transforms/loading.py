@@ -2,8 +2,11 @@
 # mypy: disallow-untyped-calls=False
 # nibabel is typed in part only.
 
-import gzip
+import logging
+import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +14,23 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Shaped
 from nibabel.filebasedimages import ImageFileError, SerializableImage
-from nibabel.spatialimages import SpatialImage
+from nibabel.nifti1 import Nifti1Header
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.wrapstruct import WrapStructError
 
 from hemitwin._shapes import Affine, Grid
+from hemitwin.transforms.nifti_header import compare_forms, millimetres_per_unit
+from hemitwin.transforms.unpacking import CEILING_BYTES, check_header_size, unpack
 
 __all__ = ["Scan", "load_scan", "voxel_sizes"]
 
+logger = logging.getLogger(__name__)
+
 _COMPRESSED = {".gz", ".mgz"}
-_SMALLEST_VOXEL_MM = 1e-3
+_UNREADABLE: tuple[type[Exception], ...] = (
+    EOFError, zlib.error, OSError, ImageFileError, HeaderDataError, WrapStructError,
+)  # fmt: skip
+_SMALLEST_STEP = 1e-6
 _LEAST_ORTHOGONALITY = 0.1
 
 
@@ -34,20 +46,29 @@ class Scan:
         Voxel index to native RAS+ millimetres; may be oblique.
     path : Path or None
         Where it came from.
+    notes : tuple of str
+        What its header left open or got wrong, and how that was settled.
     """
 
     data: Grid
     affine: Affine
     path: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
-def load_scan(path: Path) -> Scan:
+def load_scan(path: Path, *, ceiling_bytes: int = CEILING_BYTES) -> Scan:
     """Load a 3D volume and bring its axes into RAS+ order without resampling.
+
+    Stored numbers are scaled by the header's slope and intercept; a slope of 0 or NaN means, as
+    in the NIfTI standard, that they are the values. Units other than millimetres are converted or,
+    where they can only be a wrong entry, passed over. Each such repair is logged and noted.
 
     Parameters
     ----------
     path : Path
-        Any format nibabel reads; a compressed file is unpacked once.
+        Any format nibabel reads; a compressed file is unpacked once, in bounded pieces.
+    ceiling_bytes : int
+        The most voxel data, unpacked, that a file may declare.
 
     Returns
     -------
@@ -59,17 +80,20 @@ def load_scan(path: Path) -> Scan:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, not one 3D volume, not finite, constant, or its affine is unusable.
+        If the file is damaged, too large, not one 3D volume, not finite or constant, or its affine
+        is unusable, of implausible size or says two things about which side is left.
     """
     path = Path(path)
     if not path.is_file():
         msg = f"a scan must exist; there is no file {path}; check the path and its spelling"
         raise FileNotFoundError(msg)
-    data, affine = _read(path)
+    image, data = _read(path, ceiling_bytes)
     volume = _single_volume(data, path)
-    _check_affine(affine, path)
+    affine, notes = _place(image, path)
     _check_values(volume, path)
-    return _to_ras(volume, affine, path)
+    for note in notes:
+        logger.warning("%s: %s", path.name, note)
+    return _to_ras(volume, affine, path, notes)
 
 
 def voxel_sizes(affine: Affine) -> tuple[float, float, float]:
@@ -84,26 +108,40 @@ def voxel_sizes(affine: Affine) -> tuple[float, float, float]:
     return float(i), float(j), float(k)
 
 
-def _read(path: Path) -> tuple[Shaped[np.ndarray, "..."], Affine]:
+@contextmanager
+def _readable(path: Path, *more: type[Exception]) -> Iterator[None]:
+    """Name the file in what nibabel and zlib raise about it."""
     try:
-        image = _volume_image(path)
-        data = np.asanyarray(image.dataobj)
-    except (EOFError, zlib.error, OSError, ImageFileError) as error:
+        yield
+    except (*_UNREADABLE, *more) as error:
         msg = f"a scan must be a whole, readable image; {path} is not ({error}); copy it again"
         raise ValueError(msg) from error
-    return data, np.asarray(image.affine, dtype=np.float64)
 
 
-def _volume_image(path: Path) -> SpatialImage:
-    image = nib.load(path)
+def _read(path: Path, ceiling_bytes: int) -> tuple[SpatialImage, Shaped[np.ndarray, "..."]]:
+    with _readable(path):
+        check_header_size(path)
+    with _readable(path, ValueError):
+        image = nib.load(path)
     shape = image.shape if isinstance(image, SpatialImage) else ()
     if not isinstance(image, SpatialImage) or len(shape) < 3 or set(shape[3:]) - {1}:
         msg = f"a scan must be one 3D volume; {path} has shape {shape}; extract one volume first"
         raise ValueError(msg)
+    declared = math.prod(shape) * image.get_data_dtype().itemsize
+    if declared > ceiling_bytes:
+        msg = (
+            f"a scan must hold at most {ceiling_bytes} bytes of voxels; {path} declares "
+            f"{declared}, shape {shape}; if it is no mistake, resample it first"
+        )
+        raise ValueError(msg)
     if path.suffix in _COMPRESSED and isinstance(image, SerializableImage):
         # nibabel stops before the checksum at the end of the file: damage would go unnoticed
-        return type(image).from_bytes(gzip.decompress(path.read_bytes()))
-    return image
+        with _readable(path):
+            content = unpack(path, declared)
+        with _readable(path, ValueError):
+            image = type(image).from_bytes(content)
+    with _readable(path, ValueError):
+        return image, np.asanyarray(image.dataobj)
 
 
 def _single_volume(data: Shaped[np.ndarray, "..."], path: Path) -> Grid:
@@ -130,11 +168,23 @@ def _check_values(volume: Grid, path: Path) -> None:
         raise ValueError(msg)
 
 
+def _place(image: SpatialImage, path: Path) -> tuple[Affine, tuple[str, ...]]:
+    """Return the affine in millimetres, with notes on how it was settled."""
+    affine = np.asarray(image.affine, dtype=np.float64)
+    _check_affine(affine, path)
+    header = image.header if isinstance(image.header, Nifti1Header) else None
+    factor, unit = millimetres_per_unit(affine, header, path)
+    notes = [] if unit is None else [unit]
+    if header is not None:
+        notes += compare_forms(header, image.shape, path, mm_per_unit=factor)
+    return affine if factor == 1 else np.diag([factor] * 3 + [1.0]) @ affine, tuple(notes)
+
+
 def _check_affine(affine: Affine, path: Path) -> None:
     linear = affine[:3, :3]
     finite = bool(np.isfinite(affine).all())
     sizes = voxel_sizes(affine) if finite else (0.0, 0.0, 0.0)
-    if min(sizes) >= _SMALLEST_VOXEL_MM:
+    if min(sizes) >= _SMALLEST_STEP:
         orthogonality = abs(float(np.linalg.det(linear / np.asarray(sizes))))
         if orthogonality >= _LEAST_ORTHOGONALITY:
             return
@@ -145,7 +195,7 @@ def _check_affine(affine: Affine, path: Path) -> None:
     raise ValueError(msg)
 
 
-def _to_ras(volume: Grid, affine: Affine, path: Path) -> Scan:
+def _to_ras(volume: Grid, affine: Affine, path: Path, notes: tuple[str, ...]) -> Scan:
     image = nib.as_closest_canonical(nib.Nifti1Image(volume, affine))
     data = np.ascontiguousarray(np.asanyarray(image.dataobj), dtype=np.float32)
-    return Scan(data, np.asarray(image.affine, dtype=np.float64), path)
+    return Scan(data, np.asarray(image.affine, dtype=np.float64), path, notes)

@@ -1,34 +1,74 @@
 import gzip
+import logging
+from itertools import permutations, product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
-from hemitwin.transforms import load_scan, voxel_sizes
+from hemitwin.transforms import Scan, load_scan, voxel_sizes
+from hemitwin.transforms.unpacking import unpack
 
 RAMP = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 
 
-@pytest.mark.parametrize("codes", ["RAS", "LAS", "LPI", "PIR", "SLA", "IPL"])
-def test_every_orientation_keeps_each_voxel_at_its_place(write_nifti, codes):
-    base = np.array([[2.0, 0, 0, -7], [0, 3, 0, 5], [0, 0, 4, 1], [0, 0, 0, 1]])
-    change = nib.orientations.ornt_transform(
-        nib.orientations.io_orientation(base), nib.orientations.axcodes2ornt(codes)
-    )
-    image = nib.Nifti1Image(RAMP, base).as_reoriented(change.tolist())
-    scan = load_scan(write_nifti(np.asarray(image.dataobj), image.affine))
-    np.testing.assert_array_equal(scan.data, RAMP)
-    np.testing.assert_allclose(scan.affine, base)
-    assert scan.data.dtype == np.float32
+AXIS_ORDERS = [
+    np.array([np.eye(3)[axis] * sign for axis, sign in zip(order, signs, strict=True)]).T
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+]
+"""The 48 ways to lay a grid's axes along the world's; half of them are left-handed."""
 
 
-def test_an_oblique_affine_stays_in_the_affine(write_nifti):
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
-    scan = load_scan(write_nifti(RAMP, turn))
-    np.testing.assert_array_equal(scan.data, RAMP)
-    np.testing.assert_allclose(scan.affine, turn, atol=1e-6)
+def _places_mm(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    index = np.indices(shape).reshape(3, -1)
+    return (affine[:3, :3] @ index + affine[:3, 3:]).reshape(3, *shape)
+
+
+def _value_at(places_mm: np.ndarray) -> np.ndarray:
+    """A different value everywhere: what is read back tells where it was stored."""
+    return (np.array([1.0, 37.0, 1009.0]) @ places_mm.reshape(3, -1)).reshape(places_mm.shape[1:])
+
+
+def _store(path: Path, order: np.ndarray, ras: np.ndarray, shape: tuple[int, ...]) -> Path:
+    """Store the volume that lies at `ras` with its axes taken in another order."""
+    ras_from_stored = np.eye(4)
+    ras_from_stored[:3, :3] = order
+    ras_from_stored[:3, 3] = np.where(order.sum(axis=1) < 0, np.array(shape) - 1, 0)
+    affine = ras @ ras_from_stored
+    stored_shape = np.abs(order.T @ np.array(shape)).astype(int)
+    data = _value_at(_places_mm(tuple(stored_shape), affine))
+    nib.save(nib.Nifti1Image(data.astype(np.float32), affine), path)
+    return path
+
+
+@settings(deadline=None, max_examples=4)
+@given(
+    turns_deg=st.tuples(*[st.floats(-25, 25)] * 3),
+    sizes_mm=st.tuples(*[st.floats(0.5, 4)] * 3),
+    shape=st.tuples(*[st.integers(2, 5)] * 3),
+)
+def test_every_axis_order_loads_to_the_same_ras_volume(
+    tmp_path_factory, turns_deg, sizes_mm, shape
+):
+    path = tmp_path_factory.getbasetemp() / "order.nii"
+    ras = np.eye(4)
+    turn = Rotation.from_euler("xyz", turns_deg, degrees=True).as_matrix()
+    ras[:3, :3] = turn * sizes_mm
+    ras[:3, 3] = -90.5, 12.0, 33.0
+    assert sum(np.linalg.det(order) < 0 for order in AXIS_ORDERS) == 24  # left-handed ones
+    expected = _value_at(_places_mm(shape, ras))
+    for order in AXIS_ORDERS:
+        scan = load_scan(_store(path, order, ras, shape))
+        np.testing.assert_allclose(scan.affine, ras, atol=1e-4)
+        np.testing.assert_allclose(scan.data, expected, rtol=1e-5, atol=0.05)
+        np.testing.assert_allclose(
+            scan.data, _value_at(_places_mm(scan.data.shape, scan.affine)), rtol=1e-5, atol=0.2
+        )
 
 
 def test_a_qform_alone_is_used(tmp_path):
@@ -41,12 +81,135 @@ def test_a_qform_alone_is_used(tmp_path):
     assert voxel_sizes(scan.affine) == pytest.approx((2, 2, 2))
 
 
-def test_a_scaled_integer_image_is_unscaled(tmp_path):
-    image = nib.Nifti1Image(RAMP.astype(np.int16), np.eye(4))
-    image.header.set_slope_inter(0.5, 10)
-    nib.save(image, tmp_path / "i.nii.gz")
-    stored = nib.Nifti1Image.from_filename(tmp_path / "i.nii.gz").get_fdata()
-    np.testing.assert_allclose(load_scan(tmp_path / "i.nii.gz").data, stored, rtol=1e-6)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("slope", "inter", "slope_taken", "inter_taken"),
+    [(1, 0, 1, 0), (0.5, 10, 0.5, 10), (-2, 1, -2, 1), (0, 7, 1, 0), (np.nan, np.nan, 1, 0)],
+    ids=["one", "scaled", "negative", "zero", "nan"],
+)
+def test_stored_numbers_are_scaled_as_the_header_says(
+    tmp_path, dtype, slope, inter, slope_taken, inter_taken
+):
+    header = nib.Nifti1Image(RAMP.astype(dtype), np.eye(4)).header
+    header["scl_slope"], header["scl_inter"], header["vox_offset"] = slope, inter, 352
+    header["magic"] = b"n+1"
+    stored = header.binaryblock + b"\0" * 4 + RAMP.astype(dtype).tobytes(order="F")
+    (tmp_path / "i.nii.gz").write_bytes(gzip.compress(stored))
+    loaded = load_scan(tmp_path / "i.nii.gz").data
+    np.testing.assert_allclose(loaded, RAMP * slope_taken + inter_taken, rtol=1e-6)
+
+
+def test_a_scaling_that_is_no_number_is_refused(tmp_path):
+    header = nib.Nifti1Image(RAMP, np.eye(4)).header
+    header["scl_slope"], header["scl_inter"], header["magic"] = 2, np.inf, b"n+1"
+    header["vox_offset"] = 352
+    (tmp_path / "i.nii").write_bytes(header.binaryblock + b"\0" * 4 + RAMP.tobytes(order="F"))
+    with pytest.raises(ValueError, match=r"readable image; .*i\.nii is not .*intercept"):
+        load_scan(tmp_path / "i.nii")
+
+
+def _with_forms(path: Path, sform: np.ndarray, qform: np.ndarray, *, units: str = "mm") -> Path:
+    image = nib.Nifti1Image(RAMP, None)
+    image.header.set_xyzt_units(units)
+    image.set_sform(sform, code=2)
+    image.set_qform(qform, code=1)
+    nib.save(image, path)
+    return path
+
+
+def test_forms_that_differ_are_measured_the_sform_used_and_said_so(tmp_path, caplog):
+    moved = np.eye(4)
+    moved[0, 3] = 7.5
+    with caplog.at_level(logging.WARNING):
+        scan = load_scan(_with_forms(tmp_path / "two.nii.gz", moved, np.eye(4)))
+    np.testing.assert_allclose(scan.affine, moved)
+    assert scan.notes == ("sform and qform differ by up to 7.5 mm in this volume: sform used",)
+    assert "two.nii.gz: sform and qform differ" in caplog.text
+    moved[0, 3] = 0.9
+    assert load_scan(_with_forms(tmp_path / "near.nii.gz", moved, np.eye(4))).notes == ()
+
+
+def test_forms_that_disagree_about_the_side_are_refused(tmp_path):
+    path = _with_forms(tmp_path / "side.nii", np.diag([-1.0, 1, 1, 1]), np.eye(4))
+    with pytest.raises(ValueError, match=r"agree on which side is left; in .*side\.nii one is"):
+        load_scan(path)
+
+
+def test_a_header_without_orientation_is_noted(tmp_path):
+    image = nib.Nifti1Image(RAMP, np.eye(4))
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    nib.save(image, tmp_path / "none.nii")
+    assert "which side is left is a guess" in load_scan(tmp_path / "none.nii").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "stored_mm", "loaded_mm", "note"),
+    [
+        ("meter", 0.001, 1.0, "header in metres: converted"),
+        ("micron", 1200.0, 1.2, "header in micrometres: converted"),
+        ("meter", 1.5, 1.5, "says metres, but its numbers are a head's in millimetres"),
+        ("micron", 2.0, 2.0, "says micrometres, but its numbers"),
+        ("unknown", 0.9, 0.9, None),
+        ("mm", 0.9, 0.9, None),
+    ],
+)
+def test_units_are_converted_or_seen_to_be_wrong(tmp_path, unit, stored_mm, loaded_mm, note):
+    affine = np.diag([stored_mm] * 3 + [1.0])
+    affine[:3, 3] = -10 * stored_mm
+    scan = load_scan(_with_forms(tmp_path / "u.nii", affine, affine, units=unit))
+    assert voxel_sizes(scan.affine) == pytest.approx((loaded_mm,) * 3, rel=1e-6)
+    assert scan.affine[0, 3] == pytest.approx(-10 * loaded_mm, rel=1e-6)
+    assert scan.notes == () if note is None else note in scan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"), [("mm", 0.001), ("mm", 25.0), ("unknown", 0.05), ("meter", 60.0)]
+)
+def test_voxels_that_no_head_has_are_refused(tmp_path, unit, size):
+    affine = np.diag([size] * 3 + [1.0])
+    path = _with_forms(tmp_path / "u.nii", affine, affine, units=unit)
+    with pytest.raises(ValueError, match=r"0\.1 to 20 mm; .*u\.nii has .* correct the unit"):
+        load_scan(path)
+
+
+def test_a_small_file_that_declares_a_huge_volume_is_refused_unread(tmp_path):
+    header = nib.Nifti1Image(RAMP, np.eye(4)).header
+    header.set_data_shape((2000, 2000, 2000))
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(header.binaryblock + b"\0" * 1000))
+    with pytest.raises(ValueError, match=r"at most 2147483648 bytes .* declares 32000000000"):
+        load_scan(tmp_path / "b.nii.gz")
+    with pytest.raises(ValueError, match=r"at most 100 bytes of voxels; .* declares 240"):
+        load_scan(_with_forms(tmp_path / "s.nii", np.eye(4), np.eye(4)), ceiling_bytes=100)
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_header_allows(write_nifti):
+    path = write_nifti(RAMP, np.eye(4))
+    path.write_bytes(path.read_bytes() + gzip.compress(b"\0" * 40_000_000))
+    with pytest.raises(ValueError, match=r"unpack to what its header declares, 240 bytes"):
+        load_scan(path)
+
+
+def test_a_header_that_hides_a_bomb_before_the_voxels_is_refused(tmp_path):
+    header = nib.Nifti1Image(RAMP, np.eye(4)).header
+    header["magic"], header["vox_offset"] = b"n+1", 2.0**30
+    (tmp_path / "e.nii.gz").write_bytes(gzip.compress(header.binaryblock + b"\1\0\0\0"))
+    with pytest.raises(ValueError, match=r"voxels must begin within 16777216 bytes"):
+        load_scan(tmp_path / "e.nii.gz")
+
+
+def test_several_members_and_trailing_zeros_are_one_stream(tmp_path):
+    path = tmp_path / "members.gz"
+    path.write_bytes(gzip.compress(b"a" * 3_000_000) + gzip.compress(b"b") + b"\0" * 512)
+    assert unpack(path, 3_000_001) == b"a" * 3_000_000 + b"b"
+
+
+def test_a_link_to_a_scan_is_followed(write_nifti, tmp_path):
+    (tmp_path / "link.nii.gz").symlink_to(write_nifti(RAMP, np.eye(4)))
+    scan = load_scan(tmp_path / "link.nii.gz")
+    assert isinstance(scan, Scan)
+    np.testing.assert_array_equal(scan.data, RAMP)
 
 
 def test_a_trailing_singleton_axis_is_dropped(write_nifti):
