@@ -11,11 +11,19 @@ from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.pipeline.bids import Case, find_scans, sidecar_of
 from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.outputs import digest_file, provenance, read_json
 from hemitwin.pipeline.prepare import PREPARED
+from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_scan
 
 __all__ = ["Brain", "find_prepared", "load_brain", "load_brains"]
+
+COMPUTATION = 1
+"""Raise it when what a volume at the network's grid holds is computed in another way."""
+
+_COMPUTED_BY = ("hemitwin", "torch", "numpy", "nibabel")
+_LEAST_SHARE = 0.5
+_STORE = Path(".cache", "volumes")  # a name with a dot: tools for BIDS pass over it
 
 
 @dataclass(frozen=True)
@@ -70,14 +78,45 @@ def find_prepared(folder: Path, *, labels: Sequence[str] | None = None) -> tuple
     return tuple(case for case in cases if case.scan.is_file())
 
 
-def load_brain(case: Case, resolution_mm: float) -> Brain:
+def load_brain(case: Case, resolution_mm: float, *, store: VolumeStore | None = None) -> Brain:
     """Load one prepared volume and bring it to the network's grid by means of each block's brain.
+
+    Parameters
+    ----------
+    case : Case
+        Of a prepared volume with its sidecar.
+    resolution_mm : float
+        The network's voxel size.
+    store : VolumeStore, optional
+        Where the result is kept, keyed by the volume's bytes, these settings and the versions of
+        what computes it; without one it is computed each time.
 
     Raises
     ------
     UserError
-        `resolution_mm` is no whole multiple of the prepared voxel size.
+        `resolution_mm` is no whole multiple of the prepared voxel size, or the sidecar is missing.
     """
+    native_mm3 = _determinant(case)
+
+    def make() -> GridVolume:
+        return _at_resolution(case, resolution_mm, native_mm3)
+
+    if store is None:
+        made = make()
+    else:
+        specification = {
+            "computation": COMPUTATION,
+            "resolution_mm": resolution_mm,
+            "least_share": _LEAST_SHARE,
+            "native_mm3_per_mm3": native_mm3,
+            "scan": digest_file(case.scan),
+            "versions": {name: provenance()["packages"][name] for name in _COMPUTED_BY},
+        }
+        made = store.get(specification, make)
+    return Brain(case, made.volume, made.mask, made.affine, made.factor, made.native_mm3_per_mm3)
+
+
+def _at_resolution(case: Case, resolution_mm: float, native_mm3_per_mm3: float) -> GridVolume:
     scan = load_scan(case.scan)
     prepared_mm = abs(float(scan.affine[0, 0]))
     factor = round(resolution_mm / prepared_mm)
@@ -91,8 +130,8 @@ def load_brain(case: Case, resolution_mm: float) -> Brain:
     volume, affine = coarsen(fine, scan.affine, factor=factor)
     share, _ = coarsen((fine > 0).float(), scan.affine, factor=factor)
     # The mean over the block's brain alone: background would darken the brain's edge.
-    volume = torch.where(share >= 0.5, volume / share.clamp(min=0.5), 0.0)
-    return Brain(case, volume, volume[0].numpy() > 0, affine, factor, _determinant(case))
+    volume = torch.where(share >= _LEAST_SHARE, volume / share.clamp(min=_LEAST_SHARE), 0.0)
+    return GridVolume(volume, volume[0].numpy() > 0, affine, factor, native_mm3_per_mm3)
 
 
 def _determinant(case: Case) -> float:
@@ -106,6 +145,8 @@ def _determinant(case: Case) -> float:
 def load_brains(config: DataConfig) -> tuple[Brain, ...]:
     """Load every prepared volume that the configuration does not exclude.
 
+    They are memory maps of a `VolumeStore` in ``.cache`` below the prepared volumes.
+
     Raises
     ------
     UserError
@@ -116,4 +157,5 @@ def load_brains(config: DataConfig) -> tuple[Brain, ...]:
     if not cases:
         msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
         raise UserError(msg)
-    return tuple(load_brain(case, config.resolution_mm) for case in cases)
+    store = VolumeStore(config.prepared / _STORE)
+    return tuple(load_brain(case, config.resolution_mm, store=store) for case in cases)

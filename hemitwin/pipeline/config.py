@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, LossConfig
 from hemitwin.pipeline.errors import UserError
-from hemitwin.transforms import LesionConfig
+from hemitwin.transforms import AugmentationConfig, LesionConfig
 
 __all__ = [
     "DataConfig",
@@ -95,6 +95,9 @@ class TrainingConfig(_Frozen):
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     intensity_jitter: float = Field(
         default=0.1, ge=0, description="SD of the random log gamma that both halves share."
+    )
+    augmentation: AugmentationConfig = Field(
+        default=AugmentationConfig(), description="Random changes that both halves share."
     )
     precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
         default="auto", description="auto: bf16 where the device has units for it, else float32."

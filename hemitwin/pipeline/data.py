@@ -1,7 +1,8 @@
 """The training and validation data as a Lightning data module."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import lightning as pl
 import numpy as np
@@ -20,10 +21,12 @@ from hemitwin.pipeline.pairs import (
     join,
     pairs_of,
 )
+from hemitwin.transforms import BrainAugmentation, LesionSpec
 
 __all__ = ["HemisphereData", "PairBatch"]
 
 _Draw = tuple[int, int]
+_KEPT_SUBJECTS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +69,7 @@ class HemisphereData(pl.LightningDataModule):
             per_subject=config.evaluation.lesions_per_subject,
             seed=config.seed + 1,
         )
-        self.validation_pairs = tuple(
-            pairs_of(brain, specs[brain.case.name], source) for brain in validation
-        )
+        self.validation_pairs = _ValidationPairs(validation, specs, source)
 
     def train_dataloader(self) -> DataLoader[Halves]:
         """Batches of `batch_subjects` subjects; a pure function of seed and epoch."""
@@ -118,12 +119,17 @@ class _EpochSampler(Sampler[_Draw]):
 
 
 class _LesionedHalves(Dataset[Halves]):
-    """Subjects with lesions that are drawn anew in each epoch."""
+    """Subjects with lesions, and other random changes, that are drawn anew in each epoch."""
 
     def __init__(self, config: RunConfig, brains: Sequence[Brain], source: LesionSource) -> None:
         self._config = config
         self._brains = brains
         self._source = source
+        self._augmentation = BrainAugmentation(
+            config.training.augmentation,
+            voxel_mm=config.data.resolution_mm,
+            comparison="hemispheres",
+        )
 
     def __getitem__(self, draw: _Draw) -> Halves:
         epoch, index = draw
@@ -133,8 +139,51 @@ class _LesionedHalves(Dataset[Halves]):
         # difference between the halves that could stand for a lesion.
         gamma = float(np.exp(rng.normal(0.0, training.intensity_jitter)))
         brain = self._brains[index]
-        jittered = replace(brain, volume=brain.volume**gamma)
-        return halves_of(jittered, index, self._source, rng, copies=training.lesions_per_side)
+        # Before the lesions: they belong to the changed brain, and lie where its mask says.
+        volume, mask = self._augmentation(
+            brain.volume**gamma, brain.mask, seed=(self._config.seed, epoch, index)
+        )
+        changed = replace(brain, volume=volume, mask=mask)
+        return halves_of(changed, index, self._source, rng, copies=training.lesions_per_side)
+
+
+class _ValidationPairs(Sequence[tuple[ScoredPair, ...]]):
+    """Each subject's pairs, with lesions that were drawn once.
+
+    The pairs of the first subjects are kept, those of the others are made again at each use: they
+    take several times the memory of the brains, which are mapped from disk.
+    """
+
+    def __init__(
+        self,
+        brains: Sequence[Brain],
+        specs: Mapping[str, Sequence[LesionSpec]],
+        source: LesionSource,
+    ) -> None:
+        self._brains = tuple(brains)
+        self._specs = specs
+        self._source = source
+        self._kept: dict[int, tuple[ScoredPair, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._brains)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[ScoredPair, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[tuple[ScoredPair, ...], ...]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[ScoredPair, ...] | tuple[tuple[ScoredPair, ...], ...]:
+        if isinstance(index, slice):
+            return tuple(self[one] for one in range(len(self))[index])
+        if index in self._kept:
+            return self._kept[index]
+        brain = self._brains[index]
+        pairs = pairs_of(brain, self._specs[brain.case.name], self._source)
+        if len(self._kept) < _KEPT_SUBJECTS:
+            self._kept[index] = pairs
+        return pairs
 
 
 class _FixedPairs(Dataset[PairBatch]):

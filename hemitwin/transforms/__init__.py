@@ -6,6 +6,7 @@ from hemitwin.transforms.anatomy import (
     deform_anatomy,
     sample_anatomy,
 )
+from hemitwin.transforms.augmentation import AugmentationConfig, BrainAugmentation, Comparison
 from hemitwin.transforms.coarsening import coarsen, refine_sum
 from hemitwin.transforms.hemispheres import (
     HemispherePair,
@@ -15,6 +16,11 @@ from hemitwin.transforms.hemispheres import (
     split_hemispheres,
 )
 from hemitwin.transforms.intensity import robust_scale, standardise
+from hemitwin.transforms.laterality import (
+    GuardedCompose,
+    RequireLateralityd,
+    require_laterality,
+)
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_sampling import RandLesiond, sample_lesion
 from hemitwin.transforms.lesion_spec import LesionConfig, LesionSpec
@@ -27,11 +33,12 @@ from hemitwin.transforms.resampling import resample, resample_back
 from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
 
 __all__ = [
-    "AnatomyConfig", "AnatomySpec", "HemispherePair", "LesionConfig", "LesionMaskLibrary",
-    "LesionSpec", "Plane", "RandLesiond", "Scan", "SplitHemispheresd", "brain_mask",
-    "coarsen", "deform_anatomy", "inject_lesion", "is_skull_stripped", "lesion_alpha", "load_scan",
-    "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane", "refine_sum",
-    "register_similarity", "rejoin", "resample", "resample_back", "robust_scale",
-    "sample_anatomy", "sample_lesion", "similarity_quality", "slice_positions", "slice_volume",
-    "split_hemispheres", "standardise", "voxel_sizes",
+    "AnatomyConfig", "AnatomySpec", "AugmentationConfig", "BrainAugmentation", "Comparison",
+    "GuardedCompose", "HemispherePair", "LesionConfig", "LesionMaskLibrary", "LesionSpec",
+    "Plane", "RandLesiond", "RequireLateralityd", "Scan", "SplitHemispheresd", "brain_mask",
+    "coarsen", "deform_anatomy", "inject_lesion", "is_skull_stripped", "lesion_alpha",
+    "load_scan", "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane",
+    "refine_sum", "register_similarity", "rejoin", "require_laterality", "resample",
+    "resample_back", "robust_scale", "sample_anatomy", "sample_lesion", "similarity_quality",
+    "slice_positions", "slice_volume", "split_hemispheres", "standardise", "voxel_sizes",
 ]  # fmt: skip

@@ -1,0 +1,188 @@
+"""Augmentation that treats both hemispheres alike, so that it never makes an asymmetry."""
+# mypy: disallow-untyped-calls=False
+# MONAI's constructors are not annotated throughout.
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from monai.transforms.intensity.array import RandBiasField, RandGaussianNoise
+from monai.transforms.spatial.array import RandAffine, RandFlip
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from hemitwin._shapes import Mask, Volume
+
+__all__ = ["AugmentationConfig", "BrainAugmentation", "Comparison"]
+
+Comparison = Literal["hemispheres", "brains"]
+"""What a task compares: the halves of one brain, or two brains."""
+
+_WHY_NO_FLIP: dict[Comparison, str | None] = {
+    # A mirrored brain is the same pair with its halves exchanged, and scores are swap-symmetric.
+    "hemispheres": None,
+    "brains": "two brains are compared as they lie, and which side is the larger, stronger or "
+    "diseased one belongs to what they may share",
+}
+
+
+class AugmentationConfig(BaseModel):
+    """How strongly brains are changed at random in training; 0 leaves a change out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rotation_deg: float = Field(
+        default=0.0,
+        ge=0,
+        le=45,
+        description="Largest rotation about the left-right axis, either way (nodding).",
+    )
+    shift_mm: float = Field(
+        default=0.0, ge=0, description="Largest shift to front or back, and up or down, in mm."
+    )
+    scaling: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="Largest change of each axis's scale; 0.1 is 10 per cent.",
+    )
+    bias_field: float = Field(
+        default=0.0,
+        ge=0,
+        description="Largest coefficient of the log of a smooth intensity field (Legendre "
+        "polynomials of third degree).",
+    )
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="Largest SD of added Gaussian noise; the brain's values lie about 0 to 1.",
+    )
+    flip_left_right: bool = Field(
+        default=False,
+        description="Mirror every second brain; only where the task is invariant to it.",
+    )
+
+
+class BrainAugmentation:
+    """Change a whole brain at random, its two halves in the same way.
+
+    Motions are those that commute with mirroring at the mid-plane: rotation about x, shifts along
+    y and z, and scales. Roll, yaw and shifts along x would tear the mid-plane from the grid's
+    centre and stand for an asymmetry in every voxel. Fields of intensity are drawn for one half
+    and mirrored onto the other. The brain is changed before it is split, so that no mirrored half
+    is ever moved by itself. (Contrast is `training.intensity_jitter`'s: one gamma a brain.)
+
+    The transforms are MONAI's.
+
+    Parameters
+    ----------
+    config : AugmentationConfig
+        How strongly.
+    voxel_mm : float
+        Edge of the cubic voxels.
+    comparison : {"hemispheres", "brains"}
+        What the task compares.
+
+    Raises
+    ------
+    ValueError
+        A flip is asked for and the task is not invariant to it.
+
+    Examples
+    --------
+    >>> nod = BrainAugmentation(
+    ...     AugmentationConfig(rotation_deg=10.0), voxel_mm=4.0, comparison="hemispheres"
+    ... )
+    >>> volume, mask = torch.ones(1, 4, 6, 6), np.ones((4, 6, 6), dtype=bool)
+    >>> moved, inside = nod(volume, mask, seed=(0, 3, 1))
+    >>> bool((moved == moved.flip(1)).all()), bool((inside == inside[::-1]).all())
+    (True, True)
+    """
+
+    def __init__(
+        self, config: AugmentationConfig, *, voxel_mm: float, comparison: Comparison
+    ) -> None:
+        reason = _WHY_NO_FLIP[comparison]
+        if config.flip_left_right and reason is not None:
+            msg = (
+                f"flip_left_right must be false where {comparison} are compared, got true: "
+                f"{reason}; leave it out"
+            )
+            raise ValueError(msg)
+        turn, shift = np.deg2rad(config.rotation_deg), config.shift_mm / voxel_mm
+        motion = RandAffine(
+            prob=1.0,
+            rotate_range=(turn, 0.0, 0.0),
+            translate_range=(0.0, shift, shift),
+            scale_range=(config.scaling,) * 3,
+            padding_mode="zeros",
+        )
+        moves = config.rotation_deg or config.shift_mm or config.scaling
+        self._motion = motion if moves else None
+        limits = (-config.bias_field, config.bias_field)
+        self._gain = RandBiasField(prob=1.0, coeff_range=limits) if config.bias_field else None
+        self._noise = RandGaussianNoise(prob=1.0, std=config.noise) if config.noise else None
+        self._flip = RandFlip(prob=0.5, spatial_axis=0) if config.flip_left_right else None
+
+    def __call__(self, volume: Volume, mask: Mask, *, seed: Sequence[int]) -> tuple[Volume, Mask]:
+        """Return a changed brain; the given one is left as it is.
+
+        Parameters
+        ----------
+        volume : (C, X, Y, Z) float32
+            0 outside the brain; x = 0 at the centre of the first axis.
+        mask : (X, Y, Z) bool
+            The brain.
+        seed : sequence of int
+            For example run, epoch and index; it decides the change, and nothing else does.
+
+        Returns
+        -------
+        volume : (C, X, Y, Z) float32
+            Not below 0; 0 outside the new mask.
+        mask : (X, Y, Z) bool
+        """
+        steps = (self._motion, self._gain, self._noise, self._flip)
+        # Each transform its own stream; and not the one that the same numbers give elsewhere.
+        states = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(len(steps))
+        for step, state in zip(steps, states, strict=True):
+            if step is not None:
+                step.set_random_state(seed=int(state))
+        if self._motion is not None:
+            volume, mask = _moved(self._motion, volume, mask)
+        half = (1, (mask.shape[0] + 1) // 2, *mask.shape[1:])
+        if self._gain is not None:
+            volume = volume * _mirrored(self._gain(torch.ones(half)), mask.shape[0])
+        if self._noise is not None:
+            noisy = volume + _mirrored(self._noise(torch.zeros(half)), mask.shape[0])
+            volume = torch.where(torch.from_numpy(mask), noisy.clamp(min=0), 0.0)
+        if self._flip is not None:
+            volume, mask = _flipped(self._flip, volume, mask)
+        return volume, mask
+
+
+def _moved(motion: RandAffine, volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
+    share = torch.from_numpy(mask).float()[None]
+    *moved, inside = _plain(motion(torch.cat((volume, share))))
+    kept = inside >= 0.5
+    # Dividing by the brain's share keeps the background from darkening the brain's edge.
+    brain = torch.where(kept, torch.stack(moved) / inside.clamp(min=0.5), 0.0)
+    return brain, kept.numpy()
+
+
+def _flipped(flip: RandFlip, volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
+    both = _plain(flip(torch.cat((volume, torch.from_numpy(mask).to(volume.dtype)[None]))))
+    return both[:-1], (both[-1] > 0).numpy()
+
+
+def _mirrored(half: Tensor | np.ndarray, width: int) -> Tensor:
+    """Make a field over one half (with the middle column, if there is one) one over the brain."""
+    plain = _plain(half)
+    return torch.cat((plain, plain.flip(1)[:, width % 2 :]), dim=1)
+
+
+def _plain(image: Tensor | np.ndarray) -> Tensor:
+    """Take MONAI's metadata off."""
+    plain: Tensor = torch.as_tensor(image).as_subclass(torch.Tensor)
+    return plain

@@ -1,0 +1,135 @@
+"""What training is fed: the same for the same seed, and alike in both halves."""
+
+import numpy as np
+import pytest
+import torch
+
+from hemitwin.models import EncoderConfig
+from hemitwin.pipeline import data as data_module
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.config import (
+    DataConfig,
+    EvaluationConfig,
+    RunConfig,
+    TrainingConfig,
+    validated,
+)
+from hemitwin.pipeline.data import HemisphereData, _EpochSampler
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.pairs import LesionSource, halves_of, pairs_of
+from hemitwin.transforms import AugmentationConfig, LesionConfig
+
+LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))
+EVERYTHING = AugmentationConfig(
+    rotation_deg=10.0, shift_mm=6.0, scaling=0.1, bias_field=0.3, noise=0.05
+)
+
+
+def make_brain(number, tmp_path):
+    """A brain of 8 mm voxels that equals its mirror image."""
+    shape = (20, 24, 18)
+    x, y, z = (axis - (n - 1) / 2 for axis, n in zip(np.indices(shape), shape, strict=True))
+    mask = (x / 8.5) ** 2 + (y / 10) ** 2 + (z / 7.5) ** 2 < 1
+    half = 0.5 + 0.2 * np.random.default_rng(number).random((10, 24, 18))
+    values = np.where(mask, np.concatenate((half, half[::-1])), 0).astype(np.float32)
+    affine = np.diag([8.0, 8, 8, 1])
+    affine[:3, 3] = -8.0 * (np.array(shape) - 1) / 2
+    case = Case(f"sub-{number:02d}", f"sub-{number:02d}", tmp_path / "a.nii.gz")
+    return Brain(case, torch.from_numpy(values)[None], mask, affine, 2, 0.75)
+
+
+def run_config(tmp_path, **training):
+    return RunConfig(
+        data=DataConfig(prepared=tmp_path, resolution_mm=8.0),
+        encoder=EncoderConfig(name="resnet18", width=8, blocks=(1, 1), stem_stride=1),
+        lesions=LESIONS,
+        training=TrainingConfig(batch_subjects=2, **training),
+        evaluation=EvaluationConfig(lesions_per_subject=2),
+    )
+
+
+def batches(config, brains, epoch):
+    loader = HemisphereData(config, brains, (), LesionSource(LESIONS)).train_dataloader()
+    assert isinstance(loader.sampler, _EpochSampler)
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+@pytest.fixture
+def brains(tmp_path):
+    return tuple(make_brain(number, tmp_path) for number in range(4))
+
+
+def test_without_augmentation_a_sample_is_what_it_was_before_there_was_any(tmp_path, brains):
+    config = run_config(tmp_path)
+    rng = np.random.default_rng([0, 2, 1])
+    gamma = float(np.exp(rng.normal(0.0, 0.1)))
+    brain = brains[1]
+    expected = halves_of(
+        Brain(brain.case, brain.volume**gamma, brain.mask, brain.affine, 2, 0.75),
+        1,
+        LesionSource(LESIONS),
+        rng,
+        copies=1,
+    )
+    found = torch.cat([b.images[b.subjects == 1] for b in batches(config, brains, epoch=2)])
+    assert torch.equal(found, expected.images)
+
+
+@pytest.mark.parametrize("augmentation", [AugmentationConfig(), EVERYTHING], ids=["off", "on"])
+def test_a_sample_is_a_function_of_seed_and_epoch(tmp_path, brains, augmentation):
+    config = run_config(tmp_path, augmentation=augmentation)
+    first = batches(config, brains, epoch=1)
+    again = batches(config, brains, epoch=1)
+    later = batches(config, brains, epoch=2)
+    assert all(torch.equal(a.images, b.images) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0].images, later[0].images)
+    other = config.model_copy(update={"seed": 1})
+    assert not torch.equal(first[0].images, batches(other, brains, epoch=1)[0].images)
+
+
+def test_healthy_halves_of_a_symmetric_brain_stay_alike_and_lesioned_ones_do_not(tmp_path, brains):
+    for batch in batches(run_config(tmp_path, augmentation=EVERYTHING), brains, epoch=3):
+        for subject in batch.subjects.unique():
+            own = batch.images[batch.subjects == subject]
+            # Left, right, then lesioned left and right: the same change went to all of them.
+            torch.testing.assert_close(own[0], own[1], atol=1e-5, rtol=0)
+            assert float((own[2] - own[0]).abs().max()) > 0.5
+            assert float((own[3] - own[1]).abs().max()) > 0.5
+
+
+def test_augmentation_changes_training_and_leaves_validation_alone(tmp_path, brains):
+    plain, changed = (
+        HemisphereData(
+            run_config(tmp_path, augmentation=one), brains[:2], brains[2:], LesionSource(LESIONS)
+        )
+        for one in (AugmentationConfig(), EVERYTHING)
+    )
+    for one, other in zip(plain.val_dataloader(), changed.val_dataloader(), strict=True):
+        assert torch.equal(one.left, other.left)
+    first, second = next(iter(plain.train_dataloader())), next(iter(changed.train_dataloader()))
+    assert not torch.equal(first.images, second.images)
+
+
+def test_validation_pairs_are_the_same_whether_kept_or_made_again(tmp_path, brains, monkeypatch):
+    made = []
+    monkeypatch.setattr(data_module, "_KEPT_SUBJECTS", 1)
+    monkeypatch.setattr(
+        data_module, "pairs_of", lambda brain, *more: made.append(brain) or pairs_of(brain, *more)
+    )
+    data = HemisphereData(run_config(tmp_path), brains[:2], brains[2:], LesionSource(LESIONS))
+    first, second = list(data.validation_pairs), data.validation_pairs[:]
+    assert [brain.subject for brain in made] == ["sub-02", "sub-03", "sub-03"]
+    for one, other in zip(first, second, strict=True):
+        assert [pair.spec for pair in one] == [pair.spec for pair in other]
+        assert [pair.lesioned for pair in one] == [False, True, True]
+        assert all(torch.equal(a.left, b.left) for a, b in zip(one, other, strict=True))
+
+
+def test_augmentation_is_off_unless_it_is_set_and_its_keys_are_checked(tmp_path):
+    config = run_config(tmp_path)
+    assert config.training.augmentation == AugmentationConfig()
+    values = {"augmentation": {"rotation": 5}}
+    with pytest.raises(UserError, match=r"augmentation\.rotation.*did you mean 'rotation_deg'"):
+        validated(TrainingConfig, values, "example")

@@ -1,0 +1,172 @@
+"""Augmentation makes no asymmetry, loses no side, and is decided by its seed alone."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.data.meta_obj import set_track_meta
+from pydantic import ValidationError
+
+from hemitwin.transforms import (
+    AugmentationConfig,
+    BrainAugmentation,
+    Comparison,
+    split_hemispheres,
+)
+
+EVERYTHING = AugmentationConfig(
+    rotation_deg=15.0, shift_mm=6.0, scaling=0.1, bias_field=0.3, noise=0.1
+)
+EACH = [
+    AugmentationConfig(rotation_deg=15.0),
+    AugmentationConfig(shift_mm=6.0),
+    AugmentationConfig(scaling=0.1),
+    AugmentationConfig(bias_field=0.3),
+    AugmentationConfig(noise=0.1),
+    EVERYTHING,
+]
+NAMES = ["rotation", "shift", "scaling", "bias_field", "noise", "everything"]
+
+
+def augmentation(config=EVERYTHING, comparison: Comparison = "hemispheres"):
+    return BrainAugmentation(config, voxel_mm=4.0, comparison=comparison)
+
+
+def make_brain(seed=0, width=20):
+    """An asymmetric brain; its right side is brighter by far than any augmentation."""
+    shape = (width, 24, 22)
+    x, y, z = (axis - (n - 1) / 2 for axis, n in zip(np.indices(shape), shape, strict=True))
+    mask = (x / (0.42 * width)) ** 2 + (y / 10) ** 2 + (z / 9) ** 2 < 1
+    values = 0.2 + 0.1 * np.random.default_rng(seed).random(shape) + 0.7 * (x > 0)
+    return torch.from_numpy(np.where(mask, values, 0).astype(np.float32))[None], mask
+
+
+@pytest.mark.parametrize("config", EACH, ids=NAMES)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), width=st.sampled_from([19, 20]))
+def test_augmenting_and_mirroring_commute(config, seed, width):
+    volume, mask = make_brain(width=width)
+    change = augmentation(config)
+    one, inside = change(volume, mask, seed=(seed,))
+    other, there = change(volume.flip(1), mask[::-1].copy(), seed=(seed,))
+    torch.testing.assert_close(one.flip(1), other, atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(inside[::-1], there)
+    assert not torch.equal(one, volume)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_the_halves_of_a_symmetric_brain_stay_alike(seed):
+    volume, mask = make_brain()
+    symmetric = (volume + volume.flip(1)) / 2
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[0, 3] = -4.0 * (volume.shape[1] - 1) / 2
+    changed, _ = augmentation()(symmetric, mask, seed=(seed,))
+    pair = split_hemispheres(changed, affine)
+    torch.testing.assert_close(pair.left, pair.right, atol=1e-6, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_no_brain_is_ever_mirrored_unless_that_is_asked_for(seed):
+    volume, mask = make_brain()
+    changed, _ = augmentation()(volume, mask, seed=(seed,))
+    half = volume.shape[1] // 2
+    assert changed[:, half:].mean() > 1.5 * changed[:, :half].mean()
+
+
+def test_a_flip_that_is_asked_for_exchanges_the_halves_in_half_of_the_draws():
+    volume, mask = make_brain()
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[0, 3] = -4.0 * (volume.shape[1] - 1) / 2
+    given_pair = split_hemispheres(volume, affine)
+    flip = augmentation(AugmentationConfig(flip_left_right=True))
+    count = 0
+    for seed in range(60):
+        changed, inside = flip(volume, mask, seed=(seed,))
+        if torch.equal(changed, volume):
+            continue
+        count += 1
+        pair = split_hemispheres(changed, affine)
+        assert torch.equal(pair.left, given_pair.right)
+        assert torch.equal(pair.right, given_pair.left)
+        np.testing.assert_array_equal(inside, mask[::-1])
+    assert 15 < count < 45
+
+
+def test_a_flip_is_refused_where_the_task_is_not_invariant_to_it():
+    config = AugmentationConfig(flip_left_right=True)
+    with pytest.raises(ValueError, match=r"false where brains are compared.*belongs to what they"):
+        augmentation(config, comparison="brains")
+    augmentation(EVERYTHING, comparison="brains")
+
+
+def test_the_seed_decides_and_nothing_else_does():
+    volume, mask = make_brain()
+    one, again = augmentation(), augmentation()
+    first = one(volume, mask, seed=(0, 3, 1))[0]
+    np.random.default_rng(5).random(3)
+    torch.rand(7)
+    again(volume, mask, seed=(9, 9, 9))
+    assert torch.equal(again(volume, mask, seed=(0, 3, 1))[0], first)
+    for seed in ((1, 3, 1), (0, 4, 1), (0, 3, 2)):
+        assert not torch.equal(one(volume, mask, seed=seed)[0], first)
+
+
+def height(part):
+    """Mean position along z, in voxels from the grid's centre."""
+    weights = torch.arange(part.shape[-1]) - (part.shape[-1] - 1) / 2
+    return float((part.sum(dim=(0, 1, 2)) * weights).sum() / part.sum())
+
+
+@pytest.mark.parametrize(
+    ("config", "measure"),
+    [
+        (EACH[0], lambda brain: height(brain[:, :, 18:])),
+        (EACH[1], height),
+        (EACH[2], lambda brain: float((brain > 0).sum()) - float((make_brain()[0] > 0).sum())),
+    ],
+    ids=NAMES[:3],
+)
+def test_motions_go_both_ways(config, measure):
+    volume, mask = make_brain()
+    change = augmentation(config)
+    figures = [measure(change(volume, mask, seed=(seed,))[0]) for seed in range(24)]
+    assert 5 <= sum(figure > 0 for figure in figures) <= 19
+
+
+def test_nothing_is_changed_where_nothing_is_asked_for():
+    volume, mask = make_brain()
+    same, inside = augmentation(AugmentationConfig())(volume, mask, seed=(0,))
+    assert same is volume
+    assert inside is mask
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracking", "not_tracking"])
+def test_inputs_are_left_and_outputs_are_plain_and_clean(track):
+    volume, mask = make_brain()
+    kept, inside_before = volume.clone(), mask.copy()
+    set_track_meta(track)
+    try:
+        changed, inside = augmentation()(volume, mask, seed=(4,))
+    finally:
+        set_track_meta(True)
+    assert torch.equal(volume, kept)
+    np.testing.assert_array_equal(mask, inside_before)
+    assert type(changed) is torch.Tensor
+    assert (changed.dtype, changed.shape) == (torch.float32, volume.shape)
+    assert (changed[0].numpy()[~inside] == 0).all()
+    assert float(changed.min()) >= 0
+    # The edge keeps the brain's values: half background would halve them.
+    motion = augmentation(AugmentationConfig(rotation_deg=15.0, shift_mm=6.0))
+    moved, there = motion(volume, mask, seed=(4,))
+    assert float(moved[0].numpy()[there].min()) > 0.19
+
+
+@pytest.mark.parametrize(
+    "values", [{"rotation_deg": -1.0}, {"scaling": 0.5}, {"noise": -0.1}, {"flips": True}]
+)
+def test_impossible_settings_are_refused(values):
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        AugmentationConfig(**values)
