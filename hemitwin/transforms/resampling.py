@@ -4,7 +4,7 @@ from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Shaped
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from hemitwin._shapes import Affine, Grid
 from hemitwin.transforms.loading import Scan
@@ -16,6 +16,8 @@ Order = Literal[0, 1, 3]
 
 _FWHM_PER_SIGMA = 2.354820045
 _PAD_VOXELS = 4
+_TRUNCATE = 3.0
+_LEAST_SIGMA = 0.2  # below, the kernel is one voxel
 
 
 def resample(
@@ -27,6 +29,9 @@ def resample(
     order: Order = 1,
 ) -> Grid:
     """Resample a scan onto a template grid, once, from its original voxels.
+
+    Where the grids' axes are the same, as without registration, linear resampling goes along one
+    axis after the other, which is several times faster and equal up to rounding.
 
     Parameters
     ----------
@@ -47,6 +52,9 @@ def resample(
         0 outside the scan's field of view.
     """
     voxel_map = np.linalg.inv(scan.affine) @ moving_from_fixed @ target_affine
+    linear = voxel_map[:3, :3]
+    if order == 1 and (linear == np.diag(np.diag(linear))).all():
+        return _resample_axes(scan.data, voxel_map, target_shape)
     return resample_array(scan.data, voxel_map, target_shape, order=order)
 
 
@@ -98,7 +106,8 @@ def resample_array(
 
     Where the target's voxels are larger than the source's, a Gaussian whose width makes up the
     difference (full width at half maximum added in squares) is applied first, so that fine detail
-    does not alias. Only the part of the source that the target touches is filtered.
+    does not alias. Only the part of the source that the target touches, and that is not 0, is
+    filtered.
 
     Parameters
     ----------
@@ -120,20 +129,91 @@ def resample_array(
     >>> resample_array(np.ones((4, 4, 4)), np.eye(4), (4, 4, 4)).sum().item()
     64.0
     """
-    steps = np.linalg.norm(source_from_target[:3, :3], axis=1)
-    sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / _FWHM_PER_SIGMA if order else np.zeros(3)
+    sigma = _sigma(source_from_target) if order else np.zeros(3)
     start, stop = _touched(data.shape, source_from_target, target_shape, sigma)
+    if order != 3:  # a spline's coefficients reach beyond what is not 0
+        start, stop = _content(data, start, stop, sigma)
     if (stop <= start).any():
         return np.zeros(target_shape, dtype=np.float32)
-    part = data[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
-    part = part.astype(np.float32, copy=False)
-    if sigma.max() > 0.2:  # below, the kernel is one voxel
-        part = ndimage.gaussian_filter(part, sigma, mode="constant", truncate=3.0)
+    part = data[_slices(start, stop)].astype(np.float32, copy=False)
+    if sigma.any():
+        part = ndimage.gaussian_filter(part, sigma, mode="constant", truncate=_TRUNCATE)
     offset = source_from_target[:3, 3] - start
     moved = ndimage.affine_transform(
         part, source_from_target[:3, :3], offset, target_shape, order=order, output=np.float32
     )
     return np.asarray(moved)
+
+
+def _resample_axes(
+    data: Grid, source_from_target: Affine, target_shape: tuple[int, int, int]
+) -> Shaped[np.ndarray, " tx ty tz"]:
+    """Do what `resample_array` does, linearly, for a diagonal matrix: one axis at a time."""
+    sigma = _sigma(source_from_target)
+    start, stop = _content(data, np.zeros(3, dtype=int), np.array(data.shape), sigma)
+    if (stop <= start).any():
+        return np.zeros(target_shape, dtype=np.float32)
+    moved = data[_slices(start, stop)]
+    for axis in range(3):
+        step, offset = source_from_target[axis, axis], source_from_target[axis, 3] - start[axis]
+        places = offset + step * np.arange(target_shape[axis])
+        weights = _axis_weights(moved.shape[axis], places, float(sigma[axis]))
+        first = np.moveaxis(moved, axis, 0)
+        product = weights @ first.reshape(len(first), -1)
+        moved = np.moveaxis(product.reshape(-1, *first.shape[1:]), 0, axis)
+    return np.ascontiguousarray(moved, dtype=np.float32)
+
+
+def _axis_weights(
+    count: int, places: Shaped[np.ndarray, " target"], sigma: float
+) -> sparse.csr_array:
+    """Say how much of each of `count` source voxels along an axis is in each target voxel."""
+    filtered = np.eye(count)
+    if sigma > 0:
+        filtered = ndimage.gaussian_filter1d(
+            filtered, sigma, axis=0, mode="constant", truncate=_TRUNCATE
+        )
+    low = np.clip(np.floor(places).astype(int), 0, count - 1)
+    share = (places - low)[:, None]
+    weights = (1 - share) * filtered[low] + share * filtered[np.minimum(low + 1, count - 1)]
+    weights[(places < 0) | (places > count - 1)] = 0
+    # Few voxels count in each: sparse products do no needless work, and start no threads.
+    return sparse.csr_array(weights.astype(np.float32))
+
+
+def _sigma(source_from_target: Affine) -> Shaped[np.ndarray, "3"]:
+    steps = np.linalg.norm(source_from_target[:3, :3], axis=1)
+    sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / _FWHM_PER_SIGMA
+    return np.asarray(sigma) if sigma.max() > _LEAST_SIGMA else np.zeros(3)
+
+
+def _slices(
+    start: Shaped[np.ndarray, "3"], stop: Shaped[np.ndarray, "3"]
+) -> tuple[slice, slice, slice]:
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    return x, y, z
+
+
+def _content(
+    data: Grid,
+    start: Shaped[np.ndarray, "3"],
+    stop: Shaped[np.ndarray, "3"],
+    sigma: Shaped[np.ndarray, "3"],
+) -> tuple[Shaped[np.ndarray, "3"], Shaped[np.ndarray, "3"]]:
+    """Narrow a box to what is not 0 in it, and as far around as a filter would spread that."""
+    if (stop <= start).any():
+        return start, stop
+    inside = data[_slices(start, stop)] != 0
+    column = inside.any(axis=2)
+    spans = [
+        np.flatnonzero(line)
+        for line in (column.any(axis=1), column.any(axis=0), inside.any(axis=(0, 1)))
+    ]
+    if not spans[0].size:
+        return start, start
+    margin = np.floor(_TRUNCATE * sigma + 0.5).astype(int) + 2
+    first, last = (np.array([span[end] for span in spans]) for end in (0, -1))
+    return np.maximum(start, start + first - margin), np.minimum(stop, start + last + margin + 1)
 
 
 def _touched(
@@ -144,7 +224,7 @@ def _touched(
 ) -> tuple[Shaped[np.ndarray, "3"], Shaped[np.ndarray, "3"]]:
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(target_shape) - 1)
     reached = corners @ source_from_target[:3, :3].T + source_from_target[:3, 3]
-    margin = _PAD_VOXELS + 3 * sigma
+    margin = _PAD_VOXELS + _TRUNCATE * sigma
     start = np.clip(np.floor(reached.min(0) - margin), 0, shape).astype(int)
     stop = np.clip(np.ceil(reached.max(0) + margin) + 1, 0, shape).astype(int)
     return start, stop

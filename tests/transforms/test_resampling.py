@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hemitwin.transforms import Scan, midplane_motion, resample, resample_back
@@ -100,3 +100,40 @@ def test_inputs_are_left_as_they_are():
     kept = data.copy()
     resample_array(data, np.diag([2.0, 2, 2, 1]), (10, 10, 10))
     np.testing.assert_array_equal(data, kept)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    steps=st.tuples(*[st.sampled_from([-2.3, -1.0, 0.6, 1.0, 1.7, 3.0])] * 3),
+    shifts=st.tuples(*[st.floats(-8, 20)] * 3),
+    shape=st.tuples(*[st.integers(1, 16)] * 3),
+    filled=st.booleans(),
+)
+def test_axis_by_axis_is_the_same_as_at_once(steps, shifts, shape, filled):
+    data = np.random.default_rng(3).standard_normal((12, 13, 11)).astype(np.float32)
+    if not filled:
+        data[:4], data[:, 9:], data[..., :2] = 0, 0, 0
+    target = np.diag([*steps, 1.0])
+    target[:3, 3] = shifts
+    scan = Scan(data, np.diag([1.5, 2.0, 0.5, 1.0]))
+    moved = resample(scan, shape, scan.affine @ target, np.eye(4))
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(moved, resample_array(data, target, shape), atol=2e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(roll=st.floats(-20, 20), scale=st.floats(0.4, 3.0), order=st.sampled_from([0, 1]))
+def test_what_is_zero_around_the_content_changes_nothing(roll, scale, order):
+    data = np.zeros((24, 22, 20), dtype=np.float32)
+    data[8:15, 9:12, 5:13] = np.random.default_rng(4).standard_normal((7, 3, 8))
+    motion = midplane_motion(roll, 5.0, 1.0) @ np.diag([scale] * 3 + [1.0])
+    whole = resample_array(data, motion, (20, 20, 20), order=order)
+    data[0, 0, 0] = data[-1, -1, -1] = 1e-30  # nothing can be left out now
+    np.testing.assert_array_equal(
+        whole,
+        np.where(
+            np.abs(filled := resample_array(data, motion, (20, 20, 20), order=order)) > 1e-20,
+            filled,
+            0,
+        ),
+    )
