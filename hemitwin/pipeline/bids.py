@@ -4,12 +4,30 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hemitwin.pipeline.errors import UserError
 
-__all__ = ["Case", "find_scans", "normalise_labels", "sidecar_of", "subjects_in"]
+__all__ = [
+    "Alignment",
+    "Case",
+    "Modality",
+    "entities_of",
+    "find_scans",
+    "normalise_labels",
+    "sidecar_of",
+    "subjects_in",
+]
+
+Modality = Literal["T1w", "T2w", "FLAIR"]
+"""BIDS suffixes of the anatomical images that are taken."""
+
+Alignment = Literal["native", "acpc", "similarity", "affine", "nonlinear"]
+"""How a scan already lies: as scanned, on its AC-PC line, or on a template by what kind of
+transform ("similarity" stands for at most nine degrees of freedom, a rigid one included)."""
 
 _ENTITY = re.compile(r"(?P<key>[a-zA-Z]+)-(?P<value>[a-zA-Z0-9+]+)")
+_NAME = re.compile(r"sub-[a-zA-Z0-9+]+(?:_[a-zA-Z]+-[a-zA-Z0-9+]+)*")
 
 
 @dataclass(frozen=True)
@@ -25,11 +43,32 @@ class Case:
         scans of one subject apart and begins the name of every result.
     scan : Path
         The file; it may be missing for a subject that was asked for.
+    modality : str
+        Its BIDS suffix.
+    alignment : str
+        How it already lies.
+    space : str, optional
+        TemplateFlow's name of the template it lies on.
+    mask : Path, optional
+        The brain, in the same world; found where not given.
+    transform : Path, optional
+        ITK affine that maps template points to the scan's (`read_itk_affine`).
+    uri : str, optional
+        Where it came from, for its sidecar; the path in a raw BIDS dataset by default.
+    problem : str, optional
+        Why it cannot be taken, where that is plain from the names.
     """
 
     subject: str
     name: str
     scan: Path
+    modality: Modality = "T1w"
+    alignment: Alignment = "native"
+    space: str | None = None
+    mask: Path | None = None
+    transform: Path | None = None
+    uri: str | None = None
+    problem: str | None = None
 
     @property
     def session(self) -> str | None:
@@ -65,8 +104,22 @@ def sidecar_of(volume: Path) -> Path:
     return volume.with_name(volume.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
-def normalise_labels(labels: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Bring participant labels to the form ``sub-01``; take them with or without the prefix.
+def entities_of(name: str) -> dict[str, str]:
+    """Take the entities of a file's name apart.
+
+    Examples
+    --------
+    >>> entities_of("sub-01_run-2_desc-preproc")
+    {'sub': '01', 'run': '2', 'desc': 'preproc'}
+    """
+    found = (_ENTITY.fullmatch(part) for part in name.split("_"))
+    return {one["key"]: one["value"] for one in found if one}
+
+
+def normalise_labels(
+    labels: Iterable[str] | None, *, prefix: str = "sub"
+) -> tuple[str, ...] | None:
+    """Bring labels to the form ``sub-01``; take them with or without the prefix.
 
     Raises
     ------
@@ -80,12 +133,13 @@ def normalise_labels(labels: Iterable[str] | None) -> tuple[str, ...] | None:
     """
     if labels is None:
         return None
-    normal = tuple(f"sub-{label.removeprefix('sub-')}" for label in labels)
+    normal = tuple(f"{prefix}-{label.removeprefix(f'{prefix}-')}" for label in labels)
+    what = {"sub": "participant", "ses": "session"}.get(prefix, prefix)
     for label in normal:
         found = _ENTITY.fullmatch(label)
         if found is None:
             msg = (
-                f"a participant label must be letters and digits, with or without 'sub-', "
+                f"a {what} label must be letters and digits, with or without '{prefix}-', "
                 f"got {label!r}; use the names of the folders in the dataset"
             )
             raise UserError(msg)
@@ -131,8 +185,9 @@ def find_scans(
     Returns
     -------
     tuple of Case
-        Sorted by name. A subject without a scan is there too, with a path that is missing, so
-        that the stage reports it instead of passing over it.
+        Sorted by name. A subject without a scan is there too, with a path that is missing, and a
+        scan whose name or place is wrong with its problem, so that the stage reports them instead
+        of passing over them.
 
     Raises
     ------
@@ -151,20 +206,40 @@ def find_scans(
     cases: list[Case] = []
     for subject in wanted:
         scans = _scans_of(folder / subject, tail)
-        cases.extend(Case(subject, name, path) for name, path in sorted(scans.items()))
+        cases.extend(
+            Case(subject, name, paths[-1], problem=_problem(subject, name, paths))
+            for name, paths in sorted(scans.items())
+        )
         if not scans:
             missing = folder / subject / "anat" / f"{subject}_{tail}.nii.gz"
             cases.append(Case(subject, subject, missing))
     return tuple(cases)
 
 
-def _scans_of(folder: Path, tail: str) -> dict[str, Path]:
-    scans: dict[str, Path] = {}
+def _scans_of(folder: Path, tail: str) -> dict[str, list[Path]]:
+    scans: dict[str, list[Path]] = {}
     for suffix in (".nii", ".nii.gz"):
         ending = f"_{tail}{suffix}"
         for where in ("anat", "ses-*/anat"):
-            for path in folder.glob(f"{where}/*{ending}"):
+            for path in sorted(folder.glob(f"{where}/*{ending}")):
                 name = path.name.removesuffix(ending)
                 if "_space-" not in name:
-                    scans[name] = path
+                    scans.setdefault(name, []).append(path)
     return scans
+
+
+def _problem(subject: str, name: str, paths: Sequence[Path]) -> str | None:
+    """Say what is wrong with a scan's name or place, so that no result lands on another's."""
+    if len(paths) > 1:
+        listed = " and ".join(str(path) for path in paths)
+        return f"one file must be the scan {name}, got {listed}; keep the right one"
+    path = paths[0]
+    if _NAME.fullmatch(name) is None:
+        return f"a scan's name must be made of entities such as sub-01_ses-1_run-2, got {path}"
+    folder = path.parent.parent.name if path.parent.parent.name.startswith("ses-") else None
+    entities = entities_of(name)
+    session = f"ses-{entities['ses']}" if "ses" in entities else None
+    if f"sub-{entities['sub']}" != subject or session != folder:
+        wanted = "_".join(filter(None, (subject, folder)))
+        return f"a scan's name must begin as its folders do, with {wanted}, got {path}; rename it"
+    return None

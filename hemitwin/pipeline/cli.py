@@ -32,11 +32,14 @@ app = typer.Typer(
 )
 batch_app = typer.Typer(help="Slurm batches.", no_args_is_help=True)
 app.add_typer(batch_app, name="batch")
+simulate_app = typer.Typer(help="Synthetic data whose truth is known.", no_args_is_help=True)
+app.add_typer(simulate_app, name="simulate")
 
 _console = Console()
 _errors = Console(stderr=True)
 
 _LABEL = "--participant-label"
+_SESSION = "--session-id"
 
 Labels = Annotated[
     list[str] | None,
@@ -65,14 +68,14 @@ def spread_labels(words: Sequence[str]) -> list[str]:
     ['--participant-label', '01', '--participant-label', '02', '--nprocs', '2']
     """
     spread: list[str] = []
-    taking = False
+    taking = ""
     for word in words:
-        if word == _LABEL:
-            taking = True
+        if word in {_LABEL, _SESSION}:
+            taking = word
         elif taking and not word.startswith("-"):
-            spread += [_LABEL, word]
+            spread += [taking, word]
         else:
-            taking = False
+            taking = ""
             spread.append(word)
     return spread
 
@@ -111,23 +114,72 @@ def demo(
 
 @app.command()
 def prepare(
-    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset with T1w scans.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BIDS_DIR", help="BIDS dataset, derivatives, HCP tree, or a list of scans."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder for the derivatives.")],
     level: Annotated[Literal["participant"], typer.Argument(help="Level of analysis.")],
     participant_label: Labels = None,
+    session_id: Annotated[
+        list[str] | None, typer.Option(_SESSION, help="Sessions, with or without 'ses-'.")
+    ] = None,
+    bids_filter_file: Annotated[
+        Path | None, typer.Option(help="JSON: which entities the scans must have.")
+    ] = None,
+    input_type: Annotated[
+        Literal["auto", "bids", "derivatives", "hcp", "list"], typer.Option(help="Kind of input.")
+    ] = "auto",
+    modality: Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")] = "T1w",
+    space: Annotated[str | None, typer.Option(help="The space- entity of derivatives.")] = None,
+    alignment: Annotated[
+        Literal["native", "acpc", "similarity", "affine", "nonlinear"] | None,
+        typer.Option(help="How the scans already lie, if the input does not tell."),
+    ] = None,
+    pairing: Annotated[
+        Literal["hemispheres", "brains"], typer.Option(help="What will be compared.")
+    ] = "hemispheres",
     nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     resolution_mm: Annotated[float, typer.Option(min=0.5, max=8, help="Voxel size.")] = 2.0,
 ) -> None:
     """Align scans to the symmetric template, refine the mid-plane, resample once."""
+    from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.prepare import PrepareConfig, prepare
+    from hemitwin.pipeline.sources import SourceConfig
 
     del level  # `participant` is the only one; BIDS apps are called with it
-    config = PrepareConfig(resolution_mm=resolution_mm)
+    sessions = tuple(session_id or ())
+    chosen = {
+        "input_type": input_type,
+        "modality": modality,
+        "space": space,
+        "alignment": alignment,
+        "sessions": sessions,
+        "filter_file": bids_filter_file,
+    }
     outcome = prepare(
-        bids_dir, out, labels=_labels(participant_label), config=config, nprocs=nprocs
+        source,
+        out,
+        labels=_labels(participant_label),
+        config=PrepareConfig(resolution_mm=resolution_mm, pairing=pairing),
+        sources=validated(SourceConfig, chosen, "prepare"),
+        nprocs=nprocs,
     )
     skipped = sum(result.skipped for result in outcome.results)
-    _finish(outcome, ["prepare", str(bids_dir), str(out), "participant"], f"{skipped} up to date")
+    options = {
+        "--input-type": input_type if input_type != "auto" else None,
+        "--modality": modality if modality != "T1w" else None,
+        "--space": space,
+        "--alignment": alignment,
+        "--pairing": pairing if pairing != "hemispheres" else None,
+        "--resolution-mm": resolution_mm if resolution_mm != 2 else None,
+        "--bids-filter-file": bids_filter_file,
+        _SESSION: sessions,
+    }
+    again = ["prepare", str(source), str(out), "participant", *_words(options)]
+    _finish(outcome, again, f"{skipped} up to date")
 
 
 @app.command()
@@ -251,6 +303,51 @@ def slice_(
     _finish(outcome, ["slice", str(prepared), str(out)], f"{count} slices")
 
 
+@simulate_app.command(name="cohort")
+def simulate_cohort(
+    out: Annotated[Path, typer.Argument(help="Folder for the BIDS dataset.")],
+    families: Annotated[
+        str, typer.Option(help="How many: pairs of mz, dz and siblings; unrelated people.")
+    ] = "mz=10,dz=10,siblings=5,unrelated=10",
+    region: Annotated[
+        list[str] | None, typer.Option(help="Heritable area, V1 or L_V1; repeatable.")
+    ] = None,
+    heritability: Annotated[float, typer.Option(min=0, max=1, help="In these areas.")] = 0.8,
+    sites: Annotated[int, typer.Option(min=1, help="Scanners.")] = 1,
+    family_table: Annotated[
+        Path | None,
+        typer.Option(help="Where the private table goes; OUT/families.private.csv by default."),
+    ] = None,
+    resolution_mm: Annotated[float, typer.Option(min=0.5, max=8, help="Voxel size.")] = 2.0,
+    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same people.")] = 0,
+) -> None:
+    """Write synthetic twins, siblings and strangers who are alike in known areas only."""
+    from hemitwin.pipeline.config import validated
+    from hemitwin.pipeline.pedigree import read_counts
+    from hemitwin.pipeline.synthetic_families import FamilyCohortConfig, write_families_cohort
+
+    values = {
+        "families": read_counts(families),
+        "heritability": heritability,
+        "sites": sites,
+        "resolution_mm": resolution_mm,
+        "seed": seed,
+        **({"regions": tuple(region)} if region else {}),
+    }
+    config = validated(FamilyCohortConfig, values, "simulate cohort")
+    made = write_families_cohort(
+        out, config, cache=_cache(), family_table=family_table, nprocs=nprocs
+    )
+    rows = {
+        "people": str(len(made.people)),
+        "families (private)": str(made.family_table),
+        "truth": str(made.truth),
+        "least Jacobian": f"{made.least_jacobian:.2f}",
+    }
+    _print_rows("hemitwin simulate cohort", rows)
+
+
 @batch_app.command(name="write", context_settings={"ignore_unknown_options": True})
 def batch_write(
     stage: Annotated[str, typer.Argument(help="prepare or explain.")],
@@ -297,6 +394,16 @@ def doctor() -> None:
 
 def _labels(labels: list[str] | None) -> tuple[str, ...] | None:
     return tuple(labels) if labels else None
+
+
+def _words(options: dict[str, Any]) -> list[str]:
+    """Write options as they were given; `None` and empty ones were not."""
+    words: list[str] = []
+    for name, value in options.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None:
+                words += [name, f"{one:g}" if isinstance(one, float) else str(one)]
+    return words
 
 
 def _cache() -> Path:

@@ -1,4 +1,4 @@
-"""Prepare: align every scan of a BIDS folder to the symmetric template, resampled once."""
+"""Prepare: align every scan of a source to the symmetric template, resampled once."""
 
 import os
 from dataclasses import dataclass
@@ -17,8 +17,15 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
-from hemitwin.pipeline.bids import Case, find_scans, sidecar_of
-from hemitwin.pipeline.errors import CaseError
+from hemitwin.pipeline.alignment import (
+    Pairing,
+    output_space,
+    reason_against,
+    scan_from_template,
+)
+from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.brain_masks import brain_of, require_head
+from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.outputs import (
     describe_dataset,
     digest_file,
@@ -29,25 +36,30 @@ from hemitwin.pipeline.outputs import (
 )
 from hemitwin.pipeline.pictures import picture_of_prepared
 from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.transform_files import write_itk_affine
 from hemitwin.transforms import (
     Scan,
-    brain_mask,
     is_skull_stripped,
     load_scan,
-    refine_midplane,
-    register_similarity,
     resample,
     robust_scale,
 )
 
-__all__ = ["PREPARED", "PrepareConfig", "Prepared", "prepare", "prepare_case"]
+__all__ = ["PREPARED", "PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
 
 PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
-"""The end of a prepared volume's name, without its suffix."""
+"""The end of a prepared T1w volume's name, without its suffix."""
 
-_REGISTRATION_MM = 4.0
 _MIDPLANE_MM = 2.0
+
+_DESCRIPTIONS = {
+    "native": "aligned to the symmetric template by a similarity transform",
+    "acpc": "taken as aligned on its AC-PC line, scaled to the symmetric template's volume",
+    "similarity": "taken as aligned to a symmetric template by at most nine degrees of freedom",
+    "affine": "taken as aligned to a template by an affine transform",
+    "nonlinear": "taken as non-linearly normalised to a template",
+}
 
 
 class PrepareConfig(BaseModel):
@@ -56,6 +68,9 @@ class PrepareConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     resolution_mm: float = Field(default=2.0, gt=0, le=8, description="Voxel size in mm.")
+    pairing: Pairing = Field(
+        default="hemispheres", description="What will be compared: hemispheres, or whole brains."
+    )
 
 
 @dataclass(frozen=True)
@@ -88,25 +103,28 @@ class _Aligned:
 
 
 def prepare(
-    bids: Path,
+    source: Path,
     out: Path,
     *,
     labels: tuple[str, ...] | None = None,
     config: PrepareConfig | None = None,
+    sources: SourceConfig | None = None,
     nprocs: int = 1,
 ) -> Outcome[Prepared]:
-    """Prepare the T1w scans of a BIDS folder.
+    """Prepare the scans of a BIDS folder, of derivatives, of an HCP tree or of a list.
 
     Parameters
     ----------
-    bids : Path
-        The raw dataset.
+    source : Path
+        See `find_sources`.
     out : Path
         The derivatives' folder.
     labels : tuple of str, optional
         Subjects, with or without ``sub-``; all by default.
     config : PrepareConfig, optional
         Settings.
+    sources : SourceConfig, optional
+        Which of the source's scans are meant; by default the native T1w scans.
     nprocs : int
         Processes.
 
@@ -118,12 +136,28 @@ def prepare(
     Raises
     ------
     UserError
-        The dataset is missing or holds none of the subjects asked for.
+        The source is missing, holds none of the subjects asked for, or none of its scans can be
+        taken as they are aligned.
     """
-    cases = find_scans(bids, labels=labels)
-    describe_dataset(out, source=bids)
-    work = partial(prepare_case, out=out, config=config or PrepareConfig())
+    config = config or PrepareConfig()
+    cases = find_sources(source, labels=labels, config=sources)
+    reasons = [reason_against(case, config.pairing) for case in cases]
+    if all(reasons):
+        raise UserError(next(filter(None, reasons)))
+    describe_dataset(out, source=source)
+    work = partial(prepare_case, out=out, config=config)
     return run_cases(work, cases, stage="prepare", log_folder=out / "logs", nprocs=nprocs)
+
+
+def prepared_tail(case: Case) -> str:
+    """Return the end of a case's prepared volume's name, without its suffix.
+
+    Examples
+    --------
+    >>> prepared_tail(Case("sub-01", "sub-01", Path("x.nii"), modality="T2w"))
+    'space-MNI152NLin2009aSym_desc-prepared_T2w'
+    """
+    return f"space-{output_space(case)}_desc-prepared_{case.modality}"
 
 
 def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
@@ -132,27 +166,40 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
     Raises
     ------
     CaseError
-        The scan is missing or cannot be read or aligned; nothing is written then.
+        The scan is missing or cannot be taken, read or aligned; nothing is written then.
     """
-    volume = case.path(out, f"{PREPARED}.nii.gz")
-    if not case.scan.is_file():
-        reason = f"a T1w scan must be there, expected {case.scan}; add it or leave the subject out"
+    volume = case.path(out, f"{prepared_tail(case)}.nii.gz")
+    if reason := case.problem or _absence(case) or reason_against(case, config.pairing):
         raise CaseError(case.name, "prepare", reason)
     key = _key(case, config)
     if read_matching_sidecar(volume, key=key) is not None:
         return Prepared(case.name, volume, skipped=True)
     try:
         scan = load_scan(case.scan)
-        aligned = _align(scan, config)
+        aligned = _align(case, scan, config)
     except (ValueError, FileNotFoundError) as error:
         raise CaseError(case.name, "prepare", str(error)) from error
-    _write(case, out, scan, aligned, key)
+    _write(case, out, scan, aligned, key, config.pairing)
     return Prepared(case.name, volume, skipped=False)
 
 
+def _absence(case: Case) -> str | None:
+    """Say which of a case's files is not there."""
+    what = {f"{case.modality} scan": case.scan, "mask": case.mask, "transform": case.transform}
+    for name, path in what.items():
+        if path is not None and path.is_symlink() and not path.exists():
+            return f"a {name} must be there, but {path} is a link to nothing; fetch its content"
+        if path is not None and not path.is_file():
+            return f"a {name} must be there, expected {path}; add it or leave the subject out"
+    return None
+
+
 def _key(case: Case, config: PrepareConfig) -> str:
+    files = {"scan": case.scan, "mask": case.mask, "transform": case.transform}
+    digests = {name: digest_file(path) for name, path in files.items() if path is not None}
+    taken = {"alignment": case.alignment, "space": case.space, "modality": case.modality}
     settings = {"config": config.model_dump(), "version": provenance()["packages"]}
-    return digest_json({"scan": digest_file(case.scan), **settings})
+    return digest_json({**digests, **taken, **settings})
 
 
 @cache
@@ -160,14 +207,13 @@ def _template(resolution_mm: float) -> TemplateImage:
     return load_template(resolution_mm)
 
 
-def _align(scan: Scan, config: PrepareConfig) -> _Aligned:
+def _align(case: Case, scan: Scan, config: PrepareConfig) -> _Aligned:
+    require_head(scan)
     stripped = is_skull_stripped(scan)
-    mask = brain_mask(scan)
+    mask = brain_of(case, scan)
     brain = Scan(np.where(mask, scan.data, 0).astype(np.float32), scan.affine, scan.path)
     template = _template(_MIDPLANE_MM)
-    native = register_similarity(brain, template.data, template.affine, moving_mask=mask)
-    coarse = resample(brain, template.data.shape, template.affine, native)
-    native = native @ refine_midplane(coarse, template.affine)
+    native = scan_from_template(case, brain, mask, template, pairing=config.pairing)
     shape, affine = template_grid(config.resolution_mm)
     data = resample(brain, shape, affine, native)
     inside = resample(Scan(mask.astype(np.float32), scan.affine, scan.path), shape, affine, native)
@@ -199,28 +245,47 @@ def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
     }
 
 
-def _write(case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str) -> None:
-    volume = case.path(out, f"{PREPARED}.nii.gz")
+def _write(
+    case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str, pairing: Pairing
+) -> None:
+    volume = case.path(out, f"{prepared_tail(case)}.nii.gz")
+    space = output_space(case)
     # The sidecar goes first and comes last: while it is away, the case is not done.
     sidecar_of(volume).unlink(missing_ok=True)
-    save_volume(volume, aligned.data, aligned.affine, space=TEMPLATE_SPACE)
-    stem = f"from-T1w_to-{TEMPLATE_SPACE}_mode-image_xfm"
+    save_volume(volume, aligned.data, aligned.affine, space=space)
+    stem = f"from-{case.modality}_to-{space}_mode-image_xfm"
     write_itk_affine(case.path(out, f"{stem}.txt"), aligned.native_from_template)
-    picture_of_prepared(
-        case.path(out, "desc-prepared_T1w.png"), aligned.data, aligned.affine, title=case.name
-    )
+    picture = case.path(out, f"desc-prepared_{case.modality}.png")
+    picture_of_prepared(picture, aligned.data, aligned.affine, title=case.name)
+    raw = f"bids:raw:{case.folder(Path()).as_posix()}/{case.scan.name}"
+    bundled = f"{space}, as bundled with nilearn" if space == TEMPLATE_SPACE else space
     content = {
-        "Description": "T1w scan aligned to the symmetric template by a similarity transform",
-        "Sources": [f"bids:raw:{case.folder(Path()).as_posix()}/{case.scan.name}"],
+        "Description": f"{case.modality} scan {_DESCRIPTIONS[case.alignment]}",
+        "Sources": [case.uri or raw],
         "SourcePath": os.path.relpath(case.scan.resolve(), volume.parent.resolve()),
-        "SpatialReference": f"{TEMPLATE_SPACE}, as bundled with nilearn",
+        "SpatialReference": bundled,
         "SkullStripped": True,
         "NativeShape": list(scan.data.shape),
         "NativeAffine": scan.affine.tolist(),
         "NativeFromTemplate": aligned.native_from_template.tolist(),
+        "Alignment": _alignment(case, pairing),
+        "HeaderNotes": list(scan.notes),
         "Quality": _quality(scan, aligned),
         "GeneratedBy": provenance(),
         "Key": key,
         "Digest": digest_file(volume),
     }
     write_json(sidecar_of(volume), content)
+
+
+def _alignment(case: Case, pairing: Pairing) -> dict[str, Any]:
+    """Describe what was taken as given and what was done."""
+    return {
+        "Taken": case.alignment,
+        "Space": case.space,
+        "Transform": case.transform.name if case.transform else None,
+        "Mask": case.mask.name if case.mask else None,
+        "Pairing": pairing,
+        "Registered": case.alignment == "native" and case.transform is None,
+        "MidplaneRefined": pairing == "hemispheres",
+    }

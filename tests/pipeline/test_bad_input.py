@@ -90,7 +90,7 @@ def test_a_bad_scan_is_reported_and_the_others_are_done(bids, tmp_path, capfd, n
     assert re.search(message, log)
     printed = capfd.readouterr()
     assert "1 done" in printed.out
-    again = f"hemitwin prepare {bids} {out} participant --participant-label 02"
+    again = f"hemitwin prepare {bids} {out} participant --resolution-mm 4 --participant-label 02"
     assert again in " ".join(printed.err.split())
     assert (out / "sub-01" / "anat" / "sub-01_desc-prepared_T1w.png").is_file()
     assert not (out / "sub-02").exists()

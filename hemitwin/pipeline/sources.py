@@ -1,0 +1,181 @@
+"""Where scans come from: BIDS, derivatives, an HCP tree or a list, found and checked."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from hemitwin.pipeline.bids import Alignment, Case, Modality, find_scans, normalise_labels
+from hemitwin.pipeline.bids_filter import Filter, keep_matching, read_filter
+from hemitwin.pipeline.derivatives import find_derivatives
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.hcp import find_hcp_scans, is_hcp_tree
+from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.scan_list import find_listed_scans
+
+__all__ = ["InputType", "SourceConfig", "find_sources"]
+
+logger = logging.getLogger(__name__)
+
+InputType = Literal["auto", "bids", "derivatives", "hcp", "list"]
+
+
+class SourceConfig(BaseModel):
+    """Which of a source's scans are meant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_type: InputType = Field(default="auto", description="What the input is.")
+    modality: Modality = Field(default="T1w", description="Image type.")
+    space: str | None = Field(
+        default=None, pattern=r"^[a-zA-Z0-9]+$", description="The space- entity of derivatives."
+    )
+    alignment: Alignment | None = Field(
+        default=None, description="How the scans already lie, if the source does not tell."
+    )
+    sessions: tuple[str, ...] = Field(default=(), description="Sessions; all by default.")
+    filter_file: Path | None = Field(default=None, description="JSON, as fMRIPrep reads it.")
+
+
+def find_sources(
+    source: Path, *, labels: Sequence[str] | None = None, config: SourceConfig | None = None
+) -> tuple[Case, ...]:
+    """Find the scans to work on.
+
+    Parameters
+    ----------
+    source : Path
+        A BIDS dataset, BIDS derivatives, an HCP tree, or a list of scans (``.txt``, ``.csv``,
+        ``.tsv``).
+    labels : sequence of str, optional
+        Subjects, with or without ``sub-``; all by default.
+    config : SourceConfig, optional
+        What is meant; by default every native T1w scan, the source's kind found out.
+
+    Returns
+    -------
+    tuple of Case
+        A subject without a scan is there with a path that is missing; a scan that cannot be taken
+        is there with its problem. Scans that filter or session leave out are not, and are logged
+        where a subject has no other.
+
+    Raises
+    ------
+    UserError
+        The source is missing or of no known kind, or nothing in it is meant.
+    """
+    config = config or SourceConfig()
+    wanted = _filter(config)
+    kind = config.input_type if config.input_type != "auto" else _kind_of(source)
+    if config.space and kind not in {"derivatives", "hcp"}:
+        msg = f"--space chooses among derivatives or in an HCP tree, but {source} is {kind}"
+        raise UserError(msg)
+    cases = _find(kind, source, labels, config, wanted)
+    if kind in {"bids", "derivatives"}:
+        _compare_with_participants(source, {case.subject for case in cases}, labels)
+        _warn_of_mixed_sessions(cases)
+    cases = _keep(cases, config, wanted if kind == "bids" else {})
+    if config.alignment is not None:
+        cases = tuple(replace(case, alignment=config.alignment) for case in cases)
+    return cases
+
+
+def _find(
+    kind: InputType,
+    source: Path,
+    labels: Sequence[str] | None,
+    config: SourceConfig,
+    wanted: Filter,
+) -> tuple[Case, ...]:
+    modality = config.modality
+    if kind == "list":
+        return find_listed_scans(source, labels=labels, modality=modality)
+    if not source.is_dir():
+        msg = f"the dataset must be a folder, got {source}, which is not there; check the path"
+        raise UserError(msg)
+    if kind == "hcp":
+        return find_hcp_scans(source, labels=labels, modality=modality, space=config.space)
+    if kind == "derivatives":
+        return find_derivatives(
+            source, labels=labels, modality=modality, space=config.space, wanted=wanted
+        )
+    cases = find_scans(source, labels=labels, tail=modality)
+    return tuple(replace(case, modality=modality) for case in cases)
+
+
+def _kind_of(source: Path) -> InputType:
+    if source.is_file():
+        return "list"
+    description = source / "dataset_description.json"
+    if description.is_file():
+        try:
+            content = read_json(description)
+        except ValueError:  # a damaged description describes nothing; the scans are looked at
+            content = {}
+        derived = content.get("DatasetType") == "derivative" or "PipelineDescription" in content
+        return "derivatives" if derived else "bids"
+    if not any(source.glob("sub-*")) and is_hcp_tree(source):
+        return "hcp"
+    return "bids"
+
+
+def _filter(config: SourceConfig) -> Filter:
+    if config.filter_file is None:
+        return {}
+    return read_filter(config.filter_file, config.modality)
+
+
+def _keep(cases: Sequence[Case], config: SourceConfig, wanted: Filter) -> tuple[Case, ...]:
+    sessions = normalise_labels(config.sessions, prefix="ses")
+    there = [case for case in cases if case.scan.is_file() or case.problem]
+    kept = set(keep_matching(there, wanted))
+    if sessions:
+        kept = {case for case in kept if case.session in sessions}
+    left_out = sorted({case.subject for case in there} - {case.subject for case in kept})
+    if left_out:
+        logger.warning("no scan of %s is meant by session and filter", ", ".join(left_out))
+    if left_out and not kept:
+        have = ", ".join(sorted({case.session or "no session" for case in there}))
+        msg = f"session and filter must leave some scans, but leave none; there are: {have}"
+        raise UserError(msg)
+    return tuple(case for case in cases if case in kept or case not in there)
+
+
+def _compare_with_participants(
+    folder: Path, subjects: set[str], labels: Sequence[str] | None
+) -> None:
+    """Warn of subjects that only the table or only the folders know."""
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        return
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str)
+    except (ValueError, UnicodeDecodeError) as error:
+        logger.warning("%s cannot be read (%s): subjects not compared", path, error)
+        return
+    if "participant_id" not in table.columns:
+        logger.warning("%s has no column participant_id: subjects not compared", path)
+        return
+    ids = [one.strip() for one in table["participant_id"].dropna()]
+    twice = sorted({one for one in ids if ids.count(one) > 1})
+    listed = {f"sub-{one.removeprefix('sub-')}" for one in ids}
+    findings = {"twice in": twice, "not in": sorted(subjects - listed)}
+    if labels is None:
+        findings["without a folder but in"] = sorted(listed - subjects)
+    for where, names in findings.items():
+        if names:
+            logger.warning("%s %s %s", ", ".join(names), where, path)
+
+
+def _warn_of_mixed_sessions(cases: Sequence[Case]) -> None:
+    """BIDS wants sessions for all of a subject's scans or none; each is taken as its own case."""
+    bare = {case.subject for case in cases if case.session is None and case.scan.is_file()}
+    with_session = {case.subject for case in cases if case.session is not None}
+    if both := sorted(bare & with_session):
+        logger.warning("scans with and without session in %s: all taken", ", ".join(both))
+    elif bare and with_session:
+        logger.warning("%d subjects have sessions, %d have none", len(with_session), len(bare))
