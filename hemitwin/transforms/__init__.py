@@ -21,10 +21,12 @@ from hemitwin.transforms.laterality import (
     RequireLateralityd,
     require_laterality,
 )
+from hemitwin.transforms.lesion_box import LesionBox, lesion_alpha, lesion_box
+from hemitwin.transforms.lesion_config import LesionConfig
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_sampling import RandLesiond, sample_lesion
-from hemitwin.transforms.lesion_spec import LesionConfig, LesionSpec
-from hemitwin.transforms.lesions import inject_lesion, lesion_alpha
+from hemitwin.transforms.lesion_spec import LesionSpec
+from hemitwin.transforms.lesions import inject_lesion, lesion_support
 from hemitwin.transforms.loading import Scan, load_scan, voxel_sizes
 from hemitwin.transforms.masking import brain_mask, is_skull_stripped
 from hemitwin.transforms.midplane import midplane_motion, mirror_asymmetry, refine_midplane
@@ -34,11 +36,12 @@ from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
 
 __all__ = [
     "AnatomyConfig", "AnatomySpec", "AugmentationConfig", "BrainAugmentation", "Comparison",
-    "GuardedCompose", "HemispherePair", "LesionConfig", "LesionMaskLibrary", "LesionSpec",
-    "Plane", "RandLesiond", "RequireLateralityd", "Scan", "SplitHemispheresd", "brain_mask",
-    "coarsen", "deform_anatomy", "inject_lesion", "is_skull_stripped", "lesion_alpha",
-    "load_scan", "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane",
-    "refine_sum", "register_similarity", "rejoin", "require_laterality", "resample",
-    "resample_back", "robust_scale", "sample_anatomy", "sample_lesion", "similarity_quality",
-    "slice_positions", "slice_volume", "split_hemispheres", "standardise", "voxel_sizes",
+    "GuardedCompose", "HemispherePair", "LesionBox", "LesionConfig", "LesionMaskLibrary",
+    "LesionSpec", "Plane", "RandLesiond", "RequireLateralityd", "Scan", "SplitHemispheresd",
+    "brain_mask", "coarsen", "deform_anatomy", "inject_lesion", "is_skull_stripped",
+    "lesion_alpha", "lesion_box", "lesion_support", "load_scan", "midplane_motion",
+    "mirror_affine", "mirror_asymmetry", "refine_midplane", "refine_sum",
+    "register_similarity", "rejoin", "require_laterality", "resample", "resample_back",
+    "robust_scale", "sample_anatomy", "sample_lesion", "similarity_quality", "slice_positions",
+    "slice_volume", "split_hemispheres", "standardise", "voxel_sizes",
 ]  # fmt: skip

@@ -5,21 +5,28 @@ every grid.
 """
 
 import numpy as np
-from jaxtyping import Float
-from scipy import ndimage
+from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
+from hemitwin.transforms.smooth_noise import lattice_noise, spline_noise
 
-__all__ = ["lesion_distance", "lesion_reach_mm", "lesion_texture"]
+__all__ = ["layer_noise", "lesion_distance", "lesion_reach_mm", "lesion_texture"]
 
 _LATTICE = 24
+_FINE_LATTICE = 48
 _ROUGHNESS_GRAIN = 0.6  # of the mean radius
+_FIELD_GRAIN = 0.8  # of the mean radius
+_FIELD_SD = 0.45
+_STREAMS = {"edge": 0, "texture": 1, "field": 2, "foci": 3, "layers": 4, "matched": 5}
 
 
 def lesion_distance(
-    points_mm: Float[np.ndarray, " 3 *n"], spec: LesionSpec, library: LesionMaskLibrary | None
+    points_mm: Float[np.ndarray, " 3 *n"],
+    spec: LesionSpec,
+    library: LesionMaskLibrary | None,
+    where: Bool[np.ndarray, " *n"],
 ) -> Float[np.ndarray, " *n"]:
     """Return the approximate signed distance to the lesion's edge, negative inside.
 
@@ -31,6 +38,8 @@ def lesion_distance(
         The lesion; its volume is only approximate here and calibrated by `lesion_alpha`.
     library : LesionMaskLibrary or None
         Where `spec.mask_name` is found.
+    where : (*n,) bool
+        Points whose edge has noise, the costliest part; the others' edge is smooth.
 
     Returns
     -------
@@ -44,16 +53,15 @@ def lesion_distance(
     """
     local = _local(points_mm, spec)
     radius = spec.mean_radius_mm
-    if spec.kind == "mask":
-        distance = _mask_distance(local, spec, library)
-    else:
-        ratios = np.asarray(spec.radii_ratio)
-        radii = radius * ratios / np.cbrt(ratios.prod())
-        scaled = local / radii.reshape((3,) + (1,) * (local.ndim - 1))
-        distance = radius * (np.linalg.norm(scaled, axis=0) - 1)
-    if spec.roughness > 0:
-        noise = _noise(local, _ROUGHNESS_GRAIN * radius, np.random.default_rng([spec.seed, 0]))
-        distance = distance + spec.roughness * radius * noise
+    distance = _smooth_distance(local, spec, library)
+    if spec.kind == "field":
+        grain = _FIELD_GRAIN * radius
+        noise = lattice_noise(local[:, where], grain, _generator(spec, "field"), knots=_LATTICE)
+        distance[where] = distance[where] - _FIELD_SD * radius * noise
+    elif spec.roughness > 0:
+        grain = _ROUGHNESS_GRAIN * radius
+        noise = spline_noise(local[:, where], grain, _generator(spec, "edge"), knots=_LATTICE)
+        distance[where] = distance[where] + spec.roughness * radius * noise
     return distance
 
 
@@ -73,7 +81,20 @@ def lesion_texture(
     -------
     (*n,) float64
     """
-    return _noise(_local(points_mm, spec), spec.texture_mm, np.random.default_rng([spec.seed, 1]))
+    local = _local(points_mm, spec)
+    if spec.texture_from == "surroundings":
+        rng = _generator(spec, "matched")
+        return lattice_noise(local, spec.texture_mm, rng, knots=_FINE_LATTICE)
+    return spline_noise(local, spec.texture_mm, _generator(spec, "texture"), knots=_LATTICE)
+
+
+def layer_noise(
+    points_mm: Float[np.ndarray, " 3 *n"], spec: LesionSpec
+) -> Float[np.ndarray, " *n"]:
+    """Return smooth noise, SD about 1, that bends the borders between a lesion's layers."""
+    local = _local(points_mm, spec)
+    grain = _ROUGHNESS_GRAIN * spec.mean_radius_mm
+    return lattice_noise(local, grain, _generator(spec, "layers"), knots=_LATTICE)
 
 
 def lesion_reach_mm(spec: LesionSpec, library: LesionMaskLibrary | None) -> float:
@@ -82,9 +103,57 @@ def lesion_reach_mm(spec: LesionSpec, library: LesionMaskLibrary | None) -> floa
         shape = _library(spec, library).load(str(spec.mask_name))
         extent = np.asarray(shape.distance_mm.shape) * shape.spacing_mm
         return float(np.linalg.norm(extent) / 2 * np.cbrt(spec.template_mm3 / shape.volume_mm3))
+    if spec.kind == "foci":
+        offsets, radii = _foci(spec)
+        return float((np.linalg.norm(offsets, axis=1) + radii).max()) + spec.edge_mm
     ratios = np.asarray(spec.radii_ratio)
     longest = float(ratios.max() / np.cbrt(ratios.prod()))
-    return spec.mean_radius_mm * longest * (1 + 2 * spec.roughness) + spec.edge_mm
+    spare = 1.5 if spec.kind == "field" else 1 + 2 * spec.roughness
+    return spec.mean_radius_mm * longest * spare + spec.edge_mm
+
+
+def _smooth_distance(
+    local: Float[np.ndarray, " 3 *n"], spec: LesionSpec, library: LesionMaskLibrary | None
+) -> Float[np.ndarray, " *n"]:
+    if spec.kind == "mask":
+        shape = _library(spec, library).load(str(spec.mask_name))
+        growth = float(np.cbrt(spec.template_mm3 / shape.volume_mm3))
+        return np.asarray(growth * shape.distance_at(local / growth), dtype=np.float64)
+    if spec.kind == "foci":
+        return _foci_distance(local, spec)
+    radius = spec.mean_radius_mm
+    ratios = np.asarray(spec.radii_ratio)
+    radii = radius * ratios / np.cbrt(ratios.prod())
+    scaled = local / radii.reshape((3,) + (1,) * (local.ndim - 1))
+    reduced = np.linalg.norm(scaled, axis=0)
+    if spec.kind == "field":  # a bowl, as steep as a distance at the mean radius
+        return np.asarray(radius * (reduced**2 - 1) / 2)
+    return np.asarray(radius * (reduced - 1))
+
+
+def _foci_distance(
+    local: Float[np.ndarray, " 3 *n"], spec: LesionSpec
+) -> Float[np.ndarray, " *n"]:
+    nearest = np.full(local.shape[1:], np.inf)
+    for offset, radius in zip(*_foci(spec), strict=True):
+        away = local - offset.reshape((3,) + (1,) * (local.ndim - 1))
+        nearest = np.minimum(nearest, np.sqrt((away**2).sum(axis=0)) - radius)
+    return nearest
+
+
+def _foci(spec: LesionSpec) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
+    """Return offsets evenly distributed in a ball, and radii whose balls have the volume."""
+    rng = _generator(spec, "foci")
+    direction = rng.standard_normal((spec.foci, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    offsets = spec.spread_mm * np.cbrt(rng.random((spec.foci, 1))) * direction
+    relative = rng.uniform(0.6, 1.4, spec.foci)
+    scale = np.cbrt(spec.template_mm3 * 3 / (4 * np.pi) / (relative**3).sum())
+    return offsets, relative * scale
+
+
+def _generator(spec: LesionSpec, stream: str) -> np.random.Generator:
+    return np.random.default_rng([spec.seed, _STREAMS[stream]])
 
 
 def _local(points_mm: Float[np.ndarray, " 3 *n"], spec: LesionSpec) -> Float[np.ndarray, " 3 *n"]:
@@ -93,30 +162,8 @@ def _local(points_mm: Float[np.ndarray, " 3 *n"], spec: LesionSpec) -> Float[np.
     return np.asarray(np.tensordot(turn.T, centred, axes=1))
 
 
-def _mask_distance(
-    local: Float[np.ndarray, " 3 *n"], spec: LesionSpec, library: LesionMaskLibrary | None
-) -> Float[np.ndarray, " *n"]:
-    shape = _library(spec, library).load(str(spec.mask_name))
-    growth = float(np.cbrt(spec.template_mm3 / shape.volume_mm3))
-    return growth * shape.distance_at(local / growth)
-
-
 def _library(spec: LesionSpec, library: LesionMaskLibrary | None) -> LesionMaskLibrary:
     if library is None:
         msg = f"a lesion from mask {spec.mask_name!r} must have a mask library, got none; pass it"
         raise ValueError(msg)
     return library
-
-
-def _noise(
-    local: Float[np.ndarray, " 3 *n"], grain_mm: float, rng: np.random.Generator
-) -> Float[np.ndarray, " *n"]:
-    """Sum cubic B-splines of white noise on a lattice of `grain_mm`, mirrored at its ends.
-
-    White noise needs no prefilter: the splines smooth it, and the constant brings the standard
-    deviation back to 1 (the square of a cubic B-spline integrates to 151/315 along each axis).
-    """
-    lattice = rng.standard_normal((_LATTICE,) * 3)
-    at = local / grain_mm + (_LATTICE - 1) / 2
-    noise = ndimage.map_coordinates(lattice, at, order=3, mode="mirror", prefilter=False)
-    return np.asarray(noise / (151 / 315) ** 1.5)

@@ -1,7 +1,7 @@
 """Draw random lesions for a brain."""
 
 from collections.abc import Hashable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -9,13 +9,17 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Randomizable
 
 from hemitwin._shapes import Affine, Mask
+from hemitwin.transforms.lesion_appearance import sample_appearance
+from hemitwin.transforms.lesion_box import lesion_share_inside, side_mask
+from hemitwin.transforms.lesion_config import LesionConfig
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
-from hemitwin.transforms.lesion_spec import LesionConfig, LesionSpec
-from hemitwin.transforms.lesions import inject_lesion, lesion_share_inside, side_mask
+from hemitwin.transforms.lesion_spec import LesionKind, LesionSpec, Pathology
+from hemitwin.transforms.lesions import inject_lesion
 
 __all__ = ["RandLesiond", "sample_lesion"]
 
 _TRIES = 100
+_Name = TypeVar("_Name", bound=str)
 
 
 def sample_lesion(
@@ -56,18 +60,17 @@ def sample_lesion(
     """
     sides: tuple[Literal["L", "R"], Literal["L", "R"]] = ("L", "R")
     chosen = side or sides[int(rng.integers(2))]
-    allowed = side_mask(brain_mask, affine, chosen)
-    voxels = np.argwhere(allowed)
+    # np.nonzero would list three coordinates of each voxel; one of them is needed
+    voxels = np.flatnonzero(side_mask(brain_mask, affine, chosen))
     if len(voxels) == 0:
         msg = f"the brain mask must hold voxels on side {chosen}, got none; check mask and affine"
         raise ValueError(msg)
-    shape = _sample_shape(rng, config, mask_library)
+    shape = _sample_shape(rng, config, mask_library) | {"side": chosen}
     for _ in range(_TRIES):
-        voxel = voxels[int(rng.integers(len(voxels)))]
-        centre = affine[:3, :3] @ voxel + affine[:3, 3]
-        place = {"side": chosen, "centre_mm": tuple(centre.tolist())}
-        spec = LesionSpec.model_validate(shape | place)
-        if lesion_share_inside(spec, allowed, affine, mask_library) >= config.least_inside:
+        voxel = np.unravel_index(voxels[int(rng.integers(len(voxels)))], brain_mask.shape)
+        centre = affine[:3, :3] @ np.array(voxel) + affine[:3, 3]
+        spec = LesionSpec.model_validate(shape | {"centre_mm": tuple(centre.tolist())})
+        if lesion_share_inside(spec, brain_mask, affine, mask_library) >= config.least_inside:
             return spec
     msg = (
         f"a lesion must have {config.least_inside:.0%} of its shape in the brain on side "
@@ -79,25 +82,53 @@ def sample_lesion(
 def _sample_shape(
     rng: np.random.Generator, config: LesionConfig, library: LesionMaskLibrary | None
 ) -> dict[str, object]:
-    is_mask = bool(rng.random() < config.mask_share)
-    if is_mask and library is None:
+    pathology = _draw(rng, config.pathologies)
+    role = _draw(rng, config.roles)
+    kind = _draw_kind(rng, config, pathology)
+    if kind == "mask" and library is None:
         msg = "mask_share > 0 must come with a mask library, got none; pass it or set 0"
         raise ValueError(msg)
-    low, high = np.log(config.volume_mm3)
-    names = ("roughness", "edge_mm", "contrast", "texture", "texture_mm")
-    drawn: dict[str, object] = {n: float(rng.uniform(*getattr(config, n))) for n in names}
-    if is_mask and library is not None:
+    low, high = np.log(config.volume_of(pathology))
+    ranges = {
+        "roughness": config.roughness,
+        "edge_mm": config.edge_mm,
+        "contrast": config.contrasts_of(pathology).core,
+        "texture": config.texture if pathology == "generic" else config.matched_texture,
+        "texture_mm": config.texture_mm,
+    }
+    drawn: dict[str, object] = {n: float(rng.uniform(*limits)) for n, limits in ranges.items()}
+    if kind == "mask" and library is not None:
         drawn |= {"mask_name": library.names[int(rng.integers(len(library.names)))]}
         drawn |= {"roughness": 0.0}  # a real edge is irregular enough
     else:
         drawn |= {"radii_ratio": tuple(rng.uniform(*config.radii_ratio, 3).tolist())}
-    return drawn | {
-        "kind": "mask" if is_mask else "ellipsoid",
+    drawn |= {
+        "kind": kind,
         "seed": int(rng.integers(2**32)),
         "volume_mm3": float(np.exp(rng.uniform(low, high))),
         "native_mm3_per_mm3": config.native_mm3_per_mm3,
         "rotation_deg": tuple(rng.uniform(-180, 180, 3).tolist()),
     }
+    drawn |= {"pathology": pathology, "role": role, "modality": config.modality}
+    return drawn | sample_appearance(rng, config, pathology, float(str(drawn["volume_mm3"])))
+
+
+def _draw(rng: np.random.Generator, shares: Mapping[_Name, float]) -> _Name:
+    """Choose a name by its share; a single one costs no random number."""
+    names = list(shares)
+    if len(names) == 1:
+        return names[0]
+    weights = np.array([shares[name] for name in names])
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+
+
+def _draw_kind(rng: np.random.Generator, config: LesionConfig, pathology: Pathology) -> LesionKind:
+    draw = float(rng.random())
+    if draw < config.mask_share:
+        return "mask"
+    if pathology == "white_matter":
+        return "foci"
+    return "field" if draw < config.mask_share + config.field_share else "ellipsoid"
 
 
 class RandLesiond(MapTransform, Randomizable):

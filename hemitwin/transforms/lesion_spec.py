@@ -4,19 +4,53 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["LesionConfig", "LesionSpec"]
+from hemitwin.transforms.mass_effect import LARGEST_PUSH, MassEffect
 
-Range = tuple[float, float]
+__all__ = ["LesionKind", "LesionLayer", "LesionRole", "LesionSpec", "Modality", "Pathology"]
+
+LesionKind = Literal["ellipsoid", "mask", "field", "foci"]
+LesionRole = Literal["lesion", "control", "sham"]
+Modality = Literal["T1w", "T2w", "FLAIR"]
+Pathology = Literal["generic", "tumour", "infarct", "cavity", "haemorrhage", "white_matter"]
 
 
-class LesionSpec(BaseModel):
-    """One lesion: all that `inject_lesion` needs beside the volume."""
+class LesionLayer(BaseModel):
+    """A part of a lesion that looks different from its core: the outer shell or the centre."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["ellipsoid", "mask"] = Field(description="Drawn shape, or one of a mask folder.")
+    share: float = Field(gt=0, lt=1, description="Share of the lesion's volume.")
+    contrast: float = Field(ge=-1, description="Relative change of the layer.")
+    replacement: float = Field(
+        default=0.0, ge=0, le=1, description="How far the tissue's own pattern is lost."
+    )
+    follows_white_matter: bool = Field(
+        default=False, description="Seen where the volume shows white matter, as oedema is."
+    )
+
+
+class LesionSpec(BaseModel):
+    """One lesion: all that `inject_lesion` needs beside the volume.
+
+    From outside in, a lesion has a shell (oedema of a tumour, gliosis about a cavity), its core
+    and a centre (necrosis). `contrast`, `texture` and `replacement` are the core's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pathology: Pathology = Field(default="generic", description="What it stands for.")
+    role: LesionRole = Field(
+        default="lesion",
+        description="lesion; control: its support, blur and resampling without contrast or net "
+        "displacement; sham: the lesion in both hemispheres.",
+    )
+    modality: Modality = Field(default="T1w", description="Contrast of the volume it is made for.")
+    kind: LesionKind = Field(
+        description="ellipsoid, field (a smooth random field above a threshold), foci (several "
+        "small balls), or mask: one of a mask folder."
+    )
     side: Literal["L", "R"] = Field(description="Hemisphere; nothing crosses x = 0.")
-    seed: int = Field(ge=0, description="Seed of the edge's and the texture's noise.")
+    seed: int = Field(ge=0, description="Seed of the shape's, the edge's and the texture's noise.")
     centre_mm: tuple[float, float, float] = Field(description="Centre in template RAS+ mm.")
     volume_mm3: float = Field(gt=0, description="Volume of {alpha >= 0.5} in native mm3.")
     native_mm3_per_mm3: float = Field(
@@ -33,8 +67,33 @@ class LesionSpec(BaseModel):
     )
     edge_mm: float = Field(default=0.0, ge=0, description="Width of the edge from alpha 0 to 1.")
     contrast: float = Field(ge=-1, description="Relative change inside: -0.4 darkens by 40 %.")
-    texture: float = Field(default=0.0, ge=0, description="SD of the relative change's noise.")
+    texture: float = Field(
+        default=0.0,
+        ge=0,
+        description="SD of the relative change's noise; from surroundings, in units of theirs. "
+        "None without contrast.",
+    )
     texture_mm: float = Field(default=5.0, gt=0, description="Grain of the texture in mm.")
+    texture_from: Literal["spec", "surroundings"] = Field(
+        default="spec",
+        description="surroundings: SD and grain are measured in the volume around the lesion.",
+    )
+    replacement: float = Field(
+        default=0.0, ge=0, le=1, description="How far the core's own pattern is lost."
+    )
+    shell: LesionLayer | None = Field(default=None, description="Outermost part.")
+    centre: LesionLayer | None = Field(default=None, description="Innermost part.")
+    in_white_matter: bool = Field(
+        default=False, description="Keep to the volume's white matter altogether."
+    )
+    foci: int = Field(default=1, ge=1, le=64, description="How many balls (kind foci).")
+    spread_mm: float = Field(default=0.0, ge=0, description="Foci lie within it of the centre.")
+    mass_effect_mm: float = Field(
+        default=0.0, ge=0, description="Largest displacement of tissue in template mm."
+    )
+    mass_reach_mm: float = Field(
+        default=40.0, gt=0, description="Distance from the centre where displacement ends."
+    )
     mask_name: str | None = Field(default=None, description="File in the mask folder (kind mask).")
 
     @model_validator(mode="after")
@@ -43,6 +102,22 @@ class LesionSpec(BaseModel):
             msg = (
                 f"mask_name must be set for kind 'mask' and only then; got kind {self.kind!r} "
                 f"with {self.mask_name!r}; name a file or choose 'ellipsoid'"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _layers_and_push_are_possible(self) -> "LesionSpec":
+        shares = sum(layer.share for layer in (self.shell, self.centre) if layer)
+        if shares >= 1:
+            msg = f"shell and centre must leave a core, got shares of {shares:g}; lower them"
+            raise ValueError(msg)
+        most = LARGEST_PUSH * self.mass_reach_mm
+        if self.mass_effect_mm > most or (self.mass_effect_mm and self.centre_mm[0] == 0):
+            msg = (
+                f"mass_effect_mm must be at most {most:.2f} for a reach of {self.mass_reach_mm:g} "
+                f"mm, about a centre beside x = 0; got {self.mass_effect_mm:g} mm about "
+                f"{self.centre_mm}; lower it"
             )
             raise ValueError(msg)
         return self
@@ -57,36 +132,20 @@ class LesionSpec(BaseModel):
         """Radius of the ball of this volume in template space."""
         return float((3 * self.template_mm3 / (4 * 3.141592653589793)) ** (1 / 3))
 
+    @property
+    def has_contrast(self) -> bool:
+        """Whether any part of it differs from healthy tissue in brightness."""
+        layers = (layer.contrast for layer in (self.shell, self.centre) if layer)
+        return any((self.contrast, *layers))
 
-class LesionConfig(BaseModel):
-    """Ranges that lesions are drawn from (uniform; volumes uniform in their logarithm)."""
+    @property
+    def is_abnormal(self) -> bool:
+        """The label: a lesion that changes something, on one side only."""
+        return self.role == "lesion" and (self.has_contrast or self.mass_effect_mm > 0)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    volume_mm3: Range = Field(default=(2000.0, 20000.0), description="Native volume.")
-    native_mm3_per_mm3: float = Field(
-        default=1.0, gt=0, description="Native mm3 per template mm3 of the subject at hand."
-    )
-    radii_ratio: Range = Field(default=(0.6, 1.6), description="Each relative radius.")
-    roughness: Range = Field(default=(0.1, 0.3), description="Edge noise relative to the radius.")
-    edge_mm: Range = Field(default=(2.0, 5.0), description="Width of the edge.")
-    contrast: Range = Field(default=(-0.6, -0.3), description="Relative change inside.")
-    texture: Range = Field(default=(0.03, 0.1), description="SD of the texture.")
-    texture_mm: Range = Field(default=(4.0, 8.0), description="Grain of the texture.")
-    mask_share: float = Field(
-        default=0.0, ge=0, le=1, description="Share of lesions shaped by real masks."
-    )
-    least_inside: float = Field(
-        default=0.8, gt=0, le=1, description="Share of the shape inside brain and side."
-    )
-
-    @model_validator(mode="after")
-    def _ranges_rise(self) -> "LesionConfig":
-        for name, value in self:
-            if isinstance(value, tuple) and value[0] > value[1]:
-                msg = f"{name} must be (low, high), got {value}; swap them"
-                raise ValueError(msg)
-        if self.volume_mm3[0] <= 0 or self.radii_ratio[0] <= 0:
-            msg = "volume_mm3 and radii_ratio must be positive; raise their lower ends"
-            raise ValueError(msg)
-        return self
+    @property
+    def mass_effect(self) -> MassEffect | None:
+        """The displacement, where there is one."""
+        if self.mass_effect_mm == 0:
+            return None
+        return MassEffect(self.centre_mm, self.mass_reach_mm, self.mass_effect_mm)

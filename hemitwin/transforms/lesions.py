@@ -1,28 +1,22 @@
 """Put a lesion into a volume, with the exact mask."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float
+from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
-from hemitwin.transforms.lesion_field import lesion_distance, lesion_reach_mm, lesion_texture
+from hemitwin.transforms.hemispheres import mirror_affine
+from hemitwin.transforms.lesion_box import LesionBox, lesion_box, side_mask
+from hemitwin.transforms.lesion_field import lesion_texture
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
+from hemitwin.transforms.mass_effect import push_tissue, pushed_box
+from hemitwin.transforms.tissue import local_mean, measure_texture, white_matter
 
-__all__ = ["inject_lesion", "lesion_alpha", "lesion_share_inside", "side_mask"]
+__all__ = ["inject_lesion", "lesion_support"]
 
-_GROWTH = (1.0, 1.5, 2.5, 4.0, 8.0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Box:
-    """The part of a grid (possibly beyond its ends) that may hold a lesion."""
-
-    start: tuple[int, int, int]
-    distance_mm: Grid
-    allowed: Mask
+_NARROWEST_MM = 8.0
+_OEDEMA_LEAK = 0.15  # of the oedema's strength is seen outside white matter
 
 
 def inject_lesion(
@@ -33,55 +27,60 @@ def inject_lesion(
     *,
     mask_library: LesionMaskLibrary | None = None,
 ) -> tuple[Float[np.ndarray, " *c x y z"], Mask]:
-    """Put a lesion into a volume: v becomes v (1 + alpha (contrast + texture noise)).
+    """Put a lesion into a volume.
+
+    Tissue is displaced first, where the lesion has a mass effect. Then v becomes
+    v + sum over layers of w (t (1 + contrast + texture noise) - v), where w is how much of the
+    layer is in a voxel and t is the tissue, its pattern lost to its local mean as far as the
+    layer's `replacement` says. (Without layers and replacement: v (1 + alpha (contrast + texture
+    noise)).) Texture belongs to contrast: a lesion none of whose layers has contrast changes no
+    brightness, whatever its texture, and without mass effect returns the volume bit for bit.
+
+    A control is rendered with contrast 0 and with the blur of the displacement, but no
+    displacement. A sham is the lesion and its mirror image about x = 0.
 
     Parameters
     ----------
     volume : (x, y, z) or (c, x, y, z) float
-        Not changed.
+        Not changed. White matter is told by the first channel.
     affine : (4, 4)
         Voxel index to template RAS+ millimetres.
     spec : LesionSpec
         The lesion; the same one on every grid.
     brain_mask : (x, y, z) bool
-        The lesion stays inside it and on its side.
+        The lesion stays inside it and on its side. Nothing is written outside it and nothing
+        drawn in from there: background stays as it is.
     mask_library : LesionMaskLibrary, optional
         Needed for kind 'mask'.
 
     Returns
     -------
     lesioned : same shape and dtype as `volume`
-        Equal to `volume` bit for bit outside `mask`.
+        Equal to `volume` bit for bit outside `lesion_support`: outside `mask` where the lesion
+        has no mass effect.
     mask : (x, y, z) bool
-        Where alpha > 0.
+        Where alpha > 0 (for a sham: on both sides).
 
     Raises
     ------
     ValueError
-        If the lesion does not fit, or its mask is not to be had.
+        If the lesion does not fit, its mask is not to be had, or a sham's grid is not symmetric
+        about x = 0.
     """
-    alpha = lesion_alpha(affine, spec, brain_mask, mask_library=mask_library)
-    mask = alpha > 0
-    points = np.argwhere(mask).T
-    world = affine[:3, :3] @ points + affine[:3, 3:]
-    change = spec.contrast + spec.texture * lesion_texture(world, spec)
-    factor = np.maximum(1 + alpha[mask] * change, 0)
     lesioned = volume.copy()
-    lesioned[..., mask] = (lesioned[..., mask] * factor).astype(volume.dtype)
+    mask = np.zeros(brain_mask.shape, dtype=bool)
+    for data, brain, marked in _sides(lesioned, affine, spec, brain_mask, mask):
+        _inject_one(data, affine, spec, brain, marked, mask_library)
     return lesioned, mask
 
 
-def lesion_alpha(
+def lesion_support(
     affine: Affine,
     spec: LesionSpec,
+    mask: Mask,
     brain_mask: Mask,
-    *,
-    mask_library: LesionMaskLibrary | None = None,
-) -> Grid:
-    """Return how much of the lesion is in each voxel, 0 to 1.
-
-    The edge is placed so that the voxels with alpha >= 0.5 have the spec's volume, to the voxel,
-    inside the brain and on the lesion's side.
+) -> Mask:
+    """Return where `inject_lesion` may have changed anything: lesion and displaced tissue.
 
     Parameters
     ----------
@@ -89,96 +88,160 @@ def lesion_alpha(
         Voxel index to template RAS+ millimetres.
     spec : LesionSpec
         The lesion.
+    mask : (x, y, z) bool
+        As `inject_lesion` returned it.
     brain_mask : (x, y, z) bool
-        Where it may be.
-    mask_library : LesionMaskLibrary, optional
-        Needed for kind 'mask'.
+        As it was given to `inject_lesion`.
 
     Returns
     -------
-    (x, y, z) float32
-
-    Raises
-    ------
-    ValueError
-        If the brain has too few voxels around the centre.
+    (x, y, z) bool
     """
-    allowed = side_mask(brain_mask, affine, spec.side)
-    wanted = max(1, round(spec.template_mm3 / abs(np.linalg.det(affine[:3, :3]))))
-    for growth in _GROWTH:
-        box = _box(spec, allowed, affine, growth=growth, library=mask_library)
-        inside = box.distance_mm[box.allowed]
-        if inside.size < wanted:
-            continue
-        level = float(np.partition(inside, wanted - 1)[wanted - 1])
-        alpha = np.where(box.allowed, _profile(box.distance_mm - level, spec.edge_mm), 0)
-        if not any(np.take(alpha, end, axis).any() for axis in range(3) for end in (0, -1)):
-            return _paint(alpha, box.start, brain_mask.shape)
-    msg = (
-        f"a lesion of {spec.volume_mm3:.0f} mm3 must fit into the brain on side {spec.side} "
-        f"around {spec.centre_mm} mm; it does not; move its centre or make it smaller"
-    )
-    raise ValueError(msg)
+    support = mask.copy()
+    effect = spec.mass_effect
+    if effect is None:
+        return support
+    for _, brain, marked in _sides(support, affine, spec, brain_mask, support):
+        push = pushed_box(effect, affine, side_mask(brain, affine, spec.side))
+        marked[push.box] |= push.moved
+    return support
 
 
-def side_mask(brain_mask: Mask, affine: Affine, side: Literal["L", "R"]) -> Mask:
-    """Return the part of a mask on one side of x = 0.
-
-    Examples
-    --------
-    >>> side_mask(np.ones((2, 1, 1), dtype=bool), np.diag([1.0, 1, 1, 1]), "R").ravel().tolist()
-    [False, True]
-    """
-    index = np.ogrid[tuple(slice(n) for n in brain_mask.shape)]
-    x_mm = sum(a * i for a, i in zip(affine[0, :3], index, strict=True)) + affine[0, 3]
-    return np.asarray(brain_mask & ((x_mm < 0) if side == "L" else (x_mm > 0)))
-
-
-def lesion_share_inside(
-    spec: LesionSpec, allowed: Mask, affine: Affine, library: LesionMaskLibrary | None
-) -> float:
-    """Return which share of the lesion's shape, smooth and uncalibrated, lies in `allowed`."""
-    # The edge's noise moves the share little, and costs more than all the rest.
-    smooth = spec.model_copy(update={"roughness": 0.0})
-    box = _box(smooth, allowed, affine, growth=1.0, library=library)
-    shape = box.distance_mm <= 0
-    return float((shape & box.allowed).sum() / max(int(shape.sum()), 1))
-
-
-def _box(
-    spec: LesionSpec,
-    allowed: Mask,
+def _sides(
+    volume: Float[np.ndarray, " *c x y z"],
     affine: Affine,
-    *,
-    growth: float,
+    spec: LesionSpec,
+    brain_mask: Mask,
+    mask: Mask,
+) -> list[tuple[Float[np.ndarray, " *c x y z"], Mask, Mask]]:
+    """Return views to work on: as they are, and for a sham also mirrored.
+
+    Reversing indices is exact, as interpolation is not; a sham stays where both halves have brain.
+    """
+    if spec.role != "sham":
+        return [(volume, brain_mask, mask)]
+    if not np.allclose(np.diag([-1.0, 1, 1, 1]) @ mirror_affine(affine, len(mask)), affine):
+        msg = (
+            f"a sham must be made on a grid that is symmetric about x = 0, got {affine.tolist()} "
+            f"with {len(mask)} columns; resample to the template grid first"
+        )
+        raise ValueError(msg)
+    both = brain_mask & brain_mask[::-1]
+    return [(volume, both, mask), (volume[..., ::-1, :, :], both, mask[::-1])]
+
+
+def _inject_one(
+    volume: Float[np.ndarray, " *c x y z"],
+    affine: Affine,
+    spec: LesionSpec,
+    brain_mask: Mask,
+    mask: Mask,
     library: LesionMaskLibrary | None,
-) -> _Box:
-    inverse = np.linalg.inv(affine)
-    centre = inverse[:3, :3] @ np.asarray(spec.centre_mm) + inverse[:3, 3]
-    reach = growth * lesion_reach_mm(spec, library) * np.linalg.norm(inverse[:3, :3], axis=1) + 1
-    start, stop = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
-    start = np.clip(start, -1, allowed.shape)  # one voxel beyond the grid: nothing allowed there
-    stop = np.clip(stop, start + 1, np.asarray(allowed.shape) + 1)
-    index = np.indices(tuple(stop - start)) + start.reshape(3, 1, 1, 1)
-    points = np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
-    padded = np.pad(allowed, 1)[
-        tuple(slice(a + 1, b + 1) for a, b in zip(start, stop, strict=True))
-    ]
-    x, y, z = (int(s) for s in start)
-    return _Box((x, y, z), lesion_distance(points, spec, library), padded)
+) -> None:
+    """Change `volume` and `mask` in place, on one side."""
+    channels = volume[None] if volume.ndim == 3 else volume
+    white = None
+    if spec.in_white_matter or (spec.shell and spec.shell.follows_white_matter):
+        white = white_matter(channels[0], brain_mask, spec.modality)
+    room = brain_mask if white is None or not spec.in_white_matter else white
+    lesion = lesion_box(affine, spec, room, mask_library=library)
+    mask[lesion.box] |= lesion.alpha > 0
+    if spec.mass_effect:
+        push = pushed_box(spec.mass_effect, affine, side_mask(brain_mask, affine, spec.side))
+        for data in channels:
+            data[push.box] = push_tissue(data, brain_mask, push, still=spec.role == "control")
+    if spec.role != "control" and not spec.has_contrast:
+        return
+    for data in channels:
+        if _is_plain(spec):
+            _scale(data, affine, spec, lesion)
+        else:
+            _paint(data, affine, spec, lesion, brain_mask, white)
 
 
-def _profile(distance_mm: Grid, edge_mm: float) -> Grid:
-    if edge_mm <= 0:
-        return (distance_mm <= 0).astype(np.float32)
-    ramp = np.clip(0.5 - distance_mm / edge_mm, 0, 1)
-    return np.asarray(ramp * ramp * (3 - 2 * ramp))
+def _is_plain(spec: LesionSpec) -> bool:
+    return not (spec.shell or spec.centre or spec.replacement or spec.texture_from != "spec")
+
+
+def _scale(data: Grid, affine: Affine, spec: LesionSpec, lesion: LesionBox) -> None:
+    held = lesion.alpha > 0
+    contrast = 0.0 if spec.role == "control" else spec.contrast
+    change = contrast + spec.texture * lesion_texture(_points(affine, lesion, held), spec)
+    part = data[lesion.box]
+    factor = np.maximum(1 + lesion.alpha[held] * change, 0)
+    part[held] = (part[held] * factor).astype(data.dtype)
 
 
 def _paint(
-    alpha: Float[np.ndarray, " bx by bz"], start: tuple[int, int, int], shape: tuple[int, ...]
-) -> Grid:
-    padded = np.zeros(tuple(n + 2 for n in shape), dtype=np.float32)
-    where = tuple(slice(a + 1, a + 1 + n) for a, n in zip(start, alpha.shape, strict=True))
-    padded[where] = alpha
-    return np.ascontiguousarray(padded[1:-1, 1:-1, 1:-1])
+    data: Grid,
+    affine: Affine,
+    spec: LesionSpec,
+    lesion: LesionBox,
+    brain_mask: Mask,
+    white: Mask | None,
+) -> None:
+    held = lesion.alpha > 0
+    mean, noise = _local_tissue(data, affine, spec, lesion, brain_mask)
+    own = data[lesion.box][held]
+    painted = own.astype(np.float64)
+    for weight, contrast, replacement in _layers(spec, lesion, white):
+        tissue = own + replacement * (mean - own)
+        lost = 1.0 if spec.texture_from == "spec" else replacement
+        change = (0.0 if spec.role == "control" else contrast) + lost * noise
+        painted += weight * (tissue * np.maximum(1 + change, 0) - own)
+    data[lesion.box][held] = painted.astype(data.dtype)
+
+
+def _layers(
+    spec: LesionSpec, lesion: LesionBox, white: Mask | None
+) -> list[tuple[Float[np.ndarray, " n"], float, float]]:
+    """Return weights, contrast and replacement of core, centre and shell where there is lesion."""
+    held = lesion.alpha > 0
+    alpha, core, centre = (part[held] for part in (lesion.alpha, lesion.core, lesion.centre))
+    layers = [(core - centre, spec.contrast, spec.replacement)]
+    if spec.centre:
+        layers.append((centre, spec.centre.contrast, spec.centre.replacement))
+    if spec.shell:
+        weight = alpha - core
+        if spec.shell.follows_white_matter and white is not None:
+            near = ndimage.uniform_filter(white[lesion.box].astype(np.float32), 3)[held]
+            weight = weight * (_OEDEMA_LEAK + (1 - _OEDEMA_LEAK) * near)
+        layers.append((weight, spec.shell.contrast, spec.shell.replacement))
+    return layers
+
+
+def _local_tissue(
+    data: Grid, affine: Affine, spec: LesionSpec, lesion: LesionBox, brain_mask: Mask
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return the tissue's local mean and its texture where there is lesion."""
+    held = lesion.alpha > 0
+    width_mm = max(_NARROWEST_MM, spec.mean_radius_mm)
+    outer, inner = _padded(lesion, affine, width_mm, data.shape)
+    brain = brain_mask[outer]
+    mean = local_mean(data[outer], brain, affine, width_mm)
+    texture, points = spec.texture, _points(affine, lesion, held)
+    if spec.texture_from == "surroundings":
+        around = brain.copy()
+        around[inner] &= ~held
+        measured = measure_texture(data[outer], mean, around, affine)
+        texture = spec.texture * measured.sd
+        spec = spec.model_copy(update={"texture_mm": measured.grain_mm})
+    return mean[inner][held], texture * lesion_texture(points, spec)
+
+
+def _padded(
+    lesion: LesionBox, affine: Affine, margin_mm: float, shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the box with a margin, and where the box lies in it."""
+    margins = np.ceil(margin_mm / np.linalg.norm(affine[:3, :3], axis=0)).astype(int)
+    outer, inner = [], []
+    for part, margin, length in zip(lesion.box, margins, shape, strict=True):
+        start = max(part.start - int(margin), 0)
+        outer.append(slice(start, min(part.stop + int(margin), length)))
+        inner.append(slice(part.start - start, part.stop - start))
+    return tuple(outer), tuple(inner)
+
+
+def _points(affine: Affine, lesion: LesionBox, held: Mask) -> Float[np.ndarray, "3 n"]:
+    start = np.array([part.start for part in lesion.box]).reshape(3, 1)
+    return np.asarray(affine[:3, :3] @ (np.argwhere(held).T + start) + affine[:3, 3:])

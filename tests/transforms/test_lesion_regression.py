@@ -23,13 +23,17 @@ def rounded(value: object) -> object:
 @pytest.mark.parametrize(
     ("config", "drawn", "voxels"),
     [
-        (LesionConfig(), "", ""),
-        (LesionConfig(volume_mm3=(12000.0, 50000.0), contrast=(-0.6, -0.35)), "", ""),
+        (LesionConfig(), "58c8514e416e78ba", "94a4bee48cd14a97"),
+        (
+            LesionConfig(volume_mm3=(12000.0, 50000.0), contrast=(-0.6, -0.35)),
+            "27adb8b58c6929c7",
+            "91928495d4bac748",
+        ),
     ],
     ids=["defaults", "demo"],
 )
-def test_default_lesions_are_what_they_were(template, config, drawn, voxels):
-    data, affine = template
+def test_default_lesions_are_what_they_were(brain, config, drawn, voxels):
+    data, affine = brain
     rng = np.random.default_rng(11)
     specs, masks = hashlib.sha256(), hashlib.sha256()
     for side in (None, "L", "R"):
