@@ -22,7 +22,7 @@ from hemitwin.transforms import (
     sample_lesion,
 )
 
-__all__ = ["CohortConfig", "Person", "write_cohort"]
+__all__ = ["CohortConfig", "Person", "describe_cohort", "sample_pose", "write_cohort"]
 
 _README = """\
 Synthetic people, made from the symmetric brain template that nilearn bundles: smooth random
@@ -97,7 +97,11 @@ def write_cohort(folder: Path, config: CohortConfig, *, nprocs: int = 1) -> tupl
         reason = outcome.failures[0].reason
         msg = f"every synthetic person must be made, {len(outcome.failures)} failed: {reason}"
         raise RuntimeError(msg)
-    _write_description(folder, people)
+    rows = [
+        {"participant_id": one.name, "group": "patient" if one.patient else "control"}
+        for one in people
+    ]
+    describe_cohort(folder, pd.DataFrame(rows), readme=_README)
     return people
 
 
@@ -106,7 +110,8 @@ def _write_person(
 ) -> Person:
     rng = np.random.default_rng([config.seed, person.number])
     data = deform_anatomy(template.data, template.affine, sample_anatomy(rng, config.anatomy))
-    affine = _pose(rng, config) @ template.affine
+    pose = sample_pose(rng, rotation_deg=config.rotation_deg, shift_mm=config.shift_mm)
+    affine = pose @ template.affine
     if person.patient:
         brain = data > 0
         spec = sample_lesion(rng, config.lesions, brain, template.affine)
@@ -119,21 +124,31 @@ def _write_person(
     return person
 
 
-def _pose(rng: np.random.Generator, config: CohortConfig) -> Affine:
-    """Turn and shift the head in the scanner: the affine tells, no voxel is resampled."""
-    turns = rng.uniform(-config.rotation_deg, config.rotation_deg, 3)
+def sample_pose(rng: np.random.Generator, *, rotation_deg: float, shift_mm: float) -> Affine:
+    """Turn and shift a head in the scanner: the affine tells, no voxel is resampled.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        All randomness comes from it.
+    rotation_deg, shift_mm : float
+        Largest turn about, and shift along, each axis.
+
+    Returns
+    -------
+    (4, 4)
+        Template RAS+ millimetres to the scanner's.
+    """
+    turns = rng.uniform(-rotation_deg, rotation_deg, 3)
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_euler("xyz", turns, degrees=True).as_matrix()
-    pose[:3, 3] = rng.uniform(-config.shift_mm, config.shift_mm, 3)
+    pose[:3, 3] = rng.uniform(-shift_mm, shift_mm, 3)
     return pose
 
 
-def _write_description(folder: Path, people: tuple[Person, ...]) -> None:
-    rows = [
-        {"participant_id": one.name, "group": "patient" if one.patient else "control"}
-        for one in people
-    ]
-    save_table(folder / "participants.tsv", pd.DataFrame(rows))
+def describe_cohort(folder: Path, participants: pd.DataFrame, *, readme: str) -> None:
+    """Write what makes a folder of synthetic scans a BIDS dataset."""
+    save_table(folder / "participants.tsv", participants)
     description = {
         "Name": "HemiTwin synthetic cohort",
         "BIDSVersion": "1.11.0",
@@ -141,4 +156,4 @@ def _write_description(folder: Path, people: tuple[Person, ...]) -> None:
         "License": "CC0",
     }
     write_json(folder / "dataset_description.json", description)
-    write_text(folder / "README", _README)
+    write_text(folder / "README", readme)

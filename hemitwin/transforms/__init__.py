@@ -4,6 +4,7 @@ from hemitwin.transforms.anatomy import (
     AnatomyConfig,
     AnatomySpec,
     deform_anatomy,
+    render_anatomy,
     sample_anatomy,
 )
 from hemitwin.transforms.augmentation import AugmentationConfig, BrainAugmentation, Comparison
@@ -14,6 +15,12 @@ from hemitwin.transforms.hemispheres import (
     mirror_affine,
     rejoin,
     split_hemispheres,
+)
+from hemitwin.transforms.heredity import (
+    Genes,
+    heritable_displacement,
+    least_jacobian,
+    limit_folding,
 )
 from hemitwin.transforms.intensity import robust_scale, standardise
 from hemitwin.transforms.laterality import (
@@ -32,16 +39,19 @@ from hemitwin.transforms.masking import brain_mask, is_skull_stripped
 from hemitwin.transforms.midplane import midplane_motion, mirror_asymmetry, refine_midplane
 from hemitwin.transforms.registration import register_similarity, similarity_quality
 from hemitwin.transforms.resampling import resample, resample_back
+from hemitwin.transforms.scanner import ScannerConfig, ScannerSpec, apply_scanner, sample_scanner
 from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
 
 __all__ = [
     "AnatomyConfig", "AnatomySpec", "AugmentationConfig", "BrainAugmentation", "Comparison",
-    "GuardedCompose", "HemispherePair", "LesionBox", "LesionConfig", "LesionMaskLibrary",
-    "LesionSpec", "Plane", "RandLesiond", "RequireLateralityd", "Scan", "SplitHemispheresd",
-    "brain_mask", "coarsen", "deform_anatomy", "inject_lesion", "is_skull_stripped",
-    "lesion_alpha", "lesion_box", "lesion_support", "load_scan", "midplane_motion",
-    "mirror_affine", "mirror_asymmetry", "refine_midplane", "refine_sum",
-    "register_similarity", "rejoin", "require_laterality", "resample", "resample_back",
-    "robust_scale", "sample_anatomy", "sample_lesion", "similarity_quality", "slice_positions",
-    "slice_volume", "split_hemispheres", "standardise", "voxel_sizes",
+    "Genes", "GuardedCompose", "HemispherePair", "LesionBox", "LesionConfig", "LesionMaskLibrary",
+    "LesionSpec", "Plane", "RandLesiond", "RequireLateralityd", "Scan", "ScannerConfig",
+    "ScannerSpec", "SplitHemispheresd", "apply_scanner", "brain_mask", "coarsen", "deform_anatomy",
+    "heritable_displacement", "inject_lesion", "is_skull_stripped", "least_jacobian",
+    "lesion_alpha", "lesion_box", "lesion_support", "limit_folding", "load_scan",
+    "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane", "refine_sum",
+    "register_similarity", "rejoin", "render_anatomy", "require_laterality", "resample",
+    "resample_back", "robust_scale", "sample_anatomy", "sample_lesion", "sample_scanner",
+    "similarity_quality", "slice_positions", "slice_volume", "split_hemispheres", "standardise",
+    "voxel_sizes",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ __all__ = [
     "deform_anatomy",
     "render_anatomy",
     "sample_anatomy",
+    "smooth_field",
 ]
 
 _FIELD_OF_VIEW_MM = 120.0
@@ -136,9 +137,8 @@ def anatomy_displacement(
         raise ValueError(msg)
 
     def field(stream: str) -> Float[np.ndarray, "3 x y z"]:
-        return _smooth_field(
-            shape, affine, spec, stream=stream, knots_mm=spec.smoothness_mm, components=3
-        )
+        rng = _generator(spec, stream)
+        return smooth_field(rng, shape, affine, knots_mm=spec.smoothness_mm, components=3)
 
     symmetric_mm = _symmetric(spec.amplitude_mm * field("shape"))
     return symmetric_mm + spec.asymmetry_mm * field("asymmetry")
@@ -170,7 +170,7 @@ def render_anatomy(
     at = np.indices(data.shape, dtype=np.float32) + steps
     warped = np.asarray(ndimage.map_coordinates(template, at, order=1, output=np.float32))
     brain = warped > 1e-3
-    bias = _smooth_field(data.shape, affine, spec, stream="bias", knots_mm=50.0, components=1)[0]
+    bias = smooth_field(_generator(spec, "bias"), data.shape, affine, knots_mm=50.0)[0]
     noise = _generator(spec, "noise").standard_normal(data.shape, dtype=np.float32)
     shaded = np.maximum(warped, 0) ** spec.gamma * np.exp(spec.bias * bias)
     person = np.maximum(shaded + spec.noise * noise, 1e-3)
@@ -183,18 +183,36 @@ def _symmetric(field: Float[np.ndarray, "3 x y z"]) -> Float[np.ndarray, "3 x y 
     return np.asarray((field + mirrored) / np.sqrt(2))
 
 
-def _smooth_field(
+def smooth_field(
+    rng: np.random.Generator,
     shape: tuple[int, ...],
     affine: Affine,
-    spec: AnatomySpec,
     *,
-    stream: str,
     knots_mm: float,
-    components: int,
+    components: int = 1,
 ) -> Float[np.ndarray, "c x y z"]:
-    """Evaluate random B-splines of unit variance at the voxels, one axis after the other."""
+    """Draw random cubic B-splines of unit variance and evaluate them at the voxels.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        All randomness comes from it; the same state gives the same field on every grid.
+    shape : tuple of int
+        Voxels per axis.
+    affine : (4, 4)
+        Voxel index to RAS+ millimetres, axes along the world's.
+    knots_mm : float
+        Distance of the splines' knots.
+    components : int
+        Independent fields.
+
+    Returns
+    -------
+    (c, x, y, z) float
+        Mean 0 and variance 1 over draws, at every voxel.
+    """
     knots = 2 * int(np.ceil(_FIELD_OF_VIEW_MM / knots_mm)) + 5
-    field = _generator(spec, stream).standard_normal((components, knots, knots, knots))
+    field = rng.standard_normal((components, knots, knots, knots))
     for axis in range(3):
         place_mm = affine[axis, axis] * np.arange(shape[axis]) + affine[axis, 3]
         weights = _spline_weights(place_mm / knots_mm + (knots - 1) / 2, knots)
