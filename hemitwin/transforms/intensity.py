@@ -106,6 +106,8 @@ def standardise(volume: Volume, mask: Mask) -> Volume:
 
 
 def _soft_clip(values: np.ndarray) -> np.ndarray:
-    excess = values - np.clip(values, 0.0, 1.0)
-    soft = values - excess + _HEADROOM * np.tanh(excess / _HEADROOM)
+    soft = np.clip(values, 0.0, 1.0)
+    beyond = soft != values
+    excess = values[beyond] - soft[beyond]
+    soft[beyond] = values[beyond] - excess + _HEADROOM * np.tanh(excess / _HEADROOM)
     return np.asarray(np.maximum(soft, 1e-3))
