@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from hemitwin._shapes import Affine, Mask
+from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, TemplateImage
 from hemitwin.pipeline.bids import Alignment, Case
 from hemitwin.pipeline.transform_files import read_itk_affine
@@ -120,7 +120,8 @@ def scan_from_template(
     transform came with it, that is taken; a scan on a template lies where it should (identity); a
     scan on its AC-PC line keeps its axes and its origin, which is at or near the anterior
     commissure as the template's is, and is scaled by one factor, the cube root of the ratio of the
-    two brains' volumes. Hemispheres then have their mid-plane refined; whole brains have none.
+    two brains' volumes (what is brighter than half their median). Hemispheres then have their
+    mid-plane refined; whole brains have none.
 
     Parameters
     ----------
@@ -158,11 +159,20 @@ def _first_matrix(case: Case, brain: Scan, mask: Mask, template: TemplateImage) 
     if case.alignment == "native":
         return register_similarity(brain, template.data, template.affine, moving_mask=mask)
     if case.alignment == "acpc":
-        brain_mm3 = mask.sum() * abs(np.linalg.det(brain.affine[:3, :3]))
-        template_mm3 = (template.data > 0).sum() * abs(np.linalg.det(template.affine[:3, :3]))
-        scale = float(np.cbrt(brain_mm3 / template_mm3))
+        scan_mm3 = _volume_mm3(brain.data, mask, brain.affine)
+        template_mm3 = _volume_mm3(template.data, template.data > 0, template.affine)
+        scale = float(np.cbrt(scan_mm3 / template_mm3))
         return np.diag([scale, scale, scale, 1.0])
     return np.eye(4)
+
+
+def _volume_mm3(data: Grid, mask: Mask, affine: Affine) -> float:
+    """Measure a brain, but for what is darker than half its median.
+
+    Masks differ in how much fluid and how many half-filled voxels they take in at the edge.
+    """
+    bright = mask & (data > 0.5 * float(np.median(data[mask])))
+    return float(bright.sum()) * abs(float(np.linalg.det(affine[:3, :3])))
 
 
 def _given_matrix(case: Case) -> Affine:

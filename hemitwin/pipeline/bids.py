@@ -206,10 +206,11 @@ def find_scans(
     cases: list[Case] = []
     for subject in wanted:
         scans = _scans_of(folder / subject, tail)
-        cases.extend(
-            Case(subject, name, paths[-1], problem=_problem(subject, name, paths))
-            for name, paths in sorted(scans.items())
-        )
+        for name, paths in sorted(scans.items()):
+            problem = _problem(subject, name, paths)
+            own = name == subject or name.startswith(f"{subject}_")
+            case = Case(subject, name if own else f"{subject}_{name}", paths[-1], problem=problem)
+            cases.append(case)
         if not scans:
             missing = folder / subject / "anat" / f"{subject}_{tail}.nii.gz"
             cases.append(Case(subject, subject, missing))

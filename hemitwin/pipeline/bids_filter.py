@@ -62,7 +62,7 @@ def read_filter(path: Path, modality: Modality) -> Filter:
     if unknown or not isinstance(query, dict):
         msg = (
             f"{path} must hold queries named {', '.join(sorted(known))}, each with entities, got "
-            f"{', '.join(unknown) or query!r}; correct it"
+            f"{', '.join(unknown) or repr(query)}; correct it"
         )
         raise UserError(msg)
     wanted = dict(query)

@@ -55,7 +55,7 @@ def find_derivatives(
     Returns
     -------
     tuple of Case
-        A subject without such a scan is there with a path that is missing.
+        A subject without such a scan is there with that as its problem.
 
     Raises
     ------
@@ -69,10 +69,7 @@ def find_derivatives(
         spaces |= {case.space or "none" for case in every}
         here = [case for case in every if _lies_in(case, space)]
         chosen = _one_a_name(_preferred(keep_matching(here, wanted or {}), wanted or {}))
-        missing = folder / subject / "anat" / f"{subject}_desc-preproc_{modality}.nii.gz"
-        cases += [_described(case) for case in chosen] or [
-            Case(subject, subject, missing, modality)
-        ]
+        cases += [_described(case) for case in chosen] or [_missing(folder, subject, modality)]
     if spaces and not any(case.scan.is_file() for case in cases):
         msg = (
             f"{folder} must hold {modality} scans in the space {space or 'of the scan (none)'}, "
@@ -94,6 +91,15 @@ def _scans_of(folder: Path, subject: str, modality: Modality) -> list[Case]:
                 space = entities_of(stem).get("space")
                 cases.append(Case(subject, "_".join(parts), path, modality, space=space, uri=uri))
     return cases
+
+
+def _missing(folder: Path, subject: str, modality: Modality) -> Case:
+    where = folder / subject / "anat"
+    problem = (
+        f"a {modality} scan in the space and with the entities asked for must be there, found "
+        f"none below {where.parent}; leave the subject out, or see --space and the filter"
+    )
+    return Case(subject, subject, where, modality, problem=problem)
 
 
 def _lies_in(case: Case, space: str | None) -> bool:

@@ -54,7 +54,7 @@ def find_listed_scans(
     wanted = normalise_labels(labels)
     unknown = sorted(set(wanted or ()) - {case.subject for case in cases})
     if unknown or not cases:
-        what = ", ".join(unknown) or "none"
+        what = ", ".join(unknown) or "every row"
         msg = f"{path} must list the scans asked for, but {what} is missing; check the labels"
         raise UserError(msg)
     return tuple(case for case in cases if wanted is None or case.subject in wanted)

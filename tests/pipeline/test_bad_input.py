@@ -8,7 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.prepare import PREPARED, PrepareConfig, prepare
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -65,6 +68,96 @@ def _make_singular(path):
     written = nib.Nifti1Image(np.asanyarray(image.dataobj), None, header)
     written.header["srow_x"] = written.header["srow_y"]
     nib.save(written, path)
+
+
+def _rewrite_header(path, **fields):
+    """Change a header as a careless program does: the voxels stay what they are."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    header = nib.Nifti1Header(bytes(content[:348]), check=False)
+    for name, value in fields.items():
+        header[name] = value
+    content[:348] = header.binaryblock
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+def _turn_qform(path):
+    image = nib.Nifti1Image.from_filename(path)
+    image.set_qform(image.affine @ np.diag([-1.0, 1, 1, 1]), code=1)
+    _rewrite(path)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine, image.header), path)
+
+
+def _make_tiny(path):
+    image = nib.Nifti1Image.from_filename(path)
+    _rewrite(path, affine=image.affine @ np.diag([0.1, 0.1, 0.1, 1]))
+
+
+def _copy_unpacked(path):
+    path.with_name(path.name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
+
+
+def _rename(path, name):
+    path.rename(path.with_name(name))
+
+
+def _link_to_nothing(path):
+    path.unlink()
+    path.symlink_to(path.with_name("annexed"))
+
+
+WORSE = {
+    "sides": (_turn_qform, "agree on which side is left"),
+    "field of view": (_make_tiny, "field of view must be 60 to 600 mm"),
+    "unit": (lambda path: _rewrite_header(path, srow_x=1e-6, srow_y=1, srow_z=1), "affine must"),
+    "bomb": (
+        lambda path: path.write_bytes(path.read_bytes() + gzip.compress(bytes(50_000_000))),
+        "unpack to what its header declares",
+    ),
+    "huge": (lambda path: _rewrite_header(path, dim=[3, 9999, 9999, 9999, 1, 1, 1, 1]), "at most"),
+    "twice": (_copy_unpacked, "one file must be the scan"),
+    "name": (lambda path: _rename(path, "sub-01_T1w.nii.gz"), "must begin as its folders do"),
+    "link": (_link_to_nothing, "is a link to nothing"),
+}
+"""Refused before anything is aligned: cheap enough to be tried in one run."""
+
+
+def test_each_kind_of_bad_scan_fails_alone_and_with_its_reason(prepared, tmp_path, capfd):
+    for number, (spoil, _) in enumerate(WORSE.values()):
+        scan = tmp_path / f"bids/sub-x{number}/anat/sub-x{number}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        shutil.copy(prepared.bids / "sub-01/anat/sub-01_T1w.nii.gz", scan)
+        spoil(scan)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(tmp_path / "bids"), str(out), "participant", "--resolution-mm", "4"])
+    assert ended.value.code == 1
+    assert f"0 done, 0 up to date, {len(WORSE)} failed" in capfd.readouterr().out
+    for number, (name, (_, reason)) in enumerate(WORSE.items()):
+        (log,) = (out / "logs").glob(f"sub-x{number}_*prepare.log")
+        assert re.search(reason, log.read_text()), name
+    assert not list(out.glob("sub-*"))
+
+
+def test_a_header_that_is_wrong_but_clear_is_put_right_and_noted(prepared, tmp_path):
+    """Millimetres called metres, forms 12 mm apart, no slope, no sidecar: the same volume."""
+    whole = prepared.bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    scan = tmp_path / "bids/sub-01/anat/sub-01_T1w.nii.gz"
+    scan.parent.mkdir(parents=True)
+    shutil.copy(whole, scan)
+    shift = float(nib.Nifti1Image.from_filename(whole).header["qoffset_x"]) + 12
+    _rewrite_header(scan, xyzt_units=1, qform_code=1, qoffset_x=shift, scl_slope=0)
+    scan.with_name("sub-01_T1w.json").write_text("{ damaged")
+    config = PrepareConfig(resolution_mm=4.0)
+    (one,) = prepare(tmp_path / "bids", tmp_path / "out", config=config).results
+    sidecar = read_json(sidecar_of(one.volume))
+    units, forms = sidecar["HeaderNotes"]
+    assert "says metres" in units
+    assert "sform and qform differ by up to 12.0 mm" in forms
+    assert one.volume.read_bytes() == _prepared_volume(prepared.derivatives).read_bytes()
+
+
+def _prepared_volume(derivatives):
+    return derivatives / "sub-01" / "anat" / f"sub-01_{PREPARED}.nii.gz"
 
 
 BAD = {
