@@ -114,7 +114,8 @@ def slice_dataset(
         with atomic_path(out / "metadata.csv") as temporary:
             table.to_csv(temporary, index=False)
         write_split(out / "splits.json", split)
-        write_families(out.with_name(f"{out.name}.{FAMILIES}"), groups)
+        whole = out.resolve()  # "." has no name
+        write_families(whole.with_name(f"{whole.name}.{FAMILIES}"), groups)
         write_json(out / "slices.json", config.model_dump(mode="json"))
     return outcome
 
