@@ -282,7 +282,9 @@ def slice_(
     part: Annotated[str, typer.Option(help="whole or hemisphere.")] = "whole",
     step_mm: Annotated[float, typer.Option(min=0.5, help="Distance between slices.")] = 8.0,
     splits: Annotated[Path | None, typer.Option(help="A run's splits.json.")] = None,
-    participants: Annotated[Path | None, typer.Option(help="Table with family_id.")] = None,
+    participants: Annotated[
+        Path | None, typer.Option(help="participants.tsv or HCP CSV with families.")
+    ] = None,
     participant_label: Labels = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the folds.")] = 0,
 ) -> None:
@@ -346,6 +348,36 @@ def simulate_cohort(
         "least Jacobian": f"{made.least_jacobian:.2f}",
     }
     _print_rows("hemitwin simulate cohort", rows)
+
+
+@simulate_app.command(name="lesions")
+def simulate_lesions(
+    prepared: Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the set.")],
+    config: Annotated[
+        Path | None, typer.Option(help="YAML: lesions, asymmetries, how many of each.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key, a.b=c; repeatable.")
+    ] = None,
+    participant_label: Labels = None,
+    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Write a fixed evaluation set: lesions, controls and shams with masks and a manifest."""
+    from hemitwin.pipeline.config import read_config
+    from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
+
+    outcome = simulate_lesions(
+        prepared,
+        out,
+        config=read_config(EvaluationSetConfig, config, overrides or ()),
+        labels=_labels(participant_label),
+        nprocs=nprocs,
+    )
+    count = sum(len(rows) for rows in outcome.results)
+    options = {"--config": config, "--set": tuple(overrides or ())}
+    again = ["simulate", "lesions", str(prepared), str(out), *_words(options)]
+    _finish(outcome, again, f"{count} volumes")
 
 
 @batch_app.command(name="write", context_settings={"ignore_unknown_options": True})

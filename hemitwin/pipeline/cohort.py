@@ -16,7 +16,7 @@ from hemitwin.pipeline.prepare import PREPARED
 from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_scan
 
-__all__ = ["Brain", "find_prepared", "load_brain", "load_brains"]
+__all__ = ["Brain", "find_prepared", "load_brain", "load_brains", "native_mm3_of"]
 
 COMPUTATION = 1
 """Raise it when what a volume at the network's grid holds is computed in another way."""
@@ -96,7 +96,7 @@ def load_brain(case: Case, resolution_mm: float, *, store: VolumeStore | None = 
     UserError
         `resolution_mm` is no whole multiple of the prepared voxel size, or the sidecar is missing.
     """
-    native_mm3 = _determinant(case)
+    native_mm3 = native_mm3_of(case)
 
     def make() -> GridVolume:
         return _at_resolution(case, resolution_mm, native_mm3)
@@ -134,7 +134,14 @@ def _at_resolution(case: Case, resolution_mm: float, native_mm3_per_mm3: float) 
     return GridVolume(volume, volume[0].numpy() > 0, affine, factor, native_mm3_per_mm3)
 
 
-def _determinant(case: Case) -> float:
+def native_mm3_of(case: Case) -> float:
+    """Read how many native cubic millimetres one of template space is, from the sidecar.
+
+    Raises
+    ------
+    UserError
+        The prepared volume has no sidecar.
+    """
     sidecar = sidecar_of(case.scan)
     if not sidecar.is_file():
         msg = f"{case.scan} must have its sidecar, {sidecar.name} is not there; prepare it again"

@@ -20,6 +20,7 @@ __all__ = [
     "SplitConfig",
     "TrainingConfig",
     "load_config",
+    "read_config",
     "validated",
 ]
 
@@ -41,8 +42,8 @@ class DataConfig(_Frozen):
     )
     participants: Path | None = Field(
         default=None,
-        description="participants.tsv with participant_id; with a column family_id, families "
-        "stay on one side of the split.",
+        description="participants.tsv with participant_id; with family_id, mother_id or "
+        "father_id, relatives stay on one side of the split.",
     )
     exclude: tuple[str, ...] = Field(
         default=(), description="Subjects left out of every fold, for example known patients."
@@ -131,12 +132,19 @@ class RunConfig(_Frozen):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run's configuration from YAML, then apply ``a.b=c`` overrides.
+    """Read a run's configuration from YAML, then apply ``a.b=c`` overrides; see `read_config`."""
+    return read_config(RunConfig, path, overrides)
+
+
+def read_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()) -> M:
+    """Read a configuration from YAML, then apply ``a.b=c`` overrides.
 
     Parameters
     ----------
-    path : Path
-        The YAML file.
+    model : type
+        The configuration's class.
+    path : Path, optional
+        The YAML file; without one, defaults and overrides alone.
     overrides : sequence of str
         Each ``a.b=c``; the value is read as YAML, so ``[1, 2]`` and ``true`` work.
 
@@ -146,6 +154,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         The file is missing or no mapping, an override has no ``=``, a key is unknown (the
         message names the nearest valid one) or a value is out of its range.
     """
+    content = _read_yaml(path) if path is not None else {}
+    for override in overrides:
+        _apply(content, override)
+    return validated(model, content, "--set" if path is None else str(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         msg = f"the configuration must be a YAML file, got {path}, which is not there"
         raise UserError(msg)
@@ -157,9 +172,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(content, dict):
         msg = f"{path} must hold 'key: value' lines, got {type(content).__name__}"
         raise UserError(msg)
-    for override in overrides:
-        _apply(content, override)
-    return validated(RunConfig, content, str(path))
+    return content
 
 
 def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:

@@ -1,0 +1,112 @@
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluation_set import MANIFEST, EvaluationSetConfig, simulate_lesions
+from hemitwin.pipeline.outputs import digest_file, read_json
+from hemitwin.transforms import LesionConfig
+
+pytestmark = pytest.mark.xdist_group("path")
+
+CONFIG = EvaluationSetConfig(
+    lesions_per_subject=2,
+    asymmetries_per_subject=1,
+    lesions=LesionConfig(volume_mm3=(8000.0, 20000.0), pathologies={"tumour": 1.0}),
+)
+
+
+@pytest.fixture(scope="module")
+def made(prepared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("set")
+    outcome = simulate_lesions(prepared.derivatives, out, config=CONFIG, labels=("01", "02"))
+    assert not outcome.failures
+    return out, pd.read_csv(out / MANIFEST, sep="\t")
+
+
+def read(path):
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_the_manifest_names_every_volume_with_its_digest(made):
+    out, table = made
+    assert len(table) == len(list(out.rglob("*_T1w.nii.gz"))) == 2 * (1 + 2 + 1 + 1 + 1)
+    assert [digest_file(out / file) for file in table["file"]] == list(table["sha256"])
+    counts = table["role"].value_counts().to_dict()
+    assert counts == {"lesion": 4, "healthy": 2, "control": 2, "sham": 2, "asymmetry": 2}
+
+
+def test_only_one_sided_changes_are_abnormal(made):
+    _, table = made
+    by_role = table.groupby("role")["label"].unique().map(list).to_dict()
+    assert by_role["lesion"] == by_role["asymmetry"] == ["abnormal"]
+    assert by_role["control"] == by_role["sham"] == by_role["healthy"] == ["normal"]
+
+
+def test_healthy_volumes_are_the_prepared_ones(prepared, made):
+    out, table = made
+    healthy = table[table["role"] == "healthy"]
+    assert (healthy["sha256"] == healthy["source_sha256"]).all()
+    first = out / healthy["file"].iloc[0]
+    source = first.name.replace("desc-healthy", "desc-prepared")
+    assert np.array_equal(read(first), read(prepared.derivatives / "sub-01" / "anat" / source))
+
+
+def test_the_mask_is_the_lesion_and_sham_and_control_repeat_its_specification(made):
+    out, table = made
+    rows = table[table["participant_id"] == "sub-01"].set_index("item")
+    files = {item: out / str(file) for item, file in rows["file"].items()}
+    mask = read(str(files["lesion01"]).replace("_T1w", "_mask")) > 0
+    changed = read(files["lesion01"]) != read(files["healthy"])
+    assert 0 < mask.sum() < changed.size / 10
+    assert changed[mask].mean() > 0.9
+    specs = {
+        item: read_json(sidecar_of(files[item]))["Specification"]
+        for item in ("lesion01", "control01", "sham01")
+    }
+    for role in ("control", "sham"):
+        assert specs[f"{role}01"] == specs["lesion01"] | {"role": role}
+    sham = read(str(files["sham01"]).replace("_T1w", "_mask")) > 0
+    assert np.array_equal(sham, sham[::-1])
+
+
+def test_again_makes_the_same_bytes_and_touches_nothing_that_is_done(prepared, made, tmp_path):
+    out, table = made
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
+    simulate_lesions(prepared.derivatives, out, config=CONFIG, labels=("01", "02"))
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
+    simulate_lesions(prepared.derivatives, tmp_path, config=CONFIG, labels=("02",), nprocs=2)
+    alone = pd.read_csv(tmp_path / MANIFEST, sep="\t")
+    both = table[table["participant_id"] == "sub-02"]
+    assert list(alone["sha256"]) == list(both["sha256"])
+
+
+def test_a_replaced_volume_is_made_again(prepared, made):
+    out, table = made
+    victim = out / str(table["file"].iloc[1])
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:100])
+    simulate_lesions(prepared.derivatives, out, config=CONFIG, labels=("01", "02"))
+    assert victim.read_bytes() == whole
+
+
+def test_the_set_gets_a_folder_of_its_own(prepared):
+    with pytest.raises(UserError, match="folder of its own"):
+        simulate_lesions(prepared.derivatives, prepared.derivatives)
+
+
+def test_a_matched_sham_must_have_its_lesion():
+    with pytest.raises(ValidationError, match="at least 3 lesions_per_subject"):
+        EvaluationSetConfig(lesions_per_subject=2, shams_per_subject=3)
+
+
+def test_a_lesion_without_room_fails_its_subject_alone(prepared, tmp_path, capsys):
+    words = ["--set", "lesions.volume_mm3=[9000000, 9000000]", "--participant-label", "01"]
+    with pytest.raises(SystemExit, match="1"):
+        main(["simulate", "lesions", str(prepared.derivatives), str(tmp_path), *words])
+    assert "run again: hemitwin simulate lesions" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*lesion01*"))
