@@ -7,6 +7,9 @@ from hemitwin.transforms.anatomy import (
     render_anatomy,
     sample_anatomy,
 )
+from hemitwin.transforms.asymmetries import asymmetry_region, inject_asymmetry
+from hemitwin.transforms.asymmetry_sampling import sample_asymmetry
+from hemitwin.transforms.asymmetry_spec import AsymmetryConfig, AsymmetrySpec
 from hemitwin.transforms.augmentation import AugmentationConfig, BrainAugmentation, Comparison
 from hemitwin.transforms.coarsening import coarsen, refine_sum
 from hemitwin.transforms.hemispheres import (
@@ -43,15 +46,16 @@ from hemitwin.transforms.scanner import ScannerConfig, ScannerSpec, apply_scanne
 from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
 
 __all__ = [
-    "AnatomyConfig", "AnatomySpec", "AugmentationConfig", "BrainAugmentation", "Comparison",
-    "Genes", "GuardedCompose", "HemispherePair", "LesionBox", "LesionConfig", "LesionMaskLibrary",
-    "LesionSpec", "Plane", "RandLesiond", "RequireLateralityd", "Scan", "ScannerConfig",
-    "ScannerSpec", "SplitHemispheresd", "apply_scanner", "brain_mask", "coarsen", "deform_anatomy",
-    "heritable_displacement", "inject_lesion", "is_skull_stripped", "least_jacobian",
-    "lesion_alpha", "lesion_box", "lesion_support", "limit_folding", "load_scan",
-    "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane", "refine_sum",
-    "register_similarity", "rejoin", "render_anatomy", "require_laterality", "resample",
-    "resample_back", "robust_scale", "sample_anatomy", "sample_lesion", "sample_scanner",
-    "similarity_quality", "slice_positions", "slice_volume", "split_hemispheres", "standardise",
-    "voxel_sizes",
+    "AnatomyConfig", "AnatomySpec", "AsymmetryConfig", "AsymmetrySpec", "AugmentationConfig",
+    "BrainAugmentation", "Comparison", "Genes", "GuardedCompose", "HemispherePair",
+    "LesionBox", "LesionConfig", "LesionMaskLibrary", "LesionSpec", "Plane", "RandLesiond",
+    "RequireLateralityd", "Scan", "ScannerConfig", "ScannerSpec", "SplitHemispheresd",
+    "apply_scanner", "asymmetry_region", "brain_mask", "coarsen", "deform_anatomy",
+    "heritable_displacement", "inject_asymmetry", "inject_lesion", "is_skull_stripped",
+    "least_jacobian", "lesion_alpha", "lesion_box", "lesion_support", "limit_folding",
+    "load_scan", "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane",
+    "refine_sum", "register_similarity", "rejoin", "render_anatomy", "require_laterality",
+    "resample", "resample_back", "robust_scale", "sample_anatomy", "sample_asymmetry",
+    "sample_lesion", "sample_scanner", "similarity_quality", "slice_positions", "slice_volume",
+    "split_hemispheres", "standardise", "voxel_sizes",
 ]  # fmt: skip

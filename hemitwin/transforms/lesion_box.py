@@ -7,7 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from hemitwin._shapes import Affine, Grid, Mask
-from hemitwin.transforms.lesion_field import layer_noise, lesion_distance, lesion_reach_mm
+from hemitwin.transforms.lesion_field import (
+    layer_noise,
+    lesion_distance,
+    lesion_reach_mm,
+    shape_reach_mm,
+)
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
 
@@ -113,7 +118,8 @@ def lesion_box(
     """
     wanted = max(1, round(spec.template_mm3 / abs(np.linalg.det(affine[:3, :3]))))
     for growth in _GROWTH:
-        field = _field(spec, brain_mask, affine, growth=growth, library=mask_library)
+        reach_mm = growth * lesion_reach_mm(spec, mask_library)
+        field = _field(spec, brain_mask, affine, reach_mm=reach_mm, library=mask_library)
         inside = field.distance_mm[field.allowed]
         if inside.size < wanted:
             continue
@@ -153,7 +159,8 @@ def lesion_share_inside(
     # The edge's noise moves the share little, and costs more than all the rest.
     kind = "ellipsoid" if spec.kind == "field" else spec.kind
     smooth = spec.model_copy(update={"roughness": 0.0, "edge_mm": 0.0, "kind": kind})
-    field = _field(smooth, brain_mask, affine, growth=1.0, library=library)
+    reach_mm = shape_reach_mm(smooth, library)
+    field = _field(smooth, brain_mask, affine, reach_mm=reach_mm, library=library)
     shape = field.distance_mm <= 0
     return float((shape & field.allowed).sum() / max(int(shape.sum()), 1))
 
@@ -163,12 +170,12 @@ def _field(
     brain_mask: Mask,
     affine: Affine,
     *,
-    growth: float,
+    reach_mm: float,
     library: LesionMaskLibrary | None,
 ) -> _Field:
     inverse = np.linalg.inv(affine)
     centre = inverse[:3, :3] @ np.asarray(spec.centre_mm) + inverse[:3, 3]
-    reach = growth * lesion_reach_mm(spec, library) * np.linalg.norm(inverse[:3, :3], axis=1) + 1
+    reach = reach_mm * np.linalg.norm(inverse[:3, :3], axis=1) + 1
     start, stop = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
     start = np.clip(start, -1, brain_mask.shape)  # one voxel beyond the grid: nothing is allowed
     stop = np.clip(stop, start + 1, np.asarray(brain_mask.shape) + 1)

@@ -37,7 +37,7 @@ def _of(core: Range, shell: Range | None = None, centre: Range | None = None) ->
 
 CONTRASTS: Mapping[Pathology, Mapping[Modality, LesionContrasts]] = {
     "tumour": {
-        "T1w": _of((-0.30, -0.15), (-0.25, -0.12), (-0.60, -0.40)),
+        "T1w": _of((-0.40, -0.25), (-0.30, -0.15), (-0.65, -0.50)),
         "T2w": _of((0.20, 0.60), (0.30, 0.80), (0.60, 1.20)),
         "FLAIR": _of((0.20, 0.50), (0.30, 0.70), (-0.30, 0.10)),
     },
@@ -52,12 +52,12 @@ CONTRASTS: Mapping[Pathology, Mapping[Modality, LesionContrasts]] = {
         "FLAIR": _of((-0.80, -0.55), (0.25, 0.60)),
     },
     "haemorrhage": {
-        "T1w": _of((0.20, 0.45), (-0.25, -0.10), (-0.10, 0.12)),
+        "T1w": _of((0.40, 0.75), (-0.30, -0.15), (-0.10, 0.20)),
         "T2w": _of((-0.50, -0.20), (0.30, 0.80), (-0.60, -0.30)),
         "FLAIR": _of((-0.40, -0.10), (0.30, 0.70), (-0.50, -0.20)),
     },
     "white_matter": {
-        "T1w": _of((-0.35, -0.18)),
+        "T1w": _of((-0.45, -0.25)),
         "T2w": _of((0.30, 0.80)),
         "FLAIR": _of((0.30, 0.80)),
     },

@@ -12,7 +12,13 @@ from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
 from hemitwin.transforms.smooth_noise import lattice_noise, spline_noise
 
-__all__ = ["layer_noise", "lesion_distance", "lesion_reach_mm", "lesion_texture"]
+__all__ = [
+    "layer_noise",
+    "lesion_distance",
+    "lesion_reach_mm",
+    "lesion_texture",
+    "shape_reach_mm",
+]
 
 _LATTICE = 24
 _FINE_LATTICE = 48
@@ -110,6 +116,14 @@ def lesion_reach_mm(spec: LesionSpec, library: LesionMaskLibrary | None) -> floa
     longest = float(ratios.max() / np.cbrt(ratios.prod()))
     spare = 1.5 if spec.kind == "field" else 1 + 2 * spec.roughness
     return spec.mean_radius_mm * longest * spare + spec.edge_mm
+
+
+def shape_reach_mm(spec: LesionSpec, library: LesionMaskLibrary | None) -> float:
+    """Return a distance from the centre beyond which no point of the smooth shape lies."""
+    if spec.kind == "mask":
+        shape = _library(spec, library).load(str(spec.mask_name))
+        return shape.reach_mm * float(np.cbrt(spec.template_mm3 / shape.volume_mm3))
+    return lesion_reach_mm(spec, library)
 
 
 def _smooth_distance(

@@ -30,12 +30,15 @@ class LesionShape:
         Centroid of the mask on that grid.
     volume_mm3 : float
         What the mask fills.
+    reach_mm : float
+        From the centroid to beyond its farthest voxel.
     """
 
     distance_mm: Grid
     spacing_mm: Float[np.ndarray, "3"]
     centre_voxel: Float[np.ndarray, "3"]
     volume_mm3: float
+    reach_mm: float
 
     def distance_at(self, points_mm: Float[np.ndarray, " 3 *n"]) -> Float[np.ndarray, " *n"]:
         """Return the signed distance at points given in millimetres from the centroid.
@@ -101,4 +104,7 @@ def _load_shape(path: Path) -> LesionShape:
     inner = ndimage.distance_transform_edt(mask, sampling=spacing)
     volume = float(inside.sum() * np.prod(spacing))
     distance = (outer - inner).astype(np.float32)
-    return LesionShape(distance, spacing, np.argwhere(mask).mean(axis=0), volume)
+    voxels = np.argwhere(mask)
+    centre = voxels.mean(axis=0)
+    reach = np.linalg.norm((voxels - centre) * spacing, axis=1).max() + np.linalg.norm(spacing)
+    return LesionShape(distance, spacing, centre, volume, float(reach))

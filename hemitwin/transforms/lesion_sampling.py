@@ -19,6 +19,7 @@ from hemitwin.transforms.lesions import inject_lesion
 __all__ = ["RandLesiond", "sample_lesion"]
 
 _TRIES = 100
+_SHAPES = 3
 _Name = TypeVar("_Name", bound=str)
 
 
@@ -65,16 +66,17 @@ def sample_lesion(
     if len(voxels) == 0:
         msg = f"the brain mask must hold voxels on side {chosen}, got none; check mask and affine"
         raise ValueError(msg)
-    shape = _sample_shape(rng, config, mask_library) | {"side": chosen}
-    for _ in range(_TRIES):
-        voxel = np.unravel_index(voxels[int(rng.integers(len(voxels)))], brain_mask.shape)
-        centre = affine[:3, :3] @ np.array(voxel) + affine[:3, 3]
-        spec = LesionSpec.model_validate(shape | {"centre_mm": tuple(centre.tolist())})
-        if lesion_share_inside(spec, brain_mask, affine, mask_library) >= config.least_inside:
-            return spec
+    for _ in range(_SHAPES):
+        shape = _sample_shape(rng, config, mask_library) | {"side": chosen}
+        for _ in range(_TRIES):
+            voxel = np.unravel_index(voxels[int(rng.integers(len(voxels)))], brain_mask.shape)
+            centre = affine[:3, :3] @ np.array(voxel) + affine[:3, 3]
+            spec = LesionSpec.model_validate(shape | {"centre_mm": tuple(centre.tolist())})
+            if lesion_share_inside(spec, brain_mask, affine, mask_library) >= config.least_inside:
+                return spec
     msg = (
         f"a lesion must have {config.least_inside:.0%} of its shape in the brain on side "
-        f"{chosen}; {_TRIES} places for {shape['volume_mm3']:.0f} mm3 had less; lower volume_mm3"
+        f"{chosen}; {_SHAPES} shapes at {_TRIES} places each had less; lower volume_mm3"
     )
     raise ValueError(msg)
 

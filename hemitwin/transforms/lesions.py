@@ -1,7 +1,7 @@
 """Put a lesion into a volume, with the exact mask."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
@@ -11,7 +11,7 @@ from hemitwin.transforms.lesion_field import lesion_texture
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
 from hemitwin.transforms.mass_effect import push_tissue, pushed_box
-from hemitwin.transforms.tissue import local_mean, measure_texture, white_matter
+from hemitwin.transforms.tissue import local_mean, measure_texture, white_matter_limits
 
 __all__ = ["inject_lesion", "lesion_support"]
 
@@ -68,10 +68,18 @@ def inject_lesion(
         about x = 0.
     """
     lesioned = volume.copy()
-    mask = np.zeros(brain_mask.shape, dtype=bool)
-    for data, brain, marked in _sides(lesioned, affine, spec, brain_mask, mask):
-        _inject_one(data, affine, spec, brain, marked, mask_library)
-    return lesioned, mask
+    if spec.role != "sham":
+        return lesioned, _inject_one(lesioned, affine, spec, brain_mask, mask_library)
+    both = _symmetric_brain(brain_mask, affine)
+    # Reversing indices is exact, as interpolation is not. Each side is made from the volume as it
+    # was: what surrounds one lesion must not hold the other.
+    mirrored = np.ascontiguousarray(volume[..., ::-1, :, :])
+    mask = _inject_one(lesioned, affine, spec, both, mask_library)
+    other = _inject_one(mirrored, affine, spec, both, mask_library)
+    x_mm = affine[0, 0] * np.arange(len(mask)) + affine[0, 3]
+    across = (x_mm > 0) if spec.side == "L" else (x_mm < 0)
+    lesioned[..., across, :, :] = mirrored[..., ::-1, :, :][..., across, :, :]
+    return lesioned, mask | other[::-1]
 
 
 def lesion_support(
@@ -97,37 +105,26 @@ def lesion_support(
     -------
     (x, y, z) bool
     """
-    support = mask.copy()
     effect = spec.mass_effect
     if effect is None:
-        return support
-    for _, brain, marked in _sides(support, affine, spec, brain_mask, support):
-        push = pushed_box(effect, affine, side_mask(brain, affine, spec.side))
-        marked[push.box] |= push.moved
-    return support
+        return mask.copy()
+    brain = _symmetric_brain(brain_mask, affine) if spec.role == "sham" else brain_mask
+    push = pushed_box(effect, affine, side_mask(brain, affine, spec.side))
+    moved = np.zeros_like(mask)
+    moved[push.box] = push.moved
+    return np.asarray(mask | moved | (moved[::-1] if spec.role == "sham" else False))
 
 
-def _sides(
-    volume: Float[np.ndarray, " *c x y z"],
-    affine: Affine,
-    spec: LesionSpec,
-    brain_mask: Mask,
-    mask: Mask,
-) -> list[tuple[Float[np.ndarray, " *c x y z"], Mask, Mask]]:
-    """Return views to work on: as they are, and for a sham also mirrored.
-
-    Reversing indices is exact, as interpolation is not; a sham stays where both halves have brain.
-    """
-    if spec.role != "sham":
-        return [(volume, brain_mask, mask)]
-    if not np.allclose(np.diag([-1.0, 1, 1, 1]) @ mirror_affine(affine, len(mask)), affine):
+def _symmetric_brain(brain_mask: Mask, affine: Affine) -> Mask:
+    """Return where both halves have brain, on a grid that is its own mirror image."""
+    width = len(brain_mask)
+    if not np.allclose(np.diag([-1.0, 1, 1, 1]) @ mirror_affine(affine, width), affine):
         msg = (
             f"a sham must be made on a grid that is symmetric about x = 0, got {affine.tolist()} "
-            f"with {len(mask)} columns; resample to the template grid first"
+            f"with {width} columns; resample to the template grid first"
         )
         raise ValueError(msg)
-    both = brain_mask & brain_mask[::-1]
-    return [(volume, both, mask), (volume[..., ::-1, :, :], both, mask[::-1])]
+    return np.asarray(brain_mask & brain_mask[::-1])
 
 
 def _inject_one(
@@ -135,28 +132,33 @@ def _inject_one(
     affine: Affine,
     spec: LesionSpec,
     brain_mask: Mask,
-    mask: Mask,
     library: LesionMaskLibrary | None,
-) -> None:
-    """Change `volume` and `mask` in place, on one side."""
+) -> Mask:
+    """Change `volume` in place, on one side; return the mask."""
     channels = volume[None] if volume.ndim == 3 else volume
-    white = None
+    limits = (-np.inf, np.inf)
     if spec.in_white_matter or (spec.shell and spec.shell.follows_white_matter):
-        white = white_matter(channels[0], brain_mask, spec.modality)
-    room = brain_mask if white is None or not spec.in_white_matter else white
+        limits = white_matter_limits(channels[0], brain_mask, spec.modality)
+    room = brain_mask
+    if spec.in_white_matter:
+        room = brain_mask & (channels[0] > limits[0]) & (channels[0] <= limits[1])
     lesion = lesion_box(affine, spec, room, mask_library=library)
-    mask[lesion.box] |= lesion.alpha > 0
+    mask = np.zeros(brain_mask.shape, dtype=bool)
+    mask[lesion.box] = lesion.alpha > 0
     if spec.mass_effect:
         push = pushed_box(spec.mass_effect, affine, side_mask(brain_mask, affine, spec.side))
         for data in channels:
             data[push.box] = push_tissue(data, brain_mask, push, still=spec.role == "control")
     if spec.role != "control" and not spec.has_contrast:
-        return
+        return mask
+    first = channels[0][lesion.box]
+    white = brain_mask[lesion.box] & (first > limits[0]) & (first <= limits[1])
     for data in channels:
         if _is_plain(spec):
             _scale(data, affine, spec, lesion)
         else:
             _paint(data, affine, spec, lesion, brain_mask, white)
+    return mask
 
 
 def _is_plain(spec: LesionSpec) -> bool:
@@ -178,7 +180,7 @@ def _paint(
     spec: LesionSpec,
     lesion: LesionBox,
     brain_mask: Mask,
-    white: Mask | None,
+    white: Bool[np.ndarray, " bx by bz"],
 ) -> None:
     held = lesion.alpha > 0
     mean, noise = _local_tissue(data, affine, spec, lesion, brain_mask)
@@ -193,7 +195,7 @@ def _paint(
 
 
 def _layers(
-    spec: LesionSpec, lesion: LesionBox, white: Mask | None
+    spec: LesionSpec, lesion: LesionBox, white: Bool[np.ndarray, " bx by bz"]
 ) -> list[tuple[Float[np.ndarray, " n"], float, float]]:
     """Return weights, contrast and replacement of core, centre and shell where there is lesion."""
     held = lesion.alpha > 0
@@ -203,8 +205,8 @@ def _layers(
         layers.append((centre, spec.centre.contrast, spec.centre.replacement))
     if spec.shell:
         weight = alpha - core
-        if spec.shell.follows_white_matter and white is not None:
-            near = ndimage.uniform_filter(white[lesion.box].astype(np.float32), 3)[held]
+        if spec.shell.follows_white_matter:
+            near = ndimage.uniform_filter(white.astype(np.float32), 3)[held]
             weight = weight * (_OEDEMA_LEAK + (1 - _OEDEMA_LEAK) * near)
         layers.append((weight, spec.shell.contrast, spec.shell.replacement))
     return layers

@@ -19,9 +19,12 @@ __all__ = [
     "LARGEST_PUSH",
     "MassEffect",
     "Push",
+    "WarpField",
     "push_shift_mm",
     "push_tissue",
     "pushed_box",
+    "radial_field",
+    "reached_box",
 ]
 
 _PEAK = 16 / (25 * 5**0.5)  # of q (1 - q^2)^2, at q^2 = 1/5
@@ -89,6 +92,63 @@ class Push:
     moved: Mask
 
 
+@dataclass(frozen=True, eq=False)
+class WarpField:
+    """A displacement on a grid's box that may be scaled: target y shows source y + s steps.
+
+    Its Jacobian determinant is (1 - s squeeze)^2 (1 - s slope), by the matrix determinant lemma.
+
+    Attributes
+    ----------
+    box : (3,) slice
+        Where it may act.
+    steps : (3, bx, by, bz)
+        Source minus target in voxels, for the scale 1.
+    squeeze, slope : (bx, by, bz)
+        Terms of the determinant.
+    inside : (bx, by, bz) bool
+        Where it may be written.
+    """
+
+    box: tuple[slice, slice, slice]
+    steps: Float[np.ndarray, "3 bx by bz"]
+    squeeze: Grid
+    slope: Grid
+    inside: Mask
+
+    @classmethod
+    def along(
+        cls,
+        direction: Float[np.ndarray, "3 bx by bz"],
+        strength: Grid,
+        box: tuple[slice, slice, slice],
+        inside: Mask,
+        *,
+        radial: bool,
+    ) -> "WarpField":
+        """Displace against `direction` (in voxels; radial: away from a centre) by `strength`."""
+        fall = sum(d * g for d, g in zip(direction, _gradient(strength), strict=True))
+        squeeze = strength if radial else np.zeros_like(strength)
+        return cls(box, -strength * direction, squeeze, np.asarray(squeeze + fall), inside)
+
+    def determinant(self, scale: float) -> Grid:
+        """Return the Jacobian determinant of target to source at a scale."""
+        return np.asarray((1 - scale * self.squeeze) ** 2 * (1 - scale * self.slope))
+
+    def limits(self) -> tuple[float, float]:
+        """Return the scales between which no factor of the determinant falls below 0.1."""
+        room = 1 - _LEAST_JACOBIAN
+        parts = (self.squeeze[self.inside], self.slope[self.inside])
+        lowest = min(float(part.min(initial=-1e-9)) for part in parts)
+        highest = max(float(part.max(initial=1e-9)) for part in parts)
+        return room / lowest, room / highest
+
+    def push(self, scale: float) -> Push:
+        """Return the displacement at a scale."""
+        moved = self.inside & (self.steps != 0).any(axis=0) & (scale != 0)
+        return Push(self.box, np.asarray(scale * self.steps), moved)
+
+
 def pushed_box(effect: MassEffect, affine: Affine, allowed: Mask) -> Push:
     """Lay a mass effect over a grid.
 
@@ -109,23 +169,16 @@ def pushed_box(effect: MassEffect, affine: Affine, allowed: Mask) -> Push:
     -------
     Push
     """
-    inverse = np.linalg.inv(affine)
-    middle = inverse[:3, :3] @ np.asarray(effect.centre_mm) + inverse[:3, 3]
-    reach = effect.reach_mm * np.linalg.norm(inverse[:3, :3], axis=1)
-    shape = np.asarray(allowed.shape)
-    start = np.clip(np.floor(middle - reach), 0, shape - 1).astype(int)
-    stop = np.clip(np.ceil(middle + reach) + 1, start + 1, shape).astype(int)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-    index = np.indices(tuple(stop - start)) + start.reshape(3, 1, 1, 1)
-    points = np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
-    inside = allowed[i, j, k]
+    field = radial_field(effect, affine, allowed)
+    return field.push(min(1.0, field.limits()[1]))
+
+
+def radial_field(effect: MassEffect, affine: Affine, allowed: Mask) -> WarpField:
+    """Return a mass effect, faded at the surface of `allowed`, as a field to be scaled."""
+    box, points, away = reached_box(effect.centre_mm, effect.reach_mm, affine, allowed.shape)
+    inside = allowed[box]
     strength = effect.strength(points) * _guard(inside, affine)
-    away = index - middle.reshape(3, 1, 1, 1)
-    # det >= 0.1 wherever 1 - h - away . grad h is: 1 - h >= 0.2 by itself
-    fall = sum(a * g for a, g in zip(away, _gradient(strength), strict=True))
-    steepest = float((strength + fall)[inside].max(initial=0.0))
-    strength = strength * min(1.0, (1 - _LEAST_JACOBIAN) / max(steepest, 1e-9))
-    return Push((i, j, k), np.asarray(-strength * away), inside & (strength > 0))
+    return WarpField.along(away, strength, box, inside, radial=True)
 
 
 def push_tissue(
@@ -170,6 +223,29 @@ def push_tissue(
     result = data[push.box].copy()
     result[push.moved] = moved
     return np.asarray(result)
+
+
+def reached_box(
+    centre_mm: tuple[float, float, float],
+    reach_mm: float,
+    affine: Affine,
+    shape: tuple[int, ...],
+) -> tuple[
+    tuple[slice, slice, slice], Float[np.ndarray, "3 bx by bz"], Float[np.ndarray, "3 bx by bz"]
+]:
+    """Return the box about a centre, its points in mm, and their voxels away from the centre."""
+    inverse = np.linalg.inv(affine)
+    middle = inverse[:3, :3] @ np.asarray(centre_mm) + inverse[:3, 3]
+    reach = reach_mm * np.linalg.norm(inverse[:3, :3], axis=1)
+    sizes = np.asarray(shape)
+    start = np.clip(np.floor(middle - reach), 0, sizes - 1).astype(int)
+    stop = np.clip(np.ceil(middle + reach) + 1, start + 1, sizes).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    index = np.indices(tuple(stop - start), dtype=np.float32)
+    away = index - (middle - start).reshape(3, 1, 1, 1).astype(np.float32)
+    points = np.tensordot(affine[:3, :3].astype(np.float32), away, axes=1)
+    points = points + np.asarray(centre_mm, dtype=np.float32).reshape(3, 1, 1, 1)
+    return (i, j, k), points, away
 
 
 def _spread(part: Grid, where: Mask, spread: Float[np.ndarray, "3 n"]) -> Float[np.ndarray, " n"]:

@@ -62,7 +62,10 @@ def lattice_noise(
     last = np.ceil(at.max(axis=axes)).astype(int) + 1
     for axis in range(3):
         weights = _mirrored_weights(np.arange(2 * first[axis], 2 * last[axis] + 1) / 2, knots)
-        field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
+        used = np.flatnonzero(weights.any(axis=0))
+        some = slice(int(used[0]), int(used[-1]) + 1)
+        near = np.moveaxis(field, axis, 0)[some]
+        field = np.moveaxis(np.tensordot(weights[:, some], near, axes=1), 0, axis)
     halves = 2 * (at - first.reshape((3,) + (1,) * (at.ndim - 1)))
     return np.asarray(ndimage.map_coordinates(field, halves, order=1) / _SD)
 
