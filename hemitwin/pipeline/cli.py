@@ -205,12 +205,15 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     prepared: Annotated[Path | None, typer.Option(help="Prepared volumes, if moved.")] = None,
+    simulated: Annotated[
+        Path | None, typer.Option(help="Score this set of `simulate lesions` instead.")
+    ] = None,
 ) -> None:
     """Score the test fold: AUC with an interval over subjects, beside the mirror difference."""
     from hemitwin.pipeline.evaluate import evaluate
     from hemitwin.pipeline.runs import load_run
 
-    result = evaluate(load_run(run), prepared=prepared)
+    result = evaluate(load_run(run), prepared=prepared, simulated=simulated)
     rows = {
         f"AUC, {name}": f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
         for name, one in result.auc.items()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator, model_validator
 
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, LossConfig
@@ -129,6 +129,17 @@ class RunConfig(_Frozen):
     training: TrainingConfig = Field(default=TrainingConfig(), description="Training.")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="Scoring.")
     lrp: LrpConfig = Field(default=LrpConfig(), description="Relevance.")
+
+    @model_validator(mode="after")
+    def _negatives_are_lesions(self) -> "RunConfig":
+        if set(self.lesions.roles) != {"lesion"}:
+            msg = (
+                "lesions.roles must be lesions alone, since training takes its negatives from "
+                f"them; got {self.lesions.roles}; controls and shams belong to an evaluation "
+                "set ('hemitwin simulate lesions')"
+            )
+            raise ValueError(msg)
+        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -1,5 +1,6 @@
 """Evaluate: score the test fold once, with intervals, beside a baseline without a network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pandas as pd
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluation_set import pairs_of_set
 from hemitwin.pipeline.leakage import require_unseen
 from hemitwin.pipeline.metrics import Estimate, auc_with_interval, rates_at
 from hemitwin.pipeline.outputs import write_json
-from hemitwin.pipeline.pairs import draw_lesions, pairs_of
+from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.scoring import score_pairs
 
@@ -56,7 +58,9 @@ class Evaluation:
         }
 
 
-def evaluate(run: Run, *, prepared: Path | None = None) -> Evaluation:
+def evaluate(
+    run: Run, *, prepared: Path | None = None, simulated: Path | None = None
+) -> Evaluation:
     """Score the run's test subjects, each with and without injected lesions.
 
     The lesions are drawn from the run's seed and the cases' names, and written beside the result:
@@ -69,6 +73,9 @@ def evaluate(run: Run, *, prepared: Path | None = None) -> Evaluation:
         A trained network.
     prepared : Path, optional
         Where the prepared volumes lie now; by default where training found them.
+    simulated : Path, optional
+        A set that `simulate_lesions` wrote; its lesions, controls and shams are scored instead of
+        lesions drawn from the run's ranges.
 
     Returns
     -------
@@ -83,19 +90,12 @@ def evaluate(run: Run, *, prepared: Path | None = None) -> Evaluation:
     """
     config = run.config
     brains = _test_brains(run, prepared or config.data.prepared)
-    source = lesion_source(config)
-    specs = draw_lesions(
-        brains,
-        source,
-        per_subject=config.evaluation.lesions_per_subject,
-        seed=config.seed + 2,
+    groups = (
+        _drawn_pairs(run, brains)
+        if simulated is None
+        else [pairs_of_set(simulated, brain, config.data.resolution_mm) for brain in brains]
     )
-    pairs = score_pairs(
-        run.network,
-        [pairs_of(brain, specs[brain.case.name], source) for brain in brains],
-        split=run.split,
-        fold="test",
-    )
+    pairs = score_pairs(run.network, groups, split=run.split, fold="test")
     labels = pairs["lesioned"].to_numpy(bool)
     auc = {
         name: auc_with_interval(
@@ -110,13 +110,25 @@ def evaluate(run: Run, *, prepared: Path | None = None) -> Evaluation:
     rates = rates_at(run.threshold, labels, pairs["distance"].to_numpy(float))
     result = Evaluation(auc, rates, pairs)
     manifest = {
-        case: [spec.model_dump(mode="json") for spec in drawn] for case, drawn in specs.items()
+        brain.case.name: [pair.spec.model_dump(mode="json") for pair in group if pair.spec]
+        for brain, group in zip(brains, groups, strict=True)
     }
     write_json(run.folder / "evaluation_lesions.json", manifest)
     save_table(run.folder / "evaluation_pairs.tsv", pairs)
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
     write_json(run.folder / "evaluation.json", {**result.to_dict(), **splits})
     return result
+
+
+def _drawn_pairs(run: Run, brains: Sequence[Brain]) -> list[tuple[ScoredPair, ...]]:
+    source = lesion_source(run.config)
+    specs = draw_lesions(
+        brains,
+        source,
+        per_subject=run.config.evaluation.lesions_per_subject,
+        seed=run.config.seed + 2,
+    )
+    return [pairs_of(brain, specs[brain.case.name], source) for brain in brains]
 
 
 def _test_brains(run: Run, prepared: Path) -> tuple[Brain, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from hemitwin._shapes import Batch, Volume
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.transforms import (
+    AsymmetrySpec,
     HemispherePair,
     LesionConfig,
     LesionMaskLibrary,
@@ -97,12 +98,19 @@ class ScoredPair:
     subject: str
     left: Volume
     right: Volume
-    spec: LesionSpec | None
+    spec: LesionSpec | AsymmetrySpec | None
 
     @property
     def lesioned(self) -> bool:
-        """Whether a lesion was injected."""
-        return self.spec is not None
+        """The label: whether one half was changed and the other was not."""
+        return self.spec is not None and self.spec.is_abnormal
+
+    @property
+    def role(self) -> str:
+        """``healthy``, ``lesion``, ``control``, ``sham`` or ``asymmetry``."""
+        if self.spec is None:
+            return "healthy"
+        return self.spec.role if isinstance(self.spec, LesionSpec) else "asymmetry"
 
 
 def split_brain(brain: Brain, volume: Volume) -> HemispherePair:

@@ -36,7 +36,7 @@ def score_pairs(
     Returns
     -------
     DataFrame
-        One row a pair: subject, lesioned, side, volume_mm3, contrast, distance, and the
+        One row a pair: subject, lesioned, role, side, volume_mm3, contrast, distance, and the
         voxel-wise mirror difference (mirror_mean, mirror_peak).
 
     Raises
@@ -56,9 +56,10 @@ def score_pairs(
                 {
                     "subject": pair.subject,
                     "lesioned": pair.lesioned,
+                    "role": pair.role,
                     "side": pair.spec.side if pair.spec else None,
                     "volume_mm3": pair.spec.volume_mm3 if pair.spec else 0.0,
-                    "contrast": pair.spec.contrast if pair.spec else 0.0,
+                    "contrast": getattr(pair.spec, "contrast", 0.0),
                     "distance": float(distance),
                     "mirror_mean": plain["mean"],
                     "mirror_peak": plain["peak"],

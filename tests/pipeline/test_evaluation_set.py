@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.evaluation_set import MANIFEST, EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.outputs import digest_file, read_json
 from hemitwin.transforms import LesionConfig
@@ -110,3 +111,21 @@ def test_a_lesion_without_room_fails_its_subject_alone(prepared, tmp_path, capsy
         main(["simulate", "lesions", str(prepared.derivatives), str(tmp_path), *words])
     assert "run again: hemitwin simulate lesions" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*lesion01*"))
+
+
+def test_a_run_is_scored_on_the_set_shams_and_controls_as_normal(prepared, run, tmp_path):
+    labels = run.split.subjects("test")
+    config = CONFIG.model_copy(update={"asymmetries_per_subject": 0})
+    simulate_lesions(prepared.derivatives, tmp_path, config=config, labels=labels)
+    pairs = evaluate(run, simulated=tmp_path).pairs
+    assert pairs.groupby("role")["lesioned"].mean().to_dict() == {
+        "control": 0, "healthy": 0, "lesion": 1, "sham": 0
+    }  # fmt: skip
+    distance = pairs.groupby(["subject", "role"])["mirror_mean"].first().unstack()
+    assert (distance["lesion"] > distance["healthy"]).all()
+    victim = next(tmp_path.rglob("*sham01_T1w.nii.gz"))
+    victim.write_bytes(b"")
+    with pytest.raises(UserError, match="that the manifest names"):
+        evaluate(run, simulated=tmp_path)
+    with pytest.raises(UserError, match="simulate"):
+        evaluate(run, simulated=prepared.derivatives)
