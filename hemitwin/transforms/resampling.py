@@ -131,13 +131,9 @@ def resample_array(
     """
     sigma = _sigma(source_from_target) if order else np.zeros(3)
     start, stop = _touched(data.shape, source_from_target, target_shape, sigma)
-    if order != 3:  # a spline's coefficients reach beyond what is not 0
-        start, stop = _content(data, start, stop, sigma)
     if (stop <= start).any():
         return np.zeros(target_shape, dtype=np.float32)
-    part = data[_slices(start, stop)].astype(np.float32, copy=False)
-    if sigma.any():
-        part = ndimage.gaussian_filter(part, sigma, mode="constant", truncate=_TRUNCATE)
+    part = _filtered(data[_slices(start, stop)].astype(np.float32, copy=False), sigma)
     offset = source_from_target[:3, 3] - start
     moved = ndimage.affine_transform(
         part, source_from_target[:3, :3], offset, target_shape, order=order, output=np.float32
@@ -145,12 +141,22 @@ def resample_array(
     return np.asarray(moved)
 
 
+def _filtered(part: Grid, sigma: Shaped[np.ndarray, "3"]) -> Grid:
+    """Smooth what is not 0: to the last bit the same as smoothing everything."""
+    if not sigma.any():
+        return part
+    box = _slices(*_content(part, sigma))
+    smooth = np.zeros_like(part)
+    smooth[box] = ndimage.gaussian_filter(part[box], sigma, mode="constant", truncate=_TRUNCATE)
+    return smooth
+
+
 def _resample_axes(
     data: Grid, source_from_target: Affine, target_shape: tuple[int, int, int]
 ) -> Shaped[np.ndarray, " tx ty tz"]:
     """Do what `resample_array` does, linearly, for a diagonal matrix: one axis at a time."""
     sigma = _sigma(source_from_target)
-    start, stop = _content(data, np.zeros(3, dtype=int), np.array(data.shape), sigma)
+    start, stop = _content(data, sigma)
     if (stop <= start).any():
         return np.zeros(target_shape, dtype=np.float32)
     moved = data[_slices(start, stop)]
@@ -195,25 +201,18 @@ def _slices(
 
 
 def _content(
-    data: Grid,
-    start: Shaped[np.ndarray, "3"],
-    stop: Shaped[np.ndarray, "3"],
-    sigma: Shaped[np.ndarray, "3"],
+    data: Grid, sigma: Shaped[np.ndarray, "3"]
 ) -> tuple[Shaped[np.ndarray, "3"], Shaped[np.ndarray, "3"]]:
-    """Narrow a box to what is not 0 in it, and as far around as a filter would spread that."""
-    if (stop <= start).any():
-        return start, stop
-    inside = data[_slices(start, stop)] != 0
+    """Find the box of what is not 0, and as far around it as a filter would spread that."""
+    inside = data != 0
     column = inside.any(axis=2)
-    spans = [
-        np.flatnonzero(line)
-        for line in (column.any(axis=1), column.any(axis=0), inside.any(axis=(0, 1)))
-    ]
+    lines = (column.any(axis=1), column.any(axis=0), inside.any(axis=(0, 1)))
+    spans = [np.flatnonzero(line) for line in lines]
     if not spans[0].size:
-        return start, start
+        return np.zeros(3, dtype=int), np.zeros(3, dtype=int)
     margin = np.floor(_TRUNCATE * sigma + 0.5).astype(int) + 2
     first, last = (np.array([span[end] for span in spans]) for end in (0, -1))
-    return np.maximum(start, start + first - margin), np.minimum(stop, start + last + margin + 1)
+    return np.maximum(first - margin, 0), np.minimum(last + margin + 1, data.shape)
 
 
 def _touched(
