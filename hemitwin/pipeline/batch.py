@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hemitwin.pipeline.bids import normalise_labels, subjects_in
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import write_text
+from hemitwin.pipeline.sources import find_sources
 
 __all__ = ["SlurmConfig", "StageCall", "read_stage_call", "sbatch_text", "write_batch"]
 
@@ -87,7 +88,11 @@ def read_stage_call(stage: str, arguments: Sequence[str]) -> StageCall:
         msg = f"batch write {stage} needs {usage}, got {' '.join(arguments) or 'nothing'}"
         raise UserError(msg)
     folder = Path(positional[0] if stage == "prepare" else positional[1])
-    present = subjects_in(folder)
+    present = (
+        tuple(dict.fromkeys(case.subject for case in find_sources(folder)))
+        if stage == "prepare"
+        else subjects_in(folder)
+    )
     wanted = normalise_labels(labels) or present
     unknown = sorted(set(wanted) - set(present))
     if unknown:

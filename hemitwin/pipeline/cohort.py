@@ -140,13 +140,20 @@ def native_mm3_of(case: Case) -> float:
     Raises
     ------
     UserError
-        The prepared volume has no sidecar.
+        The prepared volume has no sidecar, or was prepared for pairs of whole brains.
     """
     sidecar = sidecar_of(case.scan)
     if not sidecar.is_file():
         msg = f"{case.scan} must have its sidecar, {sidecar.name} is not there; prepare it again"
         raise UserError(msg)
-    return float(read_json(sidecar)["Quality"]["native_from_template_determinant"])
+    content = read_json(sidecar)
+    if content.get("Alignment", {}).get("Pairing") == "brains":
+        msg = (
+            f"{case.scan} must be prepared for hemispheres, but it was for pairs of whole brains; "
+            f"prepare it with --pairing hemispheres"
+        )
+        raise UserError(msg)
+    return float(content["Quality"]["native_from_template_determinant"])
 
 
 def load_brains(config: DataConfig) -> tuple[Brain, ...]:

@@ -37,7 +37,7 @@ def write_itk_affine(path: Path, source_from_target: Affine) -> None:
 
 
 def read_itk_affine(path: Path) -> Affine:
-    """Read what `write_itk_affine` wrote.
+    """Read an ITK text affine: what `write_itk_affine` wrote, or ANTs with a centre of its own.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def read_itk_affine(path: Path) -> Affine:
     Raises
     ------
     ValueError
-        The file holds no affine with its centre at the origin.
+        The file holds no affine of 12 parameters.
 
     Examples
     --------
@@ -60,10 +60,12 @@ def read_itk_affine(path: Path) -> Affine:
     """
     fields = dict(line.split(": ", 1) for line in path.read_text().splitlines() if ": " in line)
     numbers = np.array([float(word) for word in fields.get("Parameters", "").split()])
-    if numbers.size != 12 or set(fields.get("FixedParameters", "").split()) != {"0"}:
-        msg = f"{path} must hold one ITK affine with its centre at 0 0 0; write it again"
+    centre = np.array([float(word) for word in fields.get("FixedParameters", "0 0 0").split()])
+    if numbers.size != 12 or centre.size != 3:
+        msg = f"{path} must hold one ITK affine of 12 parameters; write it again as text"
         raise ValueError(msg)
     lps = np.eye(4)
     lps[:3, :3] = numbers[:9].reshape(3, 3)
-    lps[:3, 3] = numbers[9:]
+    # ITK turns about the centre: p becomes M (p - c) + c + t.
+    lps[:3, 3] = numbers[9:] + centre - lps[:3, :3] @ centre
     return _LPS_FROM_RAS @ lps @ _LPS_FROM_RAS

@@ -1,19 +1,22 @@
 """The stages one after another on a small cohort: what each must leave behind."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hemitwin.pipeline.cohort import load_brains
 from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, relevance_path
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.outputs import digest_file, read_json
+from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import load_run
@@ -212,6 +215,30 @@ def test_an_affine_survives_the_itk_file(numbers, tmp_path_factory):
     path = tmp_path_factory.mktemp("xfm") / "a.txt"
     write_itk_affine(path, matrix)
     np.testing.assert_allclose(read_itk_affine(path), matrix, atol=1e-12)
+
+
+def test_an_itk_affine_about_a_centre_means_what_simpleitk_means(tmp_path):
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix([0.9, -0.1, 0.0, 0.1, 0.9, 0.2, 0.0, -0.2, 1.1])
+    transform.SetTranslation([3.0, -4.0, 5.0])
+    transform.SetCenter([10.0, 20.0, -30.0])
+    sitk.WriteTransform(transform, str(tmp_path / "a.txt"))
+    flip = np.array([-1.0, -1.0, 1.0])  # the file is in LPS, we are in RAS
+    point = np.array([11.0, -7.0, 2.0])
+    moved = read_itk_affine(tmp_path / "a.txt") @ [*point, 1.0]
+    np.testing.assert_allclose(moved[:3], flip * transform.TransformPoint(flip * point))
+
+
+def test_volumes_for_pairs_of_brains_are_not_split(prepared, tmp_path):
+    derivatives = tmp_path / "derivatives"
+    anat = derivatives / "sub-01" / "anat"
+    shutil.copytree(prepared.derivatives / "sub-01" / "anat", anat)
+    sidecar = next(anat.glob("*_desc-prepared_T1w.json"))
+    content = read_json(sidecar)
+    content["Alignment"]["Pairing"] = "brains"
+    write_json(sidecar, content)
+    with pytest.raises(UserError, match="--pairing hemispheres"):
+        load_brains(prepared.config.data.model_copy(update={"prepared": derivatives}))
 
 
 def _stem(path):
