@@ -35,6 +35,7 @@ from hemitwin.pipeline.outputs import (
     write_json,
 )
 from hemitwin.pipeline.pictures import picture_of_prepared
+from hemitwin.pipeline.quality import flags_of, quality_figures, write_quality_table
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.transform_files import write_itk_affine
@@ -146,7 +147,9 @@ def prepare(
         raise UserError(next(filter(None, reasons)))
     describe_dataset(out, source=source)
     work = partial(prepare_case, out=out, config=config)
-    return run_cases(work, cases, stage="prepare", log_folder=out / "logs", nprocs=nprocs)
+    outcome = run_cases(work, cases, stage="prepare", log_folder=out / "logs", nprocs=nprocs)
+    write_quality_table(out)
+    return outcome
 
 
 def prepared_tail(case: Case) -> str:
@@ -227,18 +230,19 @@ def _align(case: Case, scan: Scan, config: PrepareConfig) -> _Aligned:
 
 def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
     """Give the figures that tell a bad alignment from a good one."""
-    template = _template(abs(float(aligned.affine[0, 0])))
-    both = aligned.mask | (template.data > 0)
-    voxel_mm3 = abs(float(np.linalg.det(aligned.affine[:3, :3])))
-    scale = abs(float(np.linalg.det(aligned.native_from_template[:3, :3])))
-    mirror = aligned.data[::-1]
+    figures = quality_figures(
+        scan,
+        aligned.data,
+        aligned.mask,
+        aligned.native_from_template,
+        _template(abs(float(aligned.affine[0, 0]))),
+        aligned.native_brain_mm3,
+    )
+    determinant = abs(float(np.linalg.det(aligned.native_from_template[:3, :3])))
     return {
         "skull_stripped_input": aligned.skull_stripped,
-        "native_brain_ml": aligned.native_brain_mm3 / 1000,
-        "brain_coverage": float(aligned.mask.sum() * voxel_mm3 * scale / aligned.native_brain_mm3),
-        "template_similarity": float(np.corrcoef(aligned.data[both], template.data[both])[0, 1]),
-        "mirror_similarity": float(np.corrcoef(aligned.data[both], mirror[both])[0, 1]),
-        "native_from_template_determinant": scale,
+        **figures,
+        "native_from_template_determinant": determinant,
         "native_voxel_mm": [
             round(float(v), 4) for v in np.linalg.norm(scan.affine[:3, :3], axis=0)
         ],
@@ -258,6 +262,7 @@ def _write(
     picture = case.path(out, f"desc-prepared_{case.modality}.png")
     picture_of_prepared(picture, aligned.data, aligned.affine, title=case.name)
     raw = f"bids:raw:{case.folder(Path()).as_posix()}/{case.scan.name}"
+    quality = _quality(scan, aligned)
     bundled = f"{space}, as bundled with nilearn" if space == TEMPLATE_SPACE else space
     content = {
         "Description": f"{case.modality} scan {_DESCRIPTIONS[case.alignment]}",
@@ -270,7 +275,8 @@ def _write(
         "NativeFromTemplate": aligned.native_from_template.tolist(),
         "Alignment": _alignment(case, pairing),
         "HeaderNotes": list(scan.notes),
-        "Quality": _quality(scan, aligned),
+        "Quality": quality,
+        "Flags": flags_of(quality, modality=case.modality),
         "GeneratedBy": provenance(),
         "Key": key,
         "Digest": digest_file(volume),

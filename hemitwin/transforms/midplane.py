@@ -1,5 +1,7 @@
 """Find the plane that best mirrors a brain onto itself, and turn it into x = 0."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 from scipy import ndimage, optimize
@@ -20,8 +22,11 @@ between them, are blurred alike by interpolation, which then moves the plane by 
 _FWHM_PER_SIGMA = 2.354820045
 _STEP = 0.25  # degrees or mm: linear interpolation is no smoother than this
 _LINEAR_BEYOND = 0.2  # in standard deviations of the volume
+_IGNORED_BEYOND = 0.3  # likewise: there a quarter of the weight is left
 _BRAIN_LEVEL = 0.05  # in standard deviations of the volume
 _ITERATIONS = 20
+_REFINEMENTS = 30
+_SMALL_STEP = 1e-3  # degrees or mm
 _LARGEST = (15.0, 15.0, 15.0)  # degrees, degrees, millimetres
 
 
@@ -29,9 +34,12 @@ def refine_midplane(data: Grid, affine: Affine) -> Affine:
     """Find the small rigid motion after which a brain is most like its own mirror image.
 
     Three degrees of freedom move the plane x = 0: rotation about y (roll), about z (yaw) and a
-    shift along x. They minimise the difference between the two halves by Gauss-Newton at two
-    widths of smoothing; large differences count linearly only (soft L1), so that a lesion does not
-    tilt the plane. Registering a volume onto its mirror and going half the way is the same.
+    shift along x. They minimise the difference between the two halves by Gauss-Newton: with wide
+    smoothing, where large differences count linearly only (soft L1), so that the plane is found
+    from afar; then with narrow smoothing, where large differences fade out (Geman and McClure
+    1985, weights 1 / (1 + (d / s)^2)^2), so that a lesion, which has no like on the other side,
+    does not tilt the plane. Registering a volume onto its mirror and going half the way is the
+    same.
 
     Parameters
     ----------
@@ -56,11 +64,12 @@ def refine_midplane(data: Grid, affine: Affine) -> Affine:
         msg = "a brain must vary to have a mid-plane, got a constant volume; check the scan"
         raise ValueError(msg)
     motion = np.zeros(3)
-    for fwhm_mm, spacing_mm in _LEVELS_MM:
+    for (fwhm_mm, spacing_mm), fit in zip(_LEVELS_MM, (_fit_from_afar, _fit_nearby), strict=True):
         points = _left_points(data, affine, spacing_mm)
         sigma = fwhm_mm / _FWHM_PER_SIGMA / np.asarray(voxel_sizes(affine))
         smooth = ndimage.gaussian_filter(np.asarray(data, dtype=np.float32) / spread, sigma)
-        motion = _fit(motion, smooth, affine, _brain_points(points, smooth, affine))
+        halves = _Halves(smooth, affine, _brain_points(points, smooth, affine))
+        motion = fit(motion, halves)
     if (np.abs(motion) > _LARGEST).any():
         msg = (
             "the mid-plane must lie within 15 degrees and 15 mm of x = 0; found roll "
@@ -125,34 +134,53 @@ def _brain_points(
     return points[:, np.maximum(*np.abs(values)) > _BRAIN_LEVEL]
 
 
-def _fit(
-    start: Float[np.ndarray, "3"],
-    smooth: Grid,
-    affine: Affine,
-    points: Float[np.ndarray, "4 n"],
-) -> Float[np.ndarray, "3"]:
-    voxel_from_world = np.linalg.inv(affine)
+@dataclass(frozen=True, eq=False)
+class _Halves:
+    """A smooth brain and the points of its left half that are compared with their mirrors."""
 
-    def sample(motion: Affine, at: Float[np.ndarray, "4 n"]) -> Float[np.ndarray, " n"]:
-        voxels = (voxel_from_world @ motion @ at)[:3]
-        return np.asarray(ndimage.map_coordinates(smooth, voxels, order=1, output=np.float32))
+    smooth: Grid
+    affine: Affine
+    points: Float[np.ndarray, "4 n"]
 
-    def difference(parameters: Float[np.ndarray, "3"]) -> Float[np.ndarray, " n"]:
-        motion = midplane_motion(*parameters.tolist())
-        return np.asarray(sample(motion, points) - sample(motion, _MIRROR @ points))
+    def difference(self, parameters: Float[np.ndarray, "3"]) -> Float[np.ndarray, " n"]:
+        """Return left minus right after a motion (roll, yaw, shift)."""
+        voxels = np.linalg.inv(self.affine) @ midplane_motion(*parameters.tolist())
+        sides = (voxels @ self.points, voxels @ _MIRROR @ self.points)
+        left, right = (
+            ndimage.map_coordinates(self.smooth, side[:3], order=1, output=np.float32)
+            for side in sides
+        )
+        return np.asarray(left - right)
 
-    def slopes(parameters: Float[np.ndarray, "3"]) -> Float[np.ndarray, "n 3"]:
+    def slopes(self, parameters: Float[np.ndarray, "3"]) -> Float[np.ndarray, "n 3"]:
+        """Return how the differences change with roll, yaw and shift."""
         steps = _STEP * np.eye(3)
-        both = [difference(parameters + step) - difference(parameters - step) for step in steps]
+        both = [self.difference(parameters + s) - self.difference(parameters - s) for s in steps]
         return np.asarray(np.stack(both, axis=1) / (2 * _STEP))
 
+
+def _fit_from_afar(start: Float[np.ndarray, "3"], halves: _Halves) -> Float[np.ndarray, "3"]:
     fit = optimize.least_squares(
-        difference,
+        halves.difference,
         start,
-        slopes,
+        halves.slopes,
         loss="soft_l1",
         f_scale=_LINEAR_BEYOND,
         xtol=1e-3,
         max_nfev=_ITERATIONS,
     )
     return np.asarray(fit.x)
+
+
+def _fit_nearby(start: Float[np.ndarray, "3"], halves: _Halves) -> Float[np.ndarray, "3"]:
+    motion = start
+    for _ in range(_REFINEMENTS):
+        difference = halves.difference(motion).astype(np.float64)
+        slopes = halves.slopes(motion).astype(np.float64)
+        weighted = slopes / (1 + (difference / _IGNORED_BEYOND) ** 2)[:, None] ** 2
+        # lstsq: a ball has no plane of its own, and is left as it lies
+        step = np.linalg.lstsq(weighted.T @ slopes, -weighted.T @ difference)[0]
+        motion = motion + step
+        if np.abs(step).max() < _SMALL_STEP:
+            break
+    return np.asarray(motion)
