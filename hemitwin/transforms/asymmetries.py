@@ -21,6 +21,7 @@ __all__ = ["asymmetry_push", "asymmetry_region", "inject_asymmetry"]
 
 _TOLERANCE = 1e-4  # of the volume
 _ROUNDS = 40
+_GIVES_WAY_MM = 6.0  # below a cortex patch
 _SAME_REGION = 0.1  # two grids count a region's voxels differently
 
 
@@ -171,9 +172,9 @@ def _distance(
 def _depth_mm(
     brain: Mask, box: tuple[slice, slice, slice], affine: Affine, most_mm: float
 ) -> Float[np.ndarray, " bx by bz"]:
-    """Return the depth below the brain's surface, correct up to twice `most_mm`."""
+    """Return the depth below the brain's surface, correct up to `most_mm`."""
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    margins = [int(np.ceil(2 * most_mm / size)) + 1 for size in sizes]
+    margins = [int(np.ceil(most_mm / size)) + 1 for size in sizes]
     lows = [max(s.start - m, 0) for s, m in zip(box, margins, strict=True)]
     highs = [min(s.stop + m, n) for s, m, n in zip(box, margins, brain.shape, strict=True)]
     wide = tuple(slice(a, b) for a, b in zip(lows, highs, strict=True))
@@ -187,11 +188,16 @@ def _depth_mm(
 def _depth_field(
     affine: Affine, spec: AsymmetrySpec, allowed: Mask, brain_mask: Mask, part: Mask
 ) -> WarpField:
-    """Move the inner border of a cortex patch along the patch's mean inward normal."""
+    """Move the inner border of a cortex patch along the patch's mean inward normal.
+
+    The outermost voxels stay, and so does what lies 6 mm below the patch.
+    """
     box, points, _ = reached_box(spec.centre_mm, spec.reach_mm, affine, allowed.shape)
-    depth = _depth_mm(brain_mask, box, affine, spec.thickness_mm)
+    depth = _depth_mm(brain_mask, box, affine, spec.thickness_mm + _GIVES_WAY_MM)
     lateral = np.maximum(1 - (_distance(points, spec) / spec.reach_mm) ** 2, 0) ** 2
-    below = np.maximum(1 - (depth / spec.thickness_mm - 1) ** 2, 0) ** 2
+    fixed = min(float(np.linalg.norm(affine[:3, :3], axis=0).max()), 0.75 * spec.thickness_mm)
+    side_mm = np.where(depth < spec.thickness_mm, spec.thickness_mm - fixed, _GIVES_WAY_MM)
+    below = np.maximum(1 - ((depth - spec.thickness_mm) / side_mm) ** 2, 0) ** 2
     beside = np.clip(points[0] / spec.centre_mm[0], 0, 1)
     strength = lateral * below * beside * beside * (3 - 2 * beside)
     slopes = np.array([np.gradient(depth, axis=axis)[part[box]].mean() for axis in range(3)])

@@ -66,7 +66,9 @@ def lesion_distance(
         distance[where] = distance[where] - _FIELD_SD * radius * noise
     elif spec.roughness > 0:
         grain = _ROUGHNESS_GRAIN * radius
-        noise = spline_noise(local[:, where], grain, _generator(spec, "edge"), knots=_LATTICE)
+        # Generic lesions keep the exact spline: their bytes are promised.
+        field = spline_noise if spec.pathology == "generic" else lattice_noise
+        noise = field(local[:, where], grain, _generator(spec, "edge"), knots=_LATTICE)
         distance[where] = distance[where] + spec.roughness * radius * noise
     return distance
 

@@ -5,8 +5,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Randomizable
+from scipy import ndimage
 
 from hemitwin._shapes import Affine, Mask
 from hemitwin.transforms.lesion_appearance import sample_appearance
@@ -20,6 +22,8 @@ __all__ = ["RandLesiond", "sample_lesion"]
 
 _TRIES = 100
 _SHAPES = 3
+_DEEP_MM = 24.0
+_DEEP_SHARE = 0.95
 _Name = TypeVar("_Name", bound=str)
 
 
@@ -62,12 +66,15 @@ def sample_lesion(
     sides: tuple[Literal["L", "R"], Literal["L", "R"]] = ("L", "R")
     chosen = side or sides[int(rng.integers(2))]
     # np.nonzero would list three coordinates of each voxel; one of them is needed
-    voxels = np.flatnonzero(side_mask(brain_mask, affine, chosen))
+    allowed = side_mask(brain_mask, affine, chosen)
+    voxels = np.flatnonzero(allowed)
     if len(voxels) == 0:
         msg = f"the brain mask must hold voxels on side {chosen}, got none; check mask and affine"
         raise ValueError(msg)
     for _ in range(_SHAPES):
         shape = _sample_shape(rng, config, mask_library) | {"side": chosen}
+        if shape["pathology"] == "white_matter":
+            voxels = _deep(allowed, affine, voxels)
         for _ in range(_TRIES):
             voxel = np.unravel_index(voxels[int(rng.integers(len(voxels)))], brain_mask.shape)
             centre = affine[:3, :3] @ np.array(voxel) + affine[:3, 3]
@@ -79,6 +86,18 @@ def sample_lesion(
         f"{chosen}; {_SHAPES} shapes at {_TRIES} places each had less; lower volume_mm3"
     )
     raise ValueError(msg)
+
+
+def _deep(allowed: Mask, affine: Affine, voxels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """Keep centres deep in the upper brain, where patches of white matter are common."""
+    size = [max(1, int(_DEEP_MM / (2 * s)) | 1) for s in np.linalg.norm(affine[:3, :3], axis=0)]
+    few = allowed[::2, ::2, ::2].astype(np.float32)  # eight times faster, and as good
+    filled = ndimage.uniform_filter(few, size, mode="constant") > _DEEP_SHARE
+    index = np.stack(np.unravel_index(voxels, allowed.shape))
+    above = affine[2, :3] @ index + affine[2, 3] > 0
+    x, y, z = index // 2
+    deep = voxels[above & filled[x, y, z]]
+    return deep if len(deep) else voxels
 
 
 def _sample_shape(

