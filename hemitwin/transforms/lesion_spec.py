@@ -84,7 +84,7 @@ class LesionSpec(BaseModel):
     shell: LesionLayer | None = Field(default=None, description="Outermost part.")
     centre: LesionLayer | None = Field(default=None, description="Innermost part.")
     in_white_matter: bool = Field(
-        default=False, description="Keep to the volume's white matter altogether."
+        default=False, description="Keep to the volume's deep white matter."
     )
     foci: int = Field(default=1, ge=1, le=64, description="How many balls (kind foci).")
     spread_mm: float = Field(default=0.0, ge=0, description="Foci lie within it of the centre.")

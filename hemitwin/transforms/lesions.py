@@ -11,7 +11,12 @@ from hemitwin.transforms.lesion_field import lesion_texture
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
 from hemitwin.transforms.mass_effect import push_tissue, pushed_box
-from hemitwin.transforms.tissue import local_mean, measure_texture, white_matter_limits
+from hemitwin.transforms.tissue import (
+    deep_white_matter,
+    local_mean,
+    measure_texture,
+    white_matter_limits,
+)
 
 __all__ = ["inject_lesion", "lesion_support"]
 
@@ -141,7 +146,7 @@ def _inject_one(
         limits = white_matter_limits(channels[0], brain_mask, spec.modality)
     room = brain_mask
     if spec.in_white_matter:
-        room = brain_mask & (channels[0] > limits[0]) & (channels[0] <= limits[1])
+        room = deep_white_matter(channels[0], brain_mask, limits)
     lesion = lesion_box(affine, spec, room, mask_library=library)
     mask = np.zeros(brain_mask.shape, dtype=bool)
     mask[lesion.box] = lesion.alpha > 0

@@ -27,7 +27,7 @@ from hemitwin.transforms.lesion_contrasts import CONTRASTS
 from hemitwin.transforms.lesion_spec import LesionRole, Modality, Pathology
 from hemitwin.transforms.mass_effect import MassEffect, radial_field
 from hemitwin.transforms.smooth_noise import lattice_noise, spline_noise
-from hemitwin.transforms.tissue import measure_texture, white_matter_limits
+from hemitwin.transforms.tissue import deep_white_matter, measure_texture, white_matter_limits
 
 PATHOLOGIES: tuple[Pathology, ...] = get_args(Pathology)
 ROLES: tuple[LesionRole, ...] = get_args(LesionRole)
@@ -85,8 +85,7 @@ def test_the_volume_of_half_alpha_is_the_specs_to_the_voxel(brain, seed, patholo
     spec = draw(brain, seed, pathology)
     room = data > 0
     if spec.in_white_matter:
-        low, high = white_matter_limits(data, room, "T1w")
-        room = room & (data > low) & (data <= high)
+        room = deep_white_matter(data, room, white_matter_limits(data, room, "T1w"))
     found = lesion_box(affine, spec, room)
     wanted = round(spec.template_mm3 / 64)
     assert (found.alpha >= 0.5).sum() == pytest.approx(wanted, abs=1)
