@@ -73,7 +73,7 @@ class Gate:
 
 
 GATES: Mapping[str, Gate] = {
-    "brain_coverage": Gate(low=0.98),
+    "brain_coverage": Gate(low=0.95, least_spread=0.006),
     "template_coverage": Gate(low=0.9),
     "template_similarity": Gate(low=0.3, least_spread=0.02, any_contrast=False),
     "mirror_similarity": Gate(low=0.5, least_spread=0.02, in_cohort=False),
@@ -81,7 +81,7 @@ GATES: Mapping[str, Gate] = {
     "intensity_outlier_share": Gate(high=0.003, least_spread=0.0005),
     "intensity_peak_ratio": Gate(high=4.0, least_spread=0.2, any_contrast=False),
     "intensity_spread": Gate(low=0.05, least_spread=0.05),
-    "native_brain_ml": Gate(low=600.0, high=2200.0, least_spread=50.0),
+    "native_brain_ml": Gate(low=600.0, high=2500.0, least_spread=50.0),
 }
 """Each figure with its limits; chosen far outside of what 48 adults' scans show."""
 
@@ -165,7 +165,7 @@ def flags_of(figures: Mapping[str, Any], *, modality: str = "T1w") -> list[str]:
     Examples
     --------
     >>> flags_of({"brain_coverage": 0.9})
-    ['brain_coverage 0.9 is below 0.98']
+    ['brain_coverage 0.9 is below 0.95']
     >>> flags_of({"template_similarity": 0.1}, modality="T2w")
     []
     """
@@ -175,9 +175,9 @@ def flags_of(figures: Mapping[str, Any], *, modality: str = "T1w") -> list[str]:
             continue
         value = float(figures[name])
         if value < gate.low:
-            flags.append(f"{name} {value:.3g} is below {gate.low:g}")
+            flags.append(f"{name} {value:.4g} is below {gate.low:g}")
         elif value > gate.high:
-            flags.append(f"{name} {value:.3g} is above {gate.high:g}")
+            flags.append(f"{name} {value:.4g} is above {gate.high:g}")
     return flags
 
 
@@ -253,7 +253,7 @@ def _cohort_flags(row: "pd.Series[Any]") -> list[str]:
         if gate.in_cohort and (too_low or too_high):
             side = "below" if too_low else "above"
             flags.append(
-                f"{name} {row[name]:.3g} is {abs(z):.1f} robust SD {side} the cohort's median"
+                f"{name} {row[name]:.4g} is {abs(z):.1f} robust SD {side} the cohort's median"
             )
     return flags
 

@@ -55,6 +55,26 @@ def test_a_large_lesion_does_not_tilt_the_plane(template, template_scan):
     assert millimetres < 0.5
 
 
+@pytest.mark.parametrize("contrast", [-0.9, 0.8])
+def test_a_large_lesion_hardly_moves_the_plane_of_its_own_brain(template, template_scan, contrast):
+    data = tilted(template, template_scan, midplane_motion(3.0, -4.0, 2.0))
+    spec = LesionSpec(
+        kind="ellipsoid",
+        side="L",
+        seed=1,
+        centre_mm=(-20, 50, -5),
+        volume_mm3=60000,
+        contrast=contrast,
+    )
+    lesioned, _ = inject_lesion(data, template[1], spec, data > 0.1)
+    healthy = refine_midplane(data, template[1])
+    moved = np.linalg.inv(healthy) @ refine_midplane(lesioned, template[1])
+    # differences that count linearly, however large, let it turn by 0.09 degrees
+    degrees, millimetres = plane_error(np.eye(4), moved)
+    assert degrees < 0.05
+    assert millimetres < 0.05
+
+
 def test_refining_a_symmetric_brain_moves_nothing(template):
     data, affine = template
     symmetric = (data + data[::-1]) / 2

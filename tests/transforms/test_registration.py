@@ -117,3 +117,23 @@ def test_a_real_scan_is_aligned(template, data_folder, subject):
     # regression: points at multiples of the voxel size turned sub-40's plane by 1 degree
     assert mirror_asymmetry(refined) <= mirror_asymmetry(first) * 1.02
     assert 0.75 < np.cbrt(np.linalg.det(found[:3, :3])) < 1.05
+
+
+@pytest.mark.data
+def test_a_real_scans_plane_turns_with_its_header(template, data_folder):
+    scan = load_scan(data_folder / "bids-ds002748/sub-19/anat/sub-19_T1w.nii.gz")
+    mask = brain_mask(scan)
+    turn = similarity((12, -15, 18), 1.0, (15, -10, 18))
+    planes = []
+    for affine in (scan.affine, turn @ scan.affine):
+        moved = Scan(scan.data, affine)
+        found = register_similarity(moved, *template, moving_mask=mask)
+        coarse = resample(moved, template[0].shape, template[1], found)
+        planes.append(found @ refine_midplane(coarse, template[1]))
+    expected, got = turn @ planes[0], planes[1]
+    normal, other = (m[:3, 0] / np.linalg.norm(m[:3, 0]) for m in (expected, got))
+    assert np.rad2deg(np.linalg.norm(np.cross(normal, other))) < 0.3
+    centre = scan.affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + scan.affine[:3, 3]
+    on_plane = turn[:3, :3] @ centre + turn[:3, 3]
+    on_plane -= normal * (normal @ (on_plane - expected[:3, 3]))
+    assert abs(other @ (on_plane - got[:3, 3])) < 0.3
