@@ -214,7 +214,7 @@ def _align(case: Case, scan: Scan, config: PrepareConfig) -> _Aligned:
     require_head(scan)
     stripped = is_skull_stripped(scan)
     mask = brain_of(case, scan)
-    brain = Scan(np.where(mask, scan.data, 0).astype(np.float32), scan.affine, scan.path)
+    brain = Scan(np.where(mask, scan.data, np.float32(0)), scan.affine, scan.path)
     template = _template(_MIDPLANE_MM)
     native = scan_from_template(case, brain, mask, template, pairing=config.pairing)
     shape, affine = template_grid(config.resolution_mm)

@@ -135,12 +135,19 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _largest_filled(mask: Mask) -> Mask:
-    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    box = _box(mask)
     part = np.pad(_largest(mask[box]), 1)
     outside, _ = ndimage.label(~part)  # several times faster than scipy's binary_fill_holes
     filled = np.zeros_like(mask)
     filled[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return filled
+
+
+def _box(mask: Mask) -> tuple[slice, ...]:
+    column = mask.any(axis=2)
+    lines = (column.any(axis=1), column.any(axis=0), mask.any(axis=(0, 1)))
+    ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
+    return tuple(slice(int(first), int(last) + 1) for first, last in ends)
 
 
 def _distance_to(mask: Mask, spacing: tuple[float, float, float]) -> Grid:

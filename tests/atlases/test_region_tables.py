@@ -50,7 +50,7 @@ def slow_rows(volume, affine, parcellation):
     return voxels
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(-2, 2), st.floats(-2, 2))
 def test_rows_sum_to_the_explained_score_under_any_affine(seed, bias, stabiliser):
     volume, affine, parcellation = make_case(seed)

@@ -13,7 +13,7 @@ def test_grids_have_the_stated_shapes(resolution, shape):
     assert template_grid(resolution)[0] == shape
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0.5, 8))
 def test_mid_plane_lies_between_two_voxels(resolution):
     shape, affine = template_grid(resolution)

@@ -30,7 +30,7 @@ def test_regridding_onto_itself_is_identity():
     np.testing.assert_array_equal(regrid_labels(labels, affine, labels.shape, affine), labels)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_label_of_a_place_is_that_of_the_voxel_around_it(seed):
     rng = np.random.default_rng(seed)

@@ -51,7 +51,7 @@ def oracle(config, embeddings, subjects, lesioned, sides):
     return sum(violated) / len(violated) if violated else 0.0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10_000),
     negatives=st.sampled_from(["lesion", "subject"]),

@@ -84,7 +84,7 @@ def test_two_tables_are_taken_together_and_numbers_with_gaps_are_mended(tmp_path
     assert groups["sub-1"] == groups["sub-2"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rows=st.lists(
         st.tuples(*[st.none() | st.integers(0, 8).map(str)] * 3), min_size=1, max_size=14

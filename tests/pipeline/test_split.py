@@ -103,7 +103,7 @@ def test_the_default_draw_stays_what_it_was(groups, config, seed, digest):
     assert make_split(groups, config, seed=seed).hash.startswith(digest)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     members=st.lists(st.integers(0, 14), min_size=12, max_size=50),
     folds=st.integers(2, 5),

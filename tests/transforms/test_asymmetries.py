@@ -34,7 +34,7 @@ def draw(brain, kind: str, seed: int) -> AsymmetrySpec:
     return sample_asymmetry(np.random.default_rng(seed), config, data > 0, affine)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1))
 def test_an_asymmetry_keeps_every_promise(brain, kind, seed):
     data, affine = brain
@@ -60,7 +60,7 @@ def ball() -> tuple[np.ndarray, np.ndarray]:
     return (np.linalg.norm(2.0 * index - 63.0, axis=0) < 60).astype(np.float32), affine
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.sampled_from(["atrophy", "expansion", "ventricle", "thinning"]), st.integers(0, 999))
 def test_the_change_of_volume_is_the_specs_by_indicator_and_by_jacobian(ball, kind, seed):
     data, affine = ball

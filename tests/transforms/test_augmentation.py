@@ -43,7 +43,7 @@ def make_brain(seed=0, width=20):
 
 
 @pytest.mark.parametrize("config", EACH, ids=NAMES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10_000), width=st.sampled_from([19, 20]))
 def test_augmenting_and_mirroring_commute(config, seed, width):
     volume, mask = make_brain(width=width)
@@ -55,7 +55,7 @@ def test_augmenting_and_mirroring_commute(config, seed, width):
     assert not torch.equal(one, volume)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_the_halves_of_a_symmetric_brain_stay_alike(seed):
     volume, mask = make_brain()
@@ -67,7 +67,7 @@ def test_the_halves_of_a_symmetric_brain_stay_alike(seed):
     torch.testing.assert_close(pair.left, pair.right, atol=1e-6, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_no_brain_is_ever_mirrored_unless_that_is_asked_for(seed):
     volume, mask = make_brain()

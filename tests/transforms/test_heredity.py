@@ -86,7 +86,7 @@ def test_a_share_outside_0_to_1_is_refused():
         )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31), amplitude=st.floats(0.5, 12.0), least=st.floats(0.05, 0.5))
 def test_nothing_folds_and_a_mild_field_is_kept(seed, amplitude, least):
     genes = Genes(family_seed=seed, person_seed=seed + 1)

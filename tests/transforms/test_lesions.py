@@ -41,7 +41,7 @@ def masks(tmp_path_factory) -> LesionMaskLibrary:
     return LesionMaskLibrary(folder)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["L", "R"]), st.sampled_from([0.0, 1.0]))
 def test_a_random_lesion_keeps_every_promise(template, masks, seed, side, mask_share):
     data, affine = template

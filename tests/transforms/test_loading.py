@@ -46,7 +46,7 @@ def _store(path: Path, order: np.ndarray, ras: np.ndarray, shape: tuple[int, ...
     return path
 
 
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 @given(
     turns_deg=st.tuples(*[st.floats(-25, 25)] * 3),
     sizes_mm=st.tuples(*[st.floats(0.5, 4)] * 3),

@@ -28,7 +28,7 @@ def tilted(template, template_scan, tilt):
     return resample(template_scan, template[0].shape, template[1], tilt)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.floats(-8, 8), st.floats(-8, 8), st.floats(-6, 6))
 def test_a_known_tilt_is_recovered(template, template_scan, roll, yaw, shift):
     tilt = midplane_motion(roll, yaw, shift)

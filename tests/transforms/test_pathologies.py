@@ -54,7 +54,7 @@ def draw(brain, seed: int, pathology: Pathology, role: LesionRole = "lesion") ->
     return sample_lesion(np.random.default_rng(seed), config, data > 0, affine)
 
 
-@settings(max_examples=18, deadline=None)
+@settings(max_examples=18)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(PATHOLOGIES), st.sampled_from(ROLES))
 def test_an_injection_keeps_to_its_support_its_side_and_its_spec(brain, seed, pathology, role):
     data, affine = brain
@@ -78,7 +78,7 @@ def test_an_injection_keeps_to_its_support_its_side_and_its_spec(brain, seed, pa
     assert LesionSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(PATHOLOGIES))
 def test_the_volume_of_half_alpha_is_the_specs_to_the_voxel(brain, seed, pathology):
     data, affine = brain
@@ -96,7 +96,7 @@ def test_the_volume_of_half_alpha_is_the_specs_to_the_voxel(brain, seed, patholo
     assert whole.sum() == pytest.approx(found.alpha.sum())
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(PATHOLOGIES))
 def test_a_sham_of_a_symmetric_brain_is_symmetric_to_the_bit(brain, seed, pathology):
     data, affine = brain
@@ -205,7 +205,7 @@ def test_patches_lie_in_white_matter(brain):
     assert ((data[mask] > low) & (data[mask] <= high)).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.floats(-60, -3), st.floats(-40, 40), st.floats(15, 60), st.floats(0.05, 0.8),
     st.integers(0, 2**16),

@@ -103,7 +103,7 @@ def test_inputs_are_left_as_they_are():
     np.testing.assert_array_equal(data, kept)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     steps=st.tuples(*[st.sampled_from([-2.3, -1.0, 0.6, 1.0, 1.7, 3.0])] * 3),
     shifts=st.tuples(*[st.floats(-8, 20)] * 3),
@@ -122,7 +122,7 @@ def test_axis_by_axis_is_the_same_as_at_once(steps, shifts, shape, filled):
     np.testing.assert_allclose(moved, resample_array(data, target, shape), atol=2e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     corner=st.tuples(*[st.integers(0, 12)] * 3),
     size=st.tuples(*[st.integers(1, 14)] * 3),
