@@ -1,5 +1,6 @@
 """Prepared volumes as a cohort: loaded once, at the network's grid, one brain a case."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json
 from hemitwin.pipeline.prepare import PREPARED
+from hemitwin.pipeline.quality import flagged_cases
 from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_scan
 
 __all__ = ["Brain", "find_prepared", "load_brain", "load_brains", "native_mm3_of"]
+
+logger = logging.getLogger(__name__)
 
 COMPUTATION = 1
 """Raise it when what a volume at the network's grid holds is computed in another way."""
@@ -159,7 +163,8 @@ def native_mm3_of(case: Case) -> float:
 def load_brains(config: DataConfig) -> tuple[Brain, ...]:
     """Load every prepared volume that the configuration does not exclude.
 
-    They are memory maps of a `VolumeStore` in ``.cache`` below the prepared volumes.
+    They are memory maps of a `VolumeStore` in ``.cache`` below the prepared volumes. A scan that
+    `prepare` flagged takes part; a warning names it.
 
     Raises
     ------
@@ -171,5 +176,13 @@ def load_brains(config: DataConfig) -> tuple[Brain, ...]:
     if not cases:
         msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
         raise UserError(msg)
+    names = [case.name for case in cases]
+    for name, reasons in flagged_cases(config.prepared, names).items():
+        logger.warning(
+            "%s takes part although prepare flagged it (%s): look at it, and put it into "
+            "data.exclude if it is bad",
+            name,
+            "; ".join(reasons),
+        )
     store = VolumeStore(config.prepared / _STORE)
     return tuple(load_brain(case, config.resolution_mm, store=store) for case in cases)

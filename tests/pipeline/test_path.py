@@ -241,5 +241,18 @@ def test_volumes_for_pairs_of_brains_are_not_split(prepared, tmp_path):
         load_brains(prepared.config.data.model_copy(update={"prepared": derivatives}))
 
 
+def test_a_flagged_scan_takes_part_and_is_named(prepared, tmp_path, caplog):
+    derivatives = tmp_path / "derivatives"
+    shutil.copytree(prepared.derivatives, derivatives)
+    sidecar = next(derivatives.glob("sub-02/anat/*_desc-prepared_T1w.json"))
+    content = read_json(sidecar)
+    content["Quality"]["brain_coverage"] = 0.5
+    write_json(sidecar, content)
+    brains = load_brains(prepared.config.data.model_copy(update={"prepared": derivatives}))
+    assert "sub-02" in {brain.subject for brain in brains}
+    named = [record.getMessage() for record in caplog.records if "flagged" in record.message]
+    assert any(text.startswith("sub-02") and "brain_coverage" in text for text in named)
+
+
 def _stem(path):
     return path.name.removesuffix(".nii.gz")
