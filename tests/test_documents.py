@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.config import load_config
+from hemitwin.pipeline.config import load_config, read_config
+from hemitwin.pipeline.evaluation_set import EvaluationSetConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -27,6 +28,11 @@ def test_the_readme_holds_the_two_commands():
 
 def test_the_example_configuration_is_valid():
     assert load_config(ROOT / "examples" / "train.yaml").training.epochs > 0
+
+
+def test_the_example_of_an_evaluation_set_is_valid():
+    config = read_config(EvaluationSetConfig, ROOT / "examples" / "lesion_set.yaml")
+    assert config.shams_per_subject == config.controls_per_subject == config.lesions_per_subject
 
 
 def test_every_decision_has_context_decision_and_consequences():

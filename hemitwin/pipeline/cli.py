@@ -210,16 +210,17 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score the test fold: AUC with an interval over subjects, beside the mirror difference."""
-    from hemitwin.pipeline.evaluate import evaluate
+    from hemitwin.pipeline.evaluate import SIMULATED, evaluate
     from hemitwin.pipeline.runs import load_run
 
     result = evaluate(load_run(run), prepared=prepared, simulated=simulated)
+    written = "evaluation.json" if simulated is None else f"{SIMULATED}.json"
     rows = {
         f"AUC, {name}": f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
         for name, one in result.auc.items()
     }
     rates = {name.replace("_", " "): f"{value:.3f}" for name, value in result.rates.items()}
-    _print_rows("hemitwin evaluate", {**rows, **rates, "written": str(run / "evaluation.json")})
+    _print_rows("hemitwin evaluate", {**rows, **rates, "written": str(run / written)})
 
 
 @app.command()

@@ -18,7 +18,10 @@ from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.scoring import score_pairs
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["SIMULATED", "Evaluation", "evaluate"]
+
+SIMULATED = "evaluation-simulated"
+"""How the names of results on a simulated set begin."""
 
 _SCORES = ("distance", "mirror_mean", "mirror_peak")
 
@@ -65,7 +68,8 @@ def evaluate(
 
     The lesions are drawn from the run's seed and the cases' names, and written beside the result:
     the same run is always scored on the same pairs. Writes `evaluation.json`,
-    `evaluation_pairs.tsv` and `evaluation_lesions.json` into the run folder.
+    `evaluation_pairs.tsv` and `evaluation_lesions.json` into the run folder; for a simulated set
+    their names begin with `evaluation-simulated`.
 
     Parameters
     ----------
@@ -90,6 +94,7 @@ def evaluate(
     """
     config = run.config
     brains = _test_brains(run, prepared or config.data.prepared)
+    stem = "evaluation" if simulated is None else SIMULATED
     groups = (
         _drawn_pairs(run, brains)
         if simulated is None
@@ -113,10 +118,10 @@ def evaluate(
         brain.case.name: [pair.spec.model_dump(mode="json") for pair in group if pair.spec]
         for brain, group in zip(brains, groups, strict=True)
     }
-    write_json(run.folder / "evaluation_lesions.json", manifest)
-    save_table(run.folder / "evaluation_pairs.tsv", pairs)
+    write_json(run.folder / f"{stem}_lesions.json", manifest)
+    save_table(run.folder / f"{stem}_pairs.tsv", pairs)
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
-    write_json(run.folder / "evaluation.json", {**result.to_dict(), **splits})
+    write_json(run.folder / f"{stem}.json", {**result.to_dict(), **splits})
     return result
 
 

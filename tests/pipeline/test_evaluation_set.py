@@ -117,7 +117,11 @@ def test_a_run_is_scored_on_the_set_shams_and_controls_as_normal(prepared, run, 
     labels = run.split.subjects("test")
     config = CONFIG.model_copy(update={"asymmetries_per_subject": 0})
     simulate_lesions(prepared.derivatives, tmp_path, config=config, labels=labels)
+    drawn = run.folder / "evaluation.json"
+    before = drawn.read_bytes() if drawn.exists() else None
     pairs = evaluate(run, simulated=tmp_path).pairs
+    assert (drawn.read_bytes() if drawn.exists() else None) == before
+    assert (run.folder / "evaluation-simulated.json").is_file()
     assert pairs.groupby("role")["lesioned"].mean().to_dict() == {
         "control": 0, "healthy": 0, "lesion": 1, "sham": 0
     }  # fmt: skip
