@@ -144,8 +144,8 @@ def _largest_filled(mask: Mask) -> Mask:
 
 
 def _box(mask: Mask) -> tuple[slice, ...]:
-    column = mask.any(axis=2)
-    lines = (column.any(axis=1), column.any(axis=0), mask.any(axis=(0, 1)))
+    column = np.any(mask, axis=2)
+    lines = (np.any(column, axis=1), np.any(column, axis=0), np.any(mask, axis=(0, 1)))
     ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
     return tuple(slice(int(first), int(last) + 1) for first, last in ends)
 
