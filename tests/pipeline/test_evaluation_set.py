@@ -30,7 +30,7 @@ def made(prepared, tmp_path_factory):
 
 
 def read(path):
-    return np.asarray(nib.load(path).dataobj)
+    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
 
 
 def test_the_manifest_names_every_volume_with_its_digest(made):
