@@ -17,6 +17,7 @@ millimetres.
 """
 
 import argparse
+import sys
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +28,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
-from hemitwin.atlases import load_template
+from hemitwin.atlases import load_template, save_table
 from hemitwin.pipeline.bids import Case, find_scans
 from hemitwin.transforms import (
     LesionConfig,
@@ -52,12 +53,18 @@ LESIONS = {"dark": (-0.7, -0.4), "bright": (0.4, 0.8), "mask": (-0.7, -0.4)}
 
 def main() -> None:
     arguments = parse()
-    cases = find_scans(arguments.bids)[: arguments.subjects]
-    work = partial(rows_of, seeds=arguments.seeds, masks=arguments.masks)
-    with ProcessPoolExecutor(arguments.nprocs) as pool:
-        table = pd.DataFrame([row for rows in pool.map(work, cases) for row in rows])
+    done = pd.read_csv(arguments.out, sep="\t") if arguments.resume else pd.DataFrame()
+    known = set(done.get("case", ()))
+    cases = [c for c in find_scans(arguments.bids)[: arguments.subjects] if c.name not in known]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(arguments.out, sep="\t", index=False, float_format="%.4f")
+    work = partial(rows_of, seeds=arguments.seeds, masks=arguments.masks)
+    tables = [done]
+    with ProcessPoolExecutor(arguments.nprocs) as pool:
+        for rows in pool.map(work, cases):
+            tables.append(pd.DataFrame(rows))
+            save_table(arguments.out, pd.concat(tables).round(4))  # an end in the middle costs one
+            print(f"{rows[0]['case']} done", file=sys.stderr)
+    table = pd.concat(tables, ignore_index=True)
     print(summary(table).to_string(float_format=lambda value: f"{value:.3f}"))
     worst = table.sort_values("mm", ascending=False).head(8)
     print(f"\nworst of {len(table)}:\n{worst.to_string(index=False)}\n\nwritten: {arguments.out}")
@@ -70,6 +77,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="motions and lesions a subject")
     parser.add_argument("--masks", type=Path, default=None, help="folder of real lesion masks")
     parser.add_argument("--nprocs", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="keep OUT's rows, do the others")
     parser.add_argument("--out", type=Path, default=Path("midplane.tsv"))
     return parser.parse_args()
 
