@@ -36,7 +36,15 @@ _DESCRIPTIONS = {
     "injected": "A synthetic lesion was injected before the step that the file's name tells",
 }
 
-_BIDS_IGNORE = ("*_relevance.*", "*_xfm.*", "descriptions.tsv", "workbench/", "*.png", "*.log")
+_BIDS_IGNORE = (
+    "*_relevance.*",
+    "*_xfm.*",
+    "*_quality.tsv",
+    "descriptions.tsv",
+    "workbench/",
+    "*.png",
+    "*.log",
+)
 
 
 def write_text(path: Path, text: str) -> Path:

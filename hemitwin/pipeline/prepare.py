@@ -52,6 +52,9 @@ __all__ = ["PREPARED", "PrepareConfig", "Prepared", "prepare", "prepare_case", "
 PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
 """The end of a prepared T1w volume's name, without its suffix."""
 
+COMPUTATION = 2
+"""Raise it when what a prepared volume or its figures hold is computed in another way."""
+
 _MIDPLANE_MM = 2.0
 
 _DESCRIPTIONS = {
@@ -202,7 +205,7 @@ def _key(case: Case, config: PrepareConfig) -> str:
     digests = {name: digest_file(path) for name, path in files.items() if path is not None}
     taken = {"alignment": case.alignment, "space": case.space, "modality": case.modality}
     settings = {"config": config.model_dump(), "version": provenance()["packages"]}
-    return digest_json({**digests, **taken, **settings})
+    return digest_json({**digests, **taken, **settings, "computation": COMPUTATION})
 
 
 @cache
