@@ -10,6 +10,7 @@ from hemitwin.models.siamese import (
     count_parameters,
     pair_distance,
 )
+from hemitwin.models.staged_trunk import PyramidLevel, PyramidTrunk, StagedTrunk
 from hemitwin.models.weights import load_weights, save_weights
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "LossConfig",
     "PairOutput",
     "PooledEncoder",
+    "PyramidLevel",
+    "PyramidTrunk",
     "SiameseNetwork",
+    "StagedTrunk",
     "TripletLoss",
     "build_encoder",
     "count_parameters",

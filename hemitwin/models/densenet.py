@@ -9,6 +9,7 @@ from hemitwin._shapes import Batch
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.layers import Features, average_pool, conv_layer, norm_layer, stem_layers
 from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.staged_trunk import PyramidLevel, StagedTrunk
 
 _BOTTLENECK = 4
 
@@ -54,6 +55,7 @@ def build_densenet(config: EncoderConfig) -> PooledEncoder:
     growth = config.base_width // 2
     channels = config.base_width
     trunk: OrderedDict[str, nn.Module] = OrderedDict(stem=stem_layers(config))
+    levels: list[PyramidLevel] = []
     for index, count in enumerate(config.stages, start=1):
         if index > 1:
             trunk[f"transition{index - 1}"] = _transition(config, channels)
@@ -63,7 +65,7 @@ def build_densenet(config: EncoderConfig) -> PooledEncoder:
             block.append(_DenseLayer(config, channels, growth))
             channels += growth
         trunk[f"block{index}"] = block
+        levels.append(PyramidLevel(f"block{index}", channels, config.stem * 2 ** (index - 1)))
     trunk["norm"] = norm_layer(config, channels)
     trunk["relu"] = nn.ReLU()
-    layers = tuple(f"trunk.{name}" for name in trunk if name.startswith("block"))
-    return PooledEncoder(config, nn.Sequential(trunk), channels=channels, feature_layers=layers)
+    return PooledEncoder(config, StagedTrunk(trunk, tuple(levels)), channels=channels)

@@ -10,6 +10,9 @@ from hemitwin.models.encoder_config import EncoderConfig
 Features = Float[Tensor, " batch features *coarser"]
 """Maps that a layer gives: its own channels, on its own grid."""
 
+FeatureMap = Float[Tensor, " _ _ ..."]
+"""The same, where several grids meet in one signature: batch, channels, spatial axes."""
+
 
 def group_count(channels: int) -> int:
     """

@@ -8,6 +8,8 @@ from torch import nn
 
 from hemitwin._shapes import Batch, Embedding
 from hemitwin.models.encoder_config import EncoderConfig, Pooling
+from hemitwin.models.layers import FeatureMap
+from hemitwin.models.staged_trunk import PyramidTrunk
 
 
 class PooledEncoder(nn.Module):
@@ -18,17 +20,28 @@ class PooledEncoder(nn.Module):
     ----------
     config : EncoderConfig
         What the trunk was built from.
-    trunk : nn.Module
+    trunk : nn.Module and PyramidTrunk
         (B, in_channels, *spatial) to (B, channels, *coarser).
     channels : int
         Channels that leave the trunk.
-    feature_layers : tuple of str
-        Names of the submodules whose maps show where features lie, coarse last.
+    feature_layers : tuple of str, optional
+        Names of the submodules whose maps show where features lie, coarse last; without it those
+        of the pyramid.
+
+    Attributes
+    ----------
+    pyramid_channels : tuple of int
+        Channels of each map of the pyramid, from fine to coarse.
+    pyramid_strides : tuple of int
+        Voxels of the input for one voxel of the map, the same along every axis. An axis of n
+        voxels gives maps of ceil(n / stride), whose first voxel lies at the input's first.
     """
 
     config: EncoderConfig
     spatial_dims: int
     feature_layers: tuple[str, ...]
+    pyramid_channels: tuple[int, ...]
+    pyramid_strides: tuple[int, ...]
 
     def __init__(
         self,
@@ -36,12 +49,19 @@ class PooledEncoder(nn.Module):
         trunk: nn.Module,
         *,
         channels: int,
-        feature_layers: tuple[str, ...],
+        feature_layers: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(trunk, PyramidTrunk):
+            msg = f"trunk must give a feature pyramid; got {type(trunk).__name__}; use StagedTrunk"
+            raise TypeError(msg)
         self.config = config
         self.spatial_dims = config.spatial_dims
-        self.feature_layers = feature_layers
+        self.feature_layers = feature_layers or tuple(
+            f"trunk.{level.layer}" for level in trunk.levels
+        )
+        self.pyramid_channels = tuple(level.channels for level in trunk.levels)
+        self.pyramid_strides = tuple(level.stride for level in trunk.levels)
         self.trunk = trunk
         self.pools = nn.ModuleDict(_pools(config.pooling, config.spatial_dims))
         self.embed = nn.Linear(channels * len(self.pools), config.embedding_dim)
@@ -66,7 +86,68 @@ class PooledEncoder(nn.Module):
             When the number of axes or channels is wrong, or an axis is too short.
         """
         self._check(tuple(x.shape))
-        features = self.trunk(x)
+        return self._pool_and_embed(self.trunk(x))
+
+    def forward_with_features(self, x: Batch) -> tuple[Embedding, tuple[FeatureMap, ...]]:
+        """
+        Embed a batch and keep its feature pyramid, in one pass.
+
+        Parameters
+        ----------
+        x : (B, in_channels, *spatial) float
+            As for `forward`.
+
+        Returns
+        -------
+        (B, embedding_dim) float
+            The embeddings that `forward` gives.
+        tuple of (B, pyramid_channels[i], *ceil(spatial / pyramid_strides[i])) float
+            The pyramid that `features` gives.
+
+        Raises
+        ------
+        ValueError
+            As `forward` does.
+        """
+        self._check(tuple(x.shape))
+        top, maps = self._run(x)
+        return self._pool_and_embed(top), maps
+
+    def features(self, x: Batch) -> tuple[FeatureMap, ...]:
+        """
+        Compute the feature pyramid of a batch, one map a resolution.
+
+        Parameters
+        ----------
+        x : (B, in_channels, *spatial) float
+            As for `forward`.
+
+        Returns
+        -------
+        tuple of (B, pyramid_channels[i], *ceil(spatial / pyramid_strides[i])) float
+            From fine to coarse: the maps of `feature_layers`; the full U-Net's are those of its
+            contracting path.
+
+        Raises
+        ------
+        ValueError
+            As `forward` does.
+
+        Examples
+        --------
+        >>> from hemitwin.models import EncoderConfig, build_encoder
+        >>> encoder = build_encoder(EncoderConfig(width=4, blocks=(1, 1), spatial_dims=2))
+        >>> [tuple(level.shape) for level in encoder.features(torch.zeros(1, 1, 17, 16))]
+        [(1, 4, 5, 4), (1, 8, 3, 2)]
+        """
+        self._check(tuple(x.shape))
+        return self._run(x)[1]
+
+    def _run(self, x: Batch) -> tuple[FeatureMap, tuple[FeatureMap, ...]]:
+        trunk: PyramidTrunk = self.trunk
+        return trunk.forward_with_maps(x)
+
+    def _pool_and_embed(self, features: FeatureMap) -> Embedding:
         pooled = [pool(features).flatten(1) for pool in self.pools.values()]
         embedding: Embedding = self.embed(torch.cat(pooled, dim=1))
         return embedding

@@ -11,6 +11,7 @@ from hemitwin._shapes import Batch
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.layers import Features, conv_layer, norm_layer, stem_layers
 from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.staged_trunk import PyramidLevel, StagedTrunk
 
 
 class _BasicBlock(nn.Module):
@@ -50,6 +51,7 @@ def build_resnet(config: EncoderConfig) -> PooledEncoder:
     'trunk.stage4'
     """
     trunk: OrderedDict[str, nn.Module] = OrderedDict(stem=stem_layers(config))
+    levels: list[PyramidLevel] = []
     channels = config.base_width
     for index, count in enumerate(config.stages):
         width = config.base_width * 2**index
@@ -59,5 +61,5 @@ def build_resnet(config: EncoderConfig) -> PooledEncoder:
             stage.append(_BasicBlock(config, channels, width, stride=stride))
             channels = width
         trunk[f"stage{index + 1}"] = stage
-    layers = tuple(f"trunk.{name}" for name in trunk if name != "stem")
-    return PooledEncoder(config, nn.Sequential(trunk), channels=channels, feature_layers=layers)
+        levels.append(PyramidLevel(f"stage{index + 1}", channels, config.stem * 2**index))
+    return PooledEncoder(config, StagedTrunk(trunk, tuple(levels)), channels=channels)

@@ -154,6 +154,20 @@ def test_same_generator_state_gives_same_weights_and_global_state_stays():
     assert not torch.equal(first.embed.weight, other.embed.weight)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("resnet18", (-0.08596952, -0.08799465), (-0.09510310, 0.21035793)),
+        ("densenet121", (-0.08596952, -0.08799465), (-0.10091891, 0.30314839)),
+        ("unet", (-0.30641481, -0.31363273), (0.28999096, -1.56245363)),
+    ],
+)
+def test_weights_are_drawn_in_the_order_that_results_stand_on(name, first, last):
+    encoder = build_encoder(small(name))
+    drawn = next(encoder.parameters()).flatten()[:2], encoder.embed.weight[0, :2]
+    torch.testing.assert_close(drawn, (torch.tensor(first), torch.tensor(last)))
+
+
 @pytest.mark.parametrize("name", BUILDERS)
 @pytest.mark.parametrize("norm", ["group", "instance"])
 def test_minimum_size_is_enough_and_one_voxel_less_is_refused(name, norm):
