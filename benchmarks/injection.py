@@ -4,10 +4,11 @@
 
 Lesions are drawn for and put into the bundled template on the 2 mm grid (88 x 104 x 80), on one
 thread as in a loader's worker; volumes are those of examples/train.yaml, shapes half rough
-ellipsoids, half random fields (`--masks FOLDER`: real ones). The step is the example's: its
-network at 2 mm, its batch (8 subjects, each with both halves healthy and both lesioned), loss,
-backward pass and AdamW, on two threads. A step needs 16 injections: `share` is 16 times sample and
-inject over one step. `inject MB` is the peak of what numpy allocates during one injection.
+ellipsoids, half random fields (`--masks FOLDER`: real ones; each is read once, before the clock
+starts). A step is a batch of 8 subjects, each with both halves healthy and both lesioned, loss,
+backward pass and AdamW, on two threads: of ResNet-18 as it is by default, and of the light network
+of examples/train.yaml at 2 mm. A step needs 16 injections: `share` is 16 times sample and inject
+over one step. `inject MB` is the peak of what numpy allocates during one injection.
 
 Medians of wall time; the load average stands beside them, and on a busy machine they mean little.
 `CPU share` is the same in CPU time, a step's halved for its two threads: what the wall would show
@@ -41,6 +42,10 @@ from hemitwin.transforms import (
 )
 from hemitwin.transforms.lesion_spec import Pathology
 
+NETWORKS = {
+    "resnet18": EncoderConfig(),
+    "light": EncoderConfig(width=32, blocks=(1, 1), stem_stride=4, pooling="max"),
+}
 SUBJECTS = 8
 INJECTIONS = 2 * SUBJECTS
 THREADS = 2
@@ -58,9 +63,8 @@ def medians(times: list[tuple[float, float]]) -> tuple[float, float]:
     return statistics.median(wall), statistics.median(cpu)
 
 
-def step_seconds(steps: int) -> tuple[float, float]:
+def step_seconds(encoder: EncoderConfig, steps: int) -> tuple[float, float]:
     """Return the median wall and CPU time of a training step at 2 mm."""
-    encoder = EncoderConfig(name="resnet18", width=32, blocks=(1, 1), stem_stride=4, pooling="max")
     config = RunConfig(data=DataConfig(prepared=Path("none"), resolution_mm=2.0), encoder=encoder)
     task = SiameseTask(config, steps=100)
     task.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
@@ -101,6 +105,8 @@ def injection_row(
     def inject() -> None:
         inject_lesion(data, template.affine, specs[-1], brain, mask_library=library)
 
+    for name in library.names if library else ():
+        library.load(name)
     times = [(timed(sample), timed(inject)) for _ in range(repeats)]
     tracemalloc.start()
     for spec in specs[:5]:
@@ -118,21 +124,24 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     torch.set_num_threads(THREADS)
-    wall, cpu = step_seconds(options.steps)
+    taken = {name: step_seconds(encoder, options.steps) for name, encoder in NETWORKS.items()}
     print(f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after the steps")
-    print(f"training step: {wall:.2f} s on {THREADS} threads, CPU {cpu:.2f} s")
+    for name, (wall, cpu) in taken.items():
+        print(f"training step, {name}: {wall:.2f} s on {THREADS} threads, CPU {cpu:.2f} s")
     library = LesionMaskLibrary(options.masks) if options.masks else None
-    print("pathology      sample ms  inject ms  share %  CPU share %  inject MB")
+    heads = "".join(f"{f'share % of {name}':>20} {'CPU share %':>12}" for name in taken)
+    print(f"pathology      sample ms  inject ms{heads}  inject MB")
     for pathology in get_args(Pathology):
         sample, inject, peak = injection_row(pathology, options.repeats, library)
-        shares = [
-            100 * INJECTIONS * (drawn + put) / step
-            for drawn, put, step in zip(sample, inject, (wall, cpu / THREADS), strict=True)
-        ]
-        print(
-            f"{pathology:14} {sample[0] * 1e3:9.1f} {inject[0] * 1e3:10.1f} {shares[0]:8.1f} "
-            f"{shares[1]:12.1f} {peak:10.1f}"
-        )
+        shares = ""
+        for wall, cpu in taken.values():
+            by_wall, by_cpu = (
+                100 * INJECTIONS * (drawn + put) / step
+                for drawn, put, step in zip(sample, inject, (wall, cpu / THREADS), strict=True)
+            )
+            shares += f"{by_wall:20.1f} {by_cpu:12.1f}"
+        times = f"{pathology:14} {sample[0] * 1e3:9.1f} {inject[0] * 1e3:10.1f}"
+        print(f"{times}{shares} {peak:10.1f}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"load average {os.getloadavg()[0]:.1f} at the end; peak memory {peak:.0f} MB")
 

@@ -10,8 +10,7 @@ from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.transforms.lesion_field import (
     layer_noise,
     lesion_distance,
-    lesion_reach_mm,
-    shape_reach_mm,
+    lesion_half_width_mm,
 )
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
@@ -45,13 +44,11 @@ class LesionBox:
 
 
 @dataclass(frozen=True, eq=False)
-class _Field:
-    """Distances on a box that may reach one voxel beyond the grid."""
+class _Edge:
+    """Points where there is lesion, and how far from its edge they lie."""
 
-    start: tuple[int, int, int]
-    points_mm: Float[np.ndarray, "3 bx by bz"]
-    distance_mm: Grid
-    allowed: Mask
+    points_mm: Float[np.ndarray, "3 n"]
+    distance_mm: Float[np.ndarray, " n"]
 
 
 def lesion_alpha(
@@ -118,15 +115,19 @@ def lesion_box(
     """
     wanted = max(1, round(spec.template_mm3 / abs(np.linalg.det(affine[:3, :3]))))
     for growth in _GROWTH:
-        reach_mm = growth * lesion_reach_mm(spec, mask_library)
-        field = _field(spec, brain_mask, affine, reach_mm=reach_mm, library=mask_library)
-        inside = field.distance_mm[field.allowed]
-        if inside.size < wanted:
+        half_width_mm = growth * lesion_half_width_mm(spec, mask_library)
+        start, allowed = _box_around(spec, half_width_mm, brain_mask, affine)
+        if allowed.sum() < wanted:
             continue
-        level = float(np.partition(inside, wanted - 1)[wanted - 1])
-        alpha = np.where(field.allowed, _profile(field.distance_mm - level, spec.edge_mm), 0)
+        points = _points_mm(allowed, start, affine)
+        distance = lesion_distance(points, spec, mask_library)
+        level = float(np.partition(distance, wanted - 1)[wanted - 1])
+        alpha = np.zeros(allowed.shape, dtype=np.float32)
+        alpha[allowed] = _profile(distance - level, spec.edge_mm)
         if not any(np.take(alpha, end, axis).any() for axis in range(3) for end in (0, -1)):
-            return _layered(field, alpha.astype(np.float32), spec, wanted)
+            inside = alpha[allowed] > 0
+            edge = _Edge(points[:, inside], distance[inside])
+            return _layered(start, alpha, edge, spec, wanted)
     msg = (
         f"a lesion of {spec.volume_mm3:.0f} mm3 must fit into the brain on side {spec.side} "
         f"around {spec.centre_mm} mm; it does not; move its centre or make it smaller"
@@ -159,33 +160,36 @@ def lesion_share_inside(
     # The edge's noise moves the share little, and costs more than all the rest.
     kind = "ellipsoid" if spec.kind == "field" else spec.kind
     smooth = spec.model_copy(update={"roughness": 0.0, "edge_mm": 0.0, "kind": kind})
-    reach_mm = shape_reach_mm(smooth, library)
-    field = _field(smooth, brain_mask, affine, reach_mm=reach_mm, library=library)
-    shape = field.distance_mm <= 0
-    return float((shape & field.allowed).sum() / max(int(shape.sum()), 1))
+    half_width_mm = lesion_half_width_mm(smooth, library)
+    start, allowed = _box_around(smooth, half_width_mm, brain_mask, affine)
+    everywhere = _points_mm(np.ones_like(allowed), start, affine)
+    shape = lesion_distance(everywhere, smooth, library).reshape(allowed.shape) <= 0
+    return float((shape & allowed).sum() / max(int(shape.sum()), 1))
 
 
-def _field(
+def _box_around(
     spec: LesionSpec,
+    half_width_mm: Float[np.ndarray, "3"],
     brain_mask: Mask,
     affine: Affine,
-    *,
-    reach_mm: float,
-    library: LesionMaskLibrary | None,
-) -> _Field:
+) -> tuple[Int[np.ndarray, "3"], Bool[np.ndarray, " bx by bz"]]:
+    """Return where a box around the centre starts, and where in it the lesion may be."""
     inverse = np.linalg.inv(affine)
     centre = inverse[:3, :3] @ np.asarray(spec.centre_mm) + inverse[:3, 3]
-    reach = reach_mm * np.linalg.norm(inverse[:3, :3], axis=1) + 1
+    reach = np.abs(inverse[:3, :3]) @ half_width_mm + 1
     start, stop = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
     start = np.clip(start, -1, brain_mask.shape)  # one voxel beyond the grid: nothing is allowed
     stop = np.clip(stop, start + 1, np.asarray(brain_mask.shape) + 1)
-    index = np.indices(tuple(stop - start)) + start.reshape(3, 1, 1, 1)
-    points = np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
-    allowed = _crop(brain_mask, start, stop) & (
-        (points[0] < 0) if spec.side == "L" else (points[0] > 0)
-    )
-    x, y, z = (int(s) for s in start)
-    return _Field((x, y, z), points, lesion_distance(points, spec, library, allowed), allowed)
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ start
+    return start, side_mask(_crop(brain_mask, start, stop), moved, spec.side)
+
+
+def _points_mm(
+    where: Mask, start: Int[np.ndarray, "3"], affine: Affine
+) -> Float[np.ndarray, "3 n"]:
+    index = np.argwhere(where).T + start.reshape(3, 1)
+    return np.asarray(np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3:])
 
 
 def _crop(
@@ -198,7 +202,9 @@ def _crop(
     return np.pad(part, list(zip(low - start, stop - high, strict=True)))
 
 
-def _layered(field: _Field, alpha: Grid, spec: LesionSpec, wanted: int) -> LesionBox:
+def _layered(
+    start: Int[np.ndarray, "3"], alpha: Grid, edge: _Edge, spec: LesionSpec, wanted: int
+) -> LesionBox:
     """Cut to the voxels that hold lesion, and find the layers within."""
     kept = tuple(
         slice(int(held[0]), int(held[-1]) + 1)
@@ -207,30 +213,37 @@ def _layered(field: _Field, alpha: Grid, spec: LesionSpec, wanted: int) -> Lesio
         )
     )
     i, j, k = (
-        slice(part.start + s, part.stop + s) for part, s in zip(kept, field.start, strict=True)
+        slice(part.start + int(s), part.stop + int(s)) for part, s in zip(kept, start, strict=True)
     )
     alpha = np.ascontiguousarray(alpha[kept])
     core, centre = alpha, np.zeros_like(alpha)
     if spec.shell or spec.centre:
-        noise = layer_noise(field.points_mm[(slice(None), *kept)], spec)
-        distance = field.distance_mm[kept] + _LAYER_ROUGHNESS * spec.mean_radius_mm * noise
-        shares = 1.0 - (spec.shell.share if spec.shell else 0.0)
+        held = alpha > 0
+        noise = layer_noise(edge.points_mm, spec)
+        distance = edge.distance_mm + _LAYER_ROUGHNESS * spec.mean_radius_mm * noise
         if spec.shell:
-            core = alpha * _innermost(distance, alpha, spec, round(wanted * shares))
+            share = 1.0 - spec.shell.share
+            core = alpha.copy()
+            core[held] *= _innermost(distance, alpha[held], spec, round(wanted * share))
         if spec.centre:
-            innermost = _innermost(distance, alpha, spec, round(wanted * spec.centre.share))
-            centre = np.minimum(core, alpha * innermost)
+            innermost = _innermost(distance, alpha[held], spec, round(wanted * spec.centre.share))
+            centre[held] = np.minimum(core[held], alpha[held] * innermost)
     return LesionBox((i, j, k), alpha, core, centre)
 
 
-def _innermost(distance_mm: Grid, alpha: Grid, spec: LesionSpec, count: int) -> Grid:
+def _innermost(
+    distance_mm: Float[np.ndarray, " n"],
+    alpha: Float[np.ndarray, " n"],
+    spec: LesionSpec,
+    count: int,
+) -> Float[np.ndarray, " n"]:
     inside = distance_mm[alpha >= 0.5]
     rank = min(max(count, 1), inside.size) - 1
     level = float(np.partition(inside, rank)[rank])
     return _profile(distance_mm - level, min(spec.edge_mm, 3.0)).astype(np.float32)
 
 
-def _profile(distance_mm: Grid, edge_mm: float) -> Grid:
+def _profile(distance_mm: Float[np.ndarray, " n"], edge_mm: float) -> Float[np.ndarray, " n"]:
     if edge_mm <= 0:
         return (distance_mm <= 0).astype(np.float32)
     ramp = np.clip(0.5 - distance_mm / edge_mm, 0, 1)

@@ -5,7 +5,7 @@ every grid.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
@@ -15,9 +15,8 @@ from hemitwin.transforms.smooth_noise import lattice_noise, spline_noise
 __all__ = [
     "layer_noise",
     "lesion_distance",
-    "lesion_reach_mm",
+    "lesion_half_width_mm",
     "lesion_texture",
-    "shape_reach_mm",
 ]
 
 _LATTICE = 24
@@ -29,10 +28,7 @@ _STREAMS = {"edge": 0, "texture": 1, "field": 2, "foci": 3, "layers": 4, "matche
 
 
 def lesion_distance(
-    points_mm: Float[np.ndarray, " 3 *n"],
-    spec: LesionSpec,
-    library: LesionMaskLibrary | None,
-    where: Bool[np.ndarray, " *n"],
+    points_mm: Float[np.ndarray, " 3 *n"], spec: LesionSpec, library: LesionMaskLibrary | None
 ) -> Float[np.ndarray, " *n"]:
     """Return the approximate signed distance to the lesion's edge, negative inside.
 
@@ -44,8 +40,6 @@ def lesion_distance(
         The lesion; its volume is only approximate here and calibrated by `lesion_alpha`.
     library : LesionMaskLibrary or None
         Where `spec.mask_name` is found.
-    where : (*n,) bool
-        Points whose edge has noise, the costliest part; the others' edge is smooth.
 
     Returns
     -------
@@ -62,14 +56,14 @@ def lesion_distance(
     distance = _smooth_distance(local, spec, library)
     if spec.kind == "field":
         grain = _FIELD_GRAIN * radius
-        noise = lattice_noise(local[:, where], grain, _generator(spec, "field"), knots=_LATTICE)
-        distance[where] = distance[where] - _FIELD_SD * radius * noise
+        noise = lattice_noise(local, grain, _generator(spec, "field"), knots=_LATTICE)
+        distance = distance - _FIELD_SD * radius * noise
     elif spec.roughness > 0:
         grain = _ROUGHNESS_GRAIN * radius
         # Generic lesions keep the exact spline: their bytes are promised.
         field = spline_noise if spec.pathology == "generic" else lattice_noise
-        noise = field(local[:, where], grain, _generator(spec, "edge"), knots=_LATTICE)
-        distance[where] = distance[where] + spec.roughness * radius * noise
+        noise = field(local, grain, _generator(spec, "edge"), knots=_LATTICE)
+        distance = distance + spec.roughness * radius * noise
     return distance
 
 
@@ -105,27 +99,24 @@ def layer_noise(
     return lattice_noise(local, grain, _generator(spec, "layers"), knots=_LATTICE)
 
 
-def lesion_reach_mm(spec: LesionSpec, library: LesionMaskLibrary | None) -> float:
-    """Return a distance from the centre beyond which the uncalibrated lesion has ended."""
-    if spec.kind == "mask":
-        shape = _library(spec, library).load(str(spec.mask_name))
-        extent = np.asarray(shape.distance_mm.shape) * shape.spacing_mm
-        return float(np.linalg.norm(extent) / 2 * np.cbrt(spec.template_mm3 / shape.volume_mm3))
+def lesion_half_width_mm(
+    spec: LesionSpec, library: LesionMaskLibrary | None
+) -> Float[np.ndarray, "3"]:
+    """Return how far from the centre, along each template axis, the uncalibrated lesion ends."""
     if spec.kind == "foci":
         offsets, radii = _foci(spec)
-        return float((np.linalg.norm(offsets, axis=1) + radii).max()) + spec.edge_mm
-    ratios = np.asarray(spec.radii_ratio)
-    longest = float(ratios.max() / np.cbrt(ratios.prod()))
-    spare = 1.5 if spec.kind == "field" else 1 + 2 * spec.roughness
-    return spec.mean_radius_mm * longest * spare + spec.edge_mm
-
-
-def shape_reach_mm(spec: LesionSpec, library: LesionMaskLibrary | None) -> float:
-    """Return a distance from the centre beyond which no point of the smooth shape lies."""
+        reach = (np.linalg.norm(offsets, axis=1) + radii).max() + spec.edge_mm
+        return np.full(3, reach)
     if spec.kind == "mask":
         shape = _library(spec, library).load(str(spec.mask_name))
-        return shape.reach_mm * float(np.cbrt(spec.template_mm3 / shape.volume_mm3))
-    return lesion_reach_mm(spec, library)
+        growth = float(np.cbrt(spec.template_mm3 / shape.volume_mm3))
+        # The corners of a turned box.
+        half_width = np.abs(_turn(spec)) @ shape.half_width_mm * growth
+    else:
+        # A turned ellipsoid.
+        half_width = np.linalg.norm(_turn(spec) * _radii_mm(spec), axis=1)
+    spare = 1.5 if spec.kind == "field" else 1 + 2 * spec.roughness
+    return np.asarray(half_width * spare + spec.edge_mm)
 
 
 def _smooth_distance(
@@ -138,9 +129,7 @@ def _smooth_distance(
     if spec.kind == "foci":
         return _foci_distance(local, spec)
     radius = spec.mean_radius_mm
-    ratios = np.asarray(spec.radii_ratio)
-    radii = radius * ratios / np.cbrt(ratios.prod())
-    scaled = local / radii.reshape((3,) + (1,) * (local.ndim - 1))
+    scaled = local / _radii_mm(spec).reshape((3,) + (1,) * (local.ndim - 1))
     reduced = np.linalg.norm(scaled, axis=0)
     if spec.kind == "field":  # a bowl, as steep as a distance at the mean radius
         return np.asarray(radius * (reduced**2 - 1) / 2)
@@ -173,9 +162,17 @@ def _generator(spec: LesionSpec, stream: str) -> np.random.Generator:
 
 
 def _local(points_mm: Float[np.ndarray, " 3 *n"], spec: LesionSpec) -> Float[np.ndarray, " 3 *n"]:
-    turn = Rotation.from_euler("xyz", spec.rotation_deg, degrees=True).as_matrix()
     centred = points_mm - np.asarray(spec.centre_mm).reshape((3,) + (1,) * (points_mm.ndim - 1))
-    return np.asarray(np.tensordot(turn.T, centred, axes=1))
+    return np.asarray(np.tensordot(_turn(spec).T, centred, axes=1))
+
+
+def _turn(spec: LesionSpec) -> Float[np.ndarray, "3 3"]:
+    return np.asarray(Rotation.from_euler("xyz", spec.rotation_deg, degrees=True).as_matrix())
+
+
+def _radii_mm(spec: LesionSpec) -> Float[np.ndarray, "3"]:
+    ratios = np.asarray(spec.radii_ratio)
+    return np.asarray(spec.mean_radius_mm * ratios / np.cbrt(ratios.prod()))
 
 
 def _library(spec: LesionSpec, library: LesionMaskLibrary | None) -> LesionMaskLibrary:

@@ -14,6 +14,7 @@ from hemitwin.transforms.loading import load_scan, voxel_sizes
 __all__ = ["LesionMaskLibrary", "LesionShape"]
 
 _PAD = 8
+_COARSE_MM = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +31,15 @@ class LesionShape:
         Centroid of the mask on that grid.
     volume_mm3 : float
         What the mask fills.
-    reach_mm : float
-        From the centroid to beyond its farthest voxel.
+    half_width_mm : (3,)
+        From the centroid to beyond its farthest voxel, along each axis.
     """
 
     distance_mm: Grid
     spacing_mm: Float[np.ndarray, "3"]
     centre_voxel: Float[np.ndarray, "3"]
     volume_mm3: float
-    reach_mm: float
+    half_width_mm: Float[np.ndarray, "3"]
 
     def distance_at(self, points_mm: Float[np.ndarray, " 3 *n"]) -> Float[np.ndarray, " *n"]:
         """Return the signed distance at points given in millimetres from the centroid.
@@ -90,7 +91,7 @@ class LesionMaskLibrary:
         return _load_shape(self.folder / name)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)  # a few hundred masks of some 0.1 MB each
 def _load_shape(path: Path) -> LesionShape:
     scan = load_scan(path)
     inside = scan.data > 0.5
@@ -103,8 +104,11 @@ def _load_shape(path: Path) -> LesionShape:
     outer = ndimage.distance_transform_edt(~mask, sampling=spacing)
     inner = ndimage.distance_transform_edt(mask, sampling=spacing)
     volume = float(inside.sum() * np.prod(spacing))
-    distance = (outer - inner).astype(np.float32)
+    # A distance is as smooth as it can be: it needs no finer grid than the volumes have.
+    steps = np.maximum(np.round(_COARSE_MM / spacing), 1).astype(int)
+    distance = (outer - inner).astype(np.float32)[tuple(slice(None, None, n) for n in steps)]
     voxels = np.argwhere(mask)
     centre = voxels.mean(axis=0)
-    reach = np.linalg.norm((voxels - centre) * spacing, axis=1).max() + np.linalg.norm(spacing)
-    return LesionShape(distance, spacing, centre, volume, float(reach))
+    half_width = (np.abs(voxels - centre).max(axis=0) + 1) * spacing
+    kept = np.ascontiguousarray(distance)
+    return LesionShape(kept, spacing * steps, centre / steps, volume, half_width)
