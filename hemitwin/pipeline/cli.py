@@ -46,6 +46,7 @@ Labels = Annotated[
     typer.Option(_LABEL, help="Subjects, with or without 'sub-'; several after one another."),
 ]
 Desc = Annotated[str, typer.Option(help="Which map: lrp, or lrplesion (injected lesion).")]
+Modality = Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")]
 Derivatives = Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")]
 
 
@@ -132,7 +133,7 @@ def prepare(
     input_type: Annotated[
         Literal["auto", "bids", "derivatives", "hcp", "list"], typer.Option(help="Kind of input.")
     ] = "auto",
-    modality: Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")] = "T1w",
+    modality: Modality = "T1w",
     space: Annotated[str | None, typer.Option(help="The space- entity of derivatives.")] = None,
     alignment: Annotated[
         Literal["native", "acpc", "similarity", "affine", "nonlinear"] | None,
@@ -250,30 +251,50 @@ def explain(
 
 @app.command()
 def parcellate(
-    derivatives: Derivatives, participant_label: Labels = None, desc: Desc = "lrp"
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    desc: Desc = "lrp",
+    modality: Modality = "T1w",
 ) -> None:
     """Sum relevance over the 379 HCP-MMP regions; the rows add up to the score."""
     from hemitwin.pipeline.parcellate import parcellate
 
-    outcome = parcellate(derivatives, cache=_cache(), labels=_labels(participant_label), desc=desc)
+    outcome = parcellate(
+        derivatives,
+        cache=_cache(),
+        labels=_labels(participant_label),
+        desc=desc,
+        modality=modality,
+    )
     for one in outcome.results[:1]:
         top = one.table.nlargest(5, "sum")
         table = Table("region", "relevance", "share", title=f"{one.case.name}: largest regions")
         for row in top.itertuples():
             table.add_row(str(row.name), f"{row.sum:.5f}", f"{row.share:.1%}")
         _console.print(table)
-    _finish(outcome, ["parcellate", str(derivatives)])
+    _finish(outcome, ["parcellate", str(derivatives), *_map_words(desc, modality)])
 
 
 @app.command()
-def export(derivatives: Derivatives, participant_label: Labels = None, desc: Desc = "lrp") -> None:
+def export(
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    desc: Desc = "lrp",
+    modality: Modality = "T1w",
+) -> None:
     """Write NIfTI, GIFTI and CIFTI files with a spec and a scene for Workbench."""
     from hemitwin.pipeline.export import export
 
-    outcome = export(derivatives, cache=_cache(), labels=_labels(participant_label), desc=desc)
+    outcome = export(
+        derivatives,
+        cache=_cache(),
+        labels=_labels(participant_label),
+        desc=desc,
+        modality=modality,
+    )
     for one in outcome.results:
         _console.print(f"wb_view {shlex.quote(str(one.scene))}", highlight=False, soft_wrap=True)
-    _finish(outcome, ["export", str(derivatives)])
+    _finish(outcome, ["export", str(derivatives), *_map_words(desc, modality)])
 
 
 @app.command(name="slice")
@@ -284,6 +305,7 @@ def slice_(
         list[str] | None, typer.Option(help="axial, coronal, sagittal; repeatable.")
     ] = None,
     part: Annotated[str, typer.Option(help="whole or hemisphere.")] = "whole",
+    modality: Modality = "T1w",
     step_mm: Annotated[float, typer.Option(min=0.5, help="Distance between slices.")] = 8.0,
     splits: Annotated[Path | None, typer.Option(help="A run's splits.json.")] = None,
     participants: Annotated[
@@ -296,7 +318,13 @@ def slice_(
     from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
 
-    values = {"planes": plane or ["axial"], "part": part, "step_mm": step_mm, "seed": seed}
+    values = {
+        "planes": plane or ["axial"],
+        "part": part,
+        "modality": modality,
+        "step_mm": step_mm,
+        "seed": seed,
+    }
     outcome = slice_dataset(
         prepared,
         out,
@@ -430,6 +458,15 @@ def doctor() -> None:
 
 def _labels(labels: list[str] | None) -> tuple[str, ...] | None:
     return tuple(labels) if labels else None
+
+
+def _map_words(desc: str, modality: str) -> list[str]:
+    return _words(
+        {
+            "--desc": desc if desc != "lrp" else None,
+            "--modality": modality if modality != "T1w" else None,
+        }
+    )
 
 
 def _words(options: dict[str, Any]) -> list[str]:

@@ -2,18 +2,18 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hemitwin._shapes import Affine, Mask, Volume
-from hemitwin.pipeline.bids import Case, find_scans, sidecar_of
+from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin.pipeline.bids import Case, Modality, find_scans, sidecar_of
 from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json
-from hemitwin.pipeline.prepare import PREPARED
 from hemitwin.pipeline.quality import flagged_cases
 from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_scan
@@ -63,20 +63,24 @@ class Brain:
         return self.case.subject
 
 
-def find_prepared(folder: Path, *, labels: Sequence[str] | None = None) -> tuple[Case, ...]:
-    """Find the prepared volumes below a derivatives' folder.
+def find_prepared(
+    folder: Path, *, labels: Sequence[str] | None = None, modality: Modality = "T1w"
+) -> tuple[Case, ...]:
+    """Find one modality's prepared volumes below a derivatives' folder.
 
     Raises
     ------
     UserError
         The folder holds none, or a subject asked for has none.
     """
-    cases = find_scans(folder, labels=labels, tail=PREPARED)
+    tail = f"space-{TEMPLATE_SPACE}_desc-prepared_{modality}"
+    found = find_scans(folder, labels=labels, tail=tail)
+    cases = [replace(case, modality=modality) for case in found]
     missing = [case.name for case in cases if not case.scan.is_file()]
     if missing and (labels or len(missing) == len(cases)):
         msg = (
-            f"{', '.join(missing[:8])} must have a prepared volume below {folder}, found none; "
-            f"run 'hemitwin prepare BIDS_DIR {folder} participant'"
+            f"{', '.join(missing[:8])} must have a prepared {modality} below {folder}, got none; "
+            f"run 'hemitwin prepare BIDS_DIR {folder} participant --modality {modality}'"
         )
         raise UserError(msg)
     return tuple(case for case in cases if case.scan.is_file())
@@ -172,7 +176,8 @@ def load_brains(config: DataConfig) -> tuple[Brain, ...]:
         No volume is left.
     """
     excluded = {f"sub-{label.removeprefix('sub-')}" for label in config.exclude}
-    cases = [case for case in find_prepared(config.prepared) if case.subject not in excluded]
+    found = find_prepared(config.prepared, modality=config.modality)
+    cases = [case for case in found if case.subject not in excluded]
     if not cases:
         msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
         raise UserError(msg)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, LossConfig
+from hemitwin.pipeline.bids import Modality
 from hemitwin.pipeline.errors import UserError
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
@@ -35,6 +36,7 @@ class DataConfig(_Frozen):
     """Where the volumes come from and at which grid the network sees them."""
 
     prepared: Path = Field(description="Folder that `hemitwin prepare` wrote.")
+    modality: Modality = Field(default="T1w", description="Which of its volumes.")
     resolution_mm: float = Field(
         default=4.0,
         gt=0,
@@ -131,12 +133,18 @@ class RunConfig(_Frozen):
     lrp: LrpConfig = Field(default=LrpConfig(), description="Relevance.")
 
     @model_validator(mode="after")
-    def _negatives_are_lesions(self) -> "RunConfig":
+    def _lesions_suit_training(self) -> "RunConfig":
         if set(self.lesions.roles) != {"lesion"}:
             msg = (
                 "lesions.roles must be lesions alone, since training takes its negatives from "
                 f"them; got {self.lesions.roles}; controls and shams belong to an evaluation "
                 "set ('hemitwin simulate lesions')"
+            )
+            raise ValueError(msg)
+        if self.lesions.modality != self.data.modality:
+            msg = (
+                f"lesions.modality must be data.modality ({self.data.modality}), whose contrasts "
+                f"the lesions take; got {self.lesions.modality}; set both"
             )
             raise ValueError(msg)
         return self

@@ -109,8 +109,8 @@ def simulate_lesions(
     prepared : Path
         Folder of prepared volumes.
     out : Path
-        A folder of its own: ``sub-*/anat/*_desc-<item>_T1w.nii.gz`` with ``_mask.nii.gz`` and
-        sidecars, and `manifest.tsv` with one row a volume.
+        A folder of its own: ``sub-*/anat/*_desc-<item>_<modality>.nii.gz`` with ``_mask.nii.gz``
+        and sidecars, and `manifest.tsv` with one row a volume.
     config : EvaluationSetConfig, optional
         What each subject gets. Adding a subject changes no other's volumes.
     labels : tuple of str, optional
@@ -132,7 +132,8 @@ def simulate_lesions(
     if out.resolve() == prepared.resolve():
         msg = f"the set must get a folder of its own, got {out}, where the prepared volumes lie"
         raise UserError(msg)
-    cases = find_prepared(prepared, labels=labels)
+    modality = config.lesions.modality
+    cases = find_prepared(prepared, labels=labels, modality=modality)
     describe_dataset(out, source=prepared)
     work = partial(_simulate_case, out=out, config=config)
     outcome = run_cases(
@@ -255,7 +256,7 @@ def _side(number: int) -> Literal["L", "R"]:
 
 
 def _write_healthy(subject: _Subject, out: Path) -> dict[str, object]:
-    path = _path(subject.case, out, "healthy", "T1w")
+    path = _path(subject.case, out, "healthy", subject.case.modality)
     key = digest_json({"source": subject.digest})
     if read_matching_sidecar(path, key=key) is None:
         sidecar_of(path).unlink(missing_ok=True)
@@ -268,7 +269,7 @@ def _write_healthy(subject: _Subject, out: Path) -> dict[str, object]:
 def _write_item(
     subject: _Subject, out: Path, item: str, spec: Spec, library: LesionMaskLibrary | None
 ) -> dict[str, object]:
-    path = _path(subject.case, out, item, "T1w")
+    path = _path(subject.case, out, item, subject.case.modality)
     specification = spec.model_dump(mode="json")
     versions = provenance()["packages"]
     key = digest_json({"source": subject.digest, "spec": specification, "versions": versions})

@@ -40,7 +40,7 @@ from hemitwin.transforms import (
     split_hemispheres,
 )
 
-__all__ = ["Explained", "explain", "explain_case", "relevance_path"]
+__all__ = ["Explained", "explain", "explain_case", "map_desc", "relevance_path"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,17 @@ def relevance_path(case: Case, out: Path, desc: str) -> Path:
     return case.path(out, f"space-{TEMPLATE_SPACE}_desc-{desc}_relevance.nii.gz")
 
 
+def map_desc(case: Case, desc: str) -> str:
+    """Name a map after the modality that it explains, unless that is T1w.
+
+    Examples
+    --------
+    >>> map_desc(Case("sub-01", "sub-01", Path("x.nii"), modality="T2w"), "lrp")
+    'lrpT2w'
+    """
+    return desc if case.modality == "T1w" else f"{desc}{case.modality}"
+
+
 def explain(
     run: Run,
     derivatives: Path,
@@ -107,7 +118,7 @@ def explain(
     UserError
         A subject asked for has no prepared volume.
     """
-    cases = find_prepared(derivatives, labels=labels)
+    cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
     describe_dataset(derivatives)
     work = partial(explain_case, run=run, derivatives=derivatives, lesion_seed=lesion_seed)
     return run_cases(work, cases, stage="explain", log_folder=derivatives / "logs")
@@ -123,7 +134,8 @@ def explain_case(
     CaseError
         The ledger does not close; nothing is written then.
     """
-    path = relevance_path(case, derivatives, "lrp" if lesion_seed is None else "lrplesion")
+    desc = map_desc(case, "lrp" if lesion_seed is None else "lrplesion")
+    path = relevance_path(case, derivatives, desc)
     key = _key(case, run, lesion_seed)
     if (done := _read_done(case, path, key)) is not None:
         return done

@@ -31,8 +31,9 @@ from hemitwin.atlases import (
     write_scene,
     write_spec,
 )
-from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.errors import CaseError
+from hemitwin.pipeline.explain import map_desc
 from hemitwin.pipeline.outputs import provenance, read_json, write_json
 from hemitwin.pipeline.parcellate import find_explained, read_relevance
 from hemitwin.pipeline.runner import Outcome, run_cases
@@ -82,6 +83,10 @@ class _Material:
     palette: Palette
     shared: SharedAtlas
 
+    @property
+    def native_space(self) -> str:
+        return self.case.modality
+
     def path(self, tail: str) -> Path:
         return self.case.path(self.out, tail)
 
@@ -92,6 +97,7 @@ def export(
     cache: Path,
     labels: tuple[str, ...] | None = None,
     desc: str = "lrp",
+    modality: Modality = "T1w",
 ) -> Outcome[Exported]:
     """Export explained subjects for Connectome Workbench and other viewers.
 
@@ -105,6 +111,8 @@ def export(
         Subjects; all that were explained by default.
     desc : str
         Which map.
+    modality : {'T1w', 'T2w', 'FLAIR'}
+        Of the explained volumes.
 
     Returns
     -------
@@ -115,7 +123,7 @@ def export(
     UserError
         There is no map to export.
     """
-    cases = find_explained(derivatives, desc, labels=labels)
+    cases = find_explained(derivatives, desc, labels=labels, modality=modality)
     shared = write_shared_atlas(derivatives / "atlas", cache=cache)
     work = partial(export_case, derivatives=derivatives, shared=shared, desc=desc)
     return run_cases(work, cases, stage="export", log_folder=derivatives / "logs")
@@ -134,7 +142,7 @@ def export_case(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -
     surfaces = _write_surfaces(material)
     ciftis = _write_ciftis(material)
     files = (*volumes, *surfaces, *ciftis)
-    stem = case.name if desc == "lrp" else f"{case.name}_desc-{desc}"
+    stem = case.name if material.desc == "lrp" else f"{case.name}_desc-{material.desc}"
     spec = derivatives / "workbench" / f"{stem}.wb.spec"
     write_spec(spec, (*shared.files, *files))
     scenes = _scenes(material, ciftis, volumes)
@@ -157,7 +165,7 @@ def _gather(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -> _M
     return _Material(
         case=case,
         out=derivatives,
-        desc=desc,
+        desc=map_desc(case, desc),
         relevance=relevance,
         prepared=load_scan(case.scan),
         scan=scan,
@@ -169,7 +177,7 @@ def _gather(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -> _M
 
 
 def _write_volumes(made: _Material) -> tuple[DataFile, ...]:
-    native_map = made.path(f"space-T1w_desc-{made.desc}_relevance.nii.gz")
+    native_map = made.path(f"space-{made.native_space}_desc-{made.desc}_relevance.nii.gz")
     values = resample_back(
         made.relevance.data,
         made.relevance.affine,
@@ -189,11 +197,11 @@ def _write_volumes(made: _Material) -> tuple[DataFile, ...]:
             "GeneratedBy": provenance(),
         },
     )
-    atlas = made.path("space-T1w_atlas-HCPMMP1_dseg.nii.gz")
+    atlas = made.path(f"space-{made.native_space}_atlas-HCPMMP1_dseg.nii.gz")
     template_from_native = np.linalg.inv(made.native_from_template)
     parcels = hcpmmp_volume(
         made.native.data.shape, template_from_native @ made.native.affine, cache_dir=None
-    ).moved(made.native_from_template, space="T1w")
+    ).moved(made.native_from_template, space=made.native_space)
     save_labels_volume(atlas, parcels)
     return DataFile(native_map), DataFile(atlas)
 
@@ -206,7 +214,7 @@ def _write_surfaces(made: _Material) -> tuple[DataFile, ...]:
         values = project_to_surface(made.relevance.data, made.relevance.affine, surface)
         name = f"{made.case.name} relevance"
         save_metric(metric, values, side, name=name, palette=made.palette)
-        native = made.path(f"hemi-{side}_space-T1w_den-32k_midthickness.surf.gii")
+        native = made.path(f"hemi-{side}_space-{made.native_space}_den-32k_midthickness.surf.gii")
         save_surface(native, warp_surface(surface, made.native_from_template))
         written.extend((DataFile(metric, side), DataFile(native, side)))
     return tuple(written)

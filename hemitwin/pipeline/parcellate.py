@@ -15,10 +15,10 @@ from hemitwin.atlases import (
     save_dseg_table,
     save_table,
 )
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.explain import relevance_path
+from hemitwin.pipeline.explain import map_desc, relevance_path
 from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.transforms import Scan, load_scan
@@ -26,8 +26,8 @@ from hemitwin.transforms import Scan, load_scan
 __all__ = ["RegionTable", "find_explained", "parcellate", "parcellate_case", "read_relevance"]
 
 _NOTE = (
-    "HCP-MMP 1.0 areas were drawn from multimodal data; on a T1w scan they are a projected group "
-    "parcellation. Rows unassigned, bias and stabiliser complete the sum to the score."
+    "HCP-MMP 1.0 areas were drawn from multimodal data; on a single scan they are a projected "
+    "group parcellation. Rows unassigned, bias and stabiliser complete the sum to the score."
 )
 
 
@@ -51,7 +51,11 @@ class RegionTable:
 
 
 def find_explained(
-    derivatives: Path, desc: str, *, labels: tuple[str, ...] | None = None
+    derivatives: Path,
+    desc: str,
+    *,
+    labels: tuple[str, ...] | None = None,
+    modality: Modality = "T1w",
 ) -> tuple[Case, ...]:
     """Find the prepared cases that have a relevance map.
 
@@ -60,8 +64,10 @@ def find_explained(
     UserError
         No case has one, or one that was asked for has none.
     """
-    cases = find_prepared(derivatives, labels=labels)
-    done = tuple(case for case in cases if relevance_path(case, derivatives, desc).is_file())
+    cases = find_prepared(derivatives, labels=labels, modality=modality)
+    done = tuple(
+        case for case in cases if relevance_path(case, derivatives, map_desc(case, desc)).is_file()
+    )
     if not done or (labels and len(done) < len(cases)):
         missing = ", ".join(case.name for case in cases if case not in done)
         msg = (
@@ -80,7 +86,7 @@ def read_relevance(case: Case, derivatives: Path, desc: str) -> tuple[Scan, dict
     CaseError
         The sidecar is missing, or the map is not the one that was audited.
     """
-    path = relevance_path(case, derivatives, desc)
+    path = relevance_path(case, derivatives, map_desc(case, desc))
     content = read_matching_sidecar(path)
     if content is None:
         reason = (
@@ -97,6 +103,7 @@ def parcellate(
     cache: Path,
     labels: tuple[str, ...] | None = None,
     desc: str = "lrp",
+    modality: Modality = "T1w",
 ) -> Outcome[RegionTable]:
     """Write the region tables of explained subjects.
 
@@ -110,6 +117,8 @@ def parcellate(
         Subjects; all that were explained by default.
     desc : str
         Which map: ``lrp``, or ``lrplesion`` with an injected lesion.
+    modality : {'T1w', 'T2w', 'FLAIR'}
+        Of the explained volumes.
 
     Returns
     -------
@@ -120,7 +129,7 @@ def parcellate(
     UserError
         There is no map to parcellate.
     """
-    cases = find_explained(derivatives, desc, labels=labels)
+    cases = find_explained(derivatives, desc, labels=labels, modality=modality)
     dseg = derivatives / "atlas-HCPMMP1_dseg.tsv"
     if not dseg.exists():
         save_dseg_table(dseg, hcpmmp_regions())
@@ -146,6 +155,7 @@ def parcellate_case(case: Case, derivatives: Path, cache: Path, desc: str) -> Re
         bias=float(ledger["bias"]) + float(ledger["constant"]),
         stabiliser=float(ledger["stabiliser"]),
     )
+    desc = map_desc(case, desc)
     volume = relevance_path(case, derivatives, desc).name
     stem = volume.replace(f"_desc-{desc}_relevance.nii.gz", "")
     folder = case.folder(derivatives)

@@ -47,12 +47,9 @@ from hemitwin.transforms import (
     robust_scale,
 )
 
-__all__ = ["PREPARED", "PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
+__all__ = ["PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
 
-PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
-"""The end of a prepared T1w volume's name, without its suffix."""
-
-COMPUTATION = 2
+COMPUTATION = 3
 """Raise it when what a prepared volume or its figures hold is computed in another way."""
 
 _MIDPLANE_MM = 2.0

@@ -78,7 +78,7 @@ GATES: Mapping[str, Gate] = {
     "template_similarity": Gate(low=0.3, least_spread=0.02, any_contrast=False),
     "mirror_similarity": Gate(low=0.5, least_spread=0.02, in_cohort=False),
     "outline_similarity": Gate(low=0.9),
-    "intensity_outlier_share": Gate(high=0.003, least_spread=0.0005),
+    "intensity_outlier_share": Gate(high=0.003, least_spread=0.0005, any_contrast=False),
     "intensity_peak_ratio": Gate(high=4.0, least_spread=0.2, any_contrast=False),
     "intensity_spread": Gate(low=0.05, least_spread=0.05),
     "native_brain_ml": Gate(low=600.0, high=2500.0, least_spread=50.0),
@@ -119,8 +119,9 @@ def quality_figures(
         correlation with the template and with the mirror image over brain and template together.
         `mirror_asymmetry`: see the function of that name. `outline_similarity`: share of the brain
         whose mirror image is brain, too. The rest is of the scan's own intensities in the brain,
-        read without interpolation: `intensity_outlier_share`, of voxels further than 5 robust
-        standard deviations (half the width from the 16th to the 84th percentile) from the median;
+        read without interpolation: `intensity_outlier_share`, of voxels more than 5 robust
+        standard deviations (half the width from the 16th to the 84th percentile) above the median
+        (below it lie fluid and dark lesions);
         `intensity_peak_ratio`, 99.9th percentile by median; `intensity_spread`, robust standard
         deviation by median.
     """
@@ -151,9 +152,7 @@ def _intensity_figures(values: np.ndarray) -> dict[str, float]:
     deviation = max((high - low) / 2, float(np.finfo(np.float32).tiny))
     brightness = max(abs(median), float(np.finfo(np.float32).tiny))
     return {
-        "intensity_outlier_share": float(
-            (np.abs(values - median) > _OUTLIER_SDS * deviation).mean()
-        ),
+        "intensity_outlier_share": float((values > median + _OUTLIER_SDS * deviation).mean()),
         "intensity_peak_ratio": peak / brightness,
         "intensity_spread": deviation / brightness,
     }

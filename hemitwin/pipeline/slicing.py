@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine, Grid
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.config import SplitConfig
 from hemitwin.pipeline.families import FAMILIES, groups_of, write_families
@@ -36,6 +36,7 @@ class SliceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    modality: Modality = Field(default="T1w", description="Which prepared volumes.")
     planes: tuple[Plane, ...] = Field(default=("axial",), description="Slice orientations.")
     part: Part = Field(
         default="whole",
@@ -99,7 +100,7 @@ def slice_dataset(
         folds of `splits`, or one volume has two names in different folds.
     """
     config = config or SliceConfig()
-    cases = find_prepared(prepared, labels=labels)
+    cases = find_prepared(prepared, labels=labels, modality=config.modality)
     subjects = sorted({case.subject for case in cases})
     groups = groups_of(subjects, participants, config.split.families)
     split = _folds(cases, groups, config, splits=splits, participants=participants)

@@ -6,14 +6,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import read_json
-from hemitwin.pipeline.prepare import PREPARED, PrepareConfig, prepare
+from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.sources import SourceConfig
 from hemitwin.pipeline.transform_files import read_itk_affine, write_itk_affine
 from hemitwin.transforms import load_scan
+
+PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -25,7 +28,7 @@ def phantom(prepared):
     """A scan, and the way from the template to it."""
     anat = prepared.derivatives / "sub-01" / "anat"
     matrix = read_itk_affine(
-        anat / f"sub-01_from-T1w_to-{PREPARED.split('_')[0][6:]}_mode-image_xfm.txt"
+        anat / f"sub-01_from-T1w_to-{PREPARED.split('_', maxsplit=1)[0][6:]}_mode-image_xfm.txt"
     )
     return load_scan(prepared.bids / "sub-01/anat/sub-01_T1w.nii.gz"), matrix
 

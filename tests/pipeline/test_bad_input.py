@@ -8,10 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.outputs import read_json
-from hemitwin.pipeline.prepare import PREPARED, PrepareConfig, prepare
+from hemitwin.pipeline.prepare import PrepareConfig, prepare
+
+PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
 
 pytestmark = pytest.mark.xdist_group("path")
 
