@@ -1,26 +1,43 @@
-"""Scores of a detector, with intervals over subjects: pairs of one subject are not independent."""
+"""Figures of a detector or verifier, with intervals over families: pairs are not independent."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.metrics import roc_auc_score
 
-__all__ = ["Estimate", "auc_with_interval", "rates_at", "youden_threshold"]
+from hemitwin.pipeline.bootstrap import Clusters, Estimate, unavailable
+from hemitwin.pipeline.roc import RocCurves
 
+__all__ = [
+    "CALLED",
+    "RANKED",
+    "Estimate",
+    "auc_with_interval",
+    "figure_draws",
+    "figures_with_intervals",
+    "rates_at",
+    "youden_threshold",
+]
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval."""
+Draws = Float[np.ndarray, " draws"]
 
-    value: float
-    low: float
-    high: float
+_FARS = {"tar_at_far_1e-2": 1e-2, "tar_at_far_1e-3": 1e-3}
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the three numbers by name."""
-        return asdict(self)
+_RANKED: Mapping[str, Callable[[RocCurves], Draws]] = {
+    "auc": RocCurves.area,
+    "average_precision": RocCurves.average_precision,
+    "partial_auc": RocCurves.partial_area,
+    "eer": RocCurves.equal_error_rate,
+    "tar_at_far_1e-2": lambda curves: curves.tpr_at(1e-2),
+    "tar_at_far_1e-3": lambda curves: curves.tpr_at(1e-3),
+}
+
+RANKED = tuple(_RANKED)
+"""Figures of the ranking: they need no threshold."""
+
+CALLED = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1")
+"""Figures of the calls at a threshold."""
 
 
 def auc_with_interval(
@@ -34,7 +51,7 @@ def auc_with_interval(
     """Area under the ROC curve with a percentile bootstrap over subjects.
 
     All pairs of a drawn subject come along each time it is drawn. The area of a draw is the
-    weighted Mann-Whitney statistic, so that one matrix of comparisons serves all draws.
+    weighted Mann-Whitney statistic.
 
     Parameters
     ----------
@@ -65,25 +82,132 @@ def auc_with_interval(
     >>> auc_with_interval(labels, np.array([0.1, 0.9, 0.2, 0.8]), ["a", "a", "b", "b"]).value
     1.0
     """
+    _require_both_classes(labels, scores)
+    parts = Clusters.of(subjects).weights_in_parts(draws, seed)
+    areas = [RocCurves.of(labels, scores, weights).area() for weights in parts]
+    return Estimate.of(float(roc_auc_score(labels, scores)), np.concatenate(areas))
+
+
+def figures_with_intervals(
+    labels: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    clusters: Clusters,
+    *,
+    threshold: float | None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Return every figure of scored pairs with a percentile bootstrap over families.
+
+    Parameters
+    ----------
+    labels : (n,) bool
+        The positive class: a lesion is there, or the two are no twins.
+    scores : (n,) float
+        High means positive.
+    clusters : Clusters
+        Whose pair each is.
+    threshold : float, optional
+        Frozen on validation; scores above it are called positive. Without one there are only the
+        figures in `RANKED`.
+    draws : int
+        Bootstrap draws.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    dict of str to Estimate
+        The names in `RANKED` and `CALLED`. `partial_auc` is the mean specificity over the
+        sensitivities from 0.8 to 1 (Jiang, Metz and Nishikawa 1996). A true accept rate needs
+        as many negatives as one false accept stands for, 1 / FAR; with fewer it is NaN, with the
+        reason.
+
+    Raises
+    ------
+    ValueError
+        Only one class is there, or a score is not finite.
+
+    Examples
+    --------
+    >>> figures = figures_with_intervals(
+    ...     np.array([False, True, False, True]), np.array([0.1, 0.9, 0.2, 0.8]),
+    ...     Clusters.of(["a", "a", "b", "b"]), threshold=0.5)
+    >>> figures["f1"].value, figures["eer"].value
+    (1.0, 0.0)
+    """
+    _require_both_classes(labels, scores)
+    names = RANKED if threshold is None else RANKED + CALLED
+    whole = figure_draws(labels, scores, np.ones((1, labels.size)), threshold=threshold)
+    parts = [
+        figure_draws(labels, scores, weights, threshold=threshold)
+        for weights in clusters.weights_in_parts(draws, seed)
+    ]
+    negatives = int((~labels).sum())
+    return {
+        name: Estimate.of(float(whole[name][0]), np.concatenate([part[name] for part in parts]))
+        if negatives * _FARS.get(name, 1.0) >= 1
+        else unavailable(f"it needs {round(1 / _FARS[name])} negatives, there are {negatives}")
+        for name in names
+    }
+
+
+def figure_draws(
+    labels: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "draws n"],
+    *,
+    threshold: float | None,
+) -> dict[str, Draws]:
+    """Return every figure once for each weighting of the pairs.
+
+    Parameters
+    ----------
+    labels, scores : (n,)
+        As for `figures_with_intervals`.
+    weights : (draws, n) float
+        How often each pair comes.
+    threshold : float, optional
+        Without one there are only the figures in `RANKED`.
+
+    Returns
+    -------
+    dict of str to (draws,) float
+        NaN where a draw lacks what a figure needs, as precision lacks calls.
+    """
+    curves = RocCurves.of(labels, scores, weights)
+    figures = {name: figure(curves) for name, figure in _RANKED.items()}
+    if threshold is None:
+        return figures
+    return figures | _calls(labels, scores > threshold, weights)
+
+
+def _calls(
+    labels: Bool[np.ndarray, " n"],
+    called: Bool[np.ndarray, " n"],
+    weights: Float[np.ndarray, "draws n"],
+) -> dict[str, Draws]:
+    cells = [labels & called, ~labels & called, labels & ~called, ~labels & ~called]
+    tp, fp, fn, tn = (weights @ np.stack(cells, axis=1).astype(float)).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall, specificity = tp / (tp + fn), tn / (tn + fp)
+        return {
+            "accuracy": (tp + tn) / (tp + fp + fn + tn),
+            "balanced_accuracy": (recall + specificity) / 2,
+            "precision": tp / (tp + fp),
+            "recall": recall,
+            "specificity": specificity,
+            "f1": 2 * tp / (2 * tp + fp + fn),
+        }
+
+
+def _require_both_classes(labels: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> None:
     if labels.all() or not labels.any() or not np.isfinite(scores).all():
         msg = (
             f"the AUC needs finite scores of both classes, got {int(labels.sum())} with and "
             f"{int((~labels).sum())} without a lesion; add pairs of the other class"
         )
         raise ValueError(msg)
-    names = sorted(set(subjects))
-    index = np.array([names.index(subject) for subject in subjects])
-    member = np.eye(len(names))[index]
-    difference = scores[labels][:, None] - scores[~labels][None]
-    wins = (difference > 0) + 0.5 * (difference == 0)
-    table = member[labels].T @ wins @ member[~labels]
-    counts = member[labels].sum(0), member[~labels].sum(0)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    pairs = (weights @ counts[0]) * (weights @ counts[1])
-    areas = np.einsum("di,ij,dj->d", weights, table, weights)[pairs > 0] / pairs[pairs > 0]
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return Estimate(float(roc_auc_score(labels, scores)), float(low), float(high))
 
 
 def youden_threshold(labels: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
