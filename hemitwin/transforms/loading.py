@@ -4,14 +4,15 @@
 
 import logging
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
+from isal.igzip_lib import IsalError
 from jaxtyping import Shaped
 from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.nifti1 import Nifti1Header
@@ -28,8 +29,13 @@ logger = logging.getLogger(__name__)
 
 _COMPRESSED = {".gz", ".mgz"}
 _UNREADABLE: tuple[type[Exception], ...] = (
-    EOFError, zlib.error, OSError, ImageFileError, HeaderDataError, WrapStructError,
-)  # fmt: skip
+    EOFError,
+    cast("type[Exception]", IsalError),  # its stub takes the class for an exception
+    OSError,
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+)
 _SMALLEST_STEP = 1e-6
 _LEAST_ORTHOGONALITY = 0.1
 _SLAB = 8
@@ -145,21 +151,25 @@ def _read(path: Path, ceiling_bytes: int) -> tuple[SpatialImage, Shaped[np.ndarr
         return image, np.asanyarray(image.dataobj)
 
 
-def _single_volume(data: Shaped[np.ndarray, "..."], path: Path) -> Grid:
+def _single_volume(data: Shaped[np.ndarray, "..."], path: Path) -> Shaped[np.ndarray, " x y z"]:
+    """Return three axes; whole numbers as they are, since they become float32 when turned."""
     if data.dtype.kind not in "fiub":
         msg = (
             f"a scan must hold real numbers; {path} holds {data.dtype}; convert it to grey values"
         )
         raise ValueError(msg)
+    volume = data.reshape(data.shape[:3])
+    if volume.dtype.kind != "f":
+        return volume
     with np.errstate(over="ignore"):  # too large for float32 becomes inf, which is refused by name
-        return data.reshape(data.shape[:3]).astype(np.float32, copy=False)
+        return volume.astype(np.float32, copy=False)
 
 
-def _check_values(volume: Grid, path: Path) -> None:
-    low, high = float(volume.min(initial=np.inf)), float(volume.max(initial=-np.inf))
+def _check_values(volume: Shaped[np.ndarray, " x y z"], path: Path) -> None:
     if volume.size == 0 or min(volume.shape) < 2:
         msg = f"a scan must have 2 voxels or more on each axis; {path} has shape {volume.shape}"
         raise ValueError(msg)
+    low, high = float(volume.min()), float(volume.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         count = int((~np.isfinite(volume)).sum())
         msg = f"a scan must be finite; {path} has {count} NaN or infinite voxels; repair it first"
@@ -196,10 +206,13 @@ def _check_affine(affine: Affine, path: Path) -> None:
     raise ValueError(msg)
 
 
-def _to_ras(volume: Grid, affine: Affine, path: Path, notes: tuple[str, ...]) -> Scan:
-    image = nib.as_closest_canonical(nib.Nifti1Image(volume, affine))
-    turned = np.asanyarray(image.dataobj)
+def _to_ras(
+    volume: Shaped[np.ndarray, " x y z"], affine: Affine, path: Path, notes: tuple[str, ...]
+) -> Scan:
+    orientation = nib.orientations.io_orientation(affine)
+    turned = nib.orientations.apply_orientation(volume, orientation)
+    back = nib.orientations.inv_ornt_aff(orientation, volume.shape)
     data = np.empty(turned.shape, dtype=np.float32)
     for first in range(0, turned.shape[1], _SLAB):  # a slab fits into the cache: twice as quick
         data[:, first : first + _SLAB] = turned[:, first : first + _SLAB]
-    return Scan(data, np.asarray(image.affine, dtype=np.float64), path, notes)
+    return Scan(data, np.asarray(affine @ back, dtype=np.float64), path, notes)

@@ -1,13 +1,11 @@
-"""Unpack a compressed image in bounded pieces, its checksum held against its content."""
+"""Unpack a compressed image, up to what it declares, its checksum held against its content."""
 # mypy: disallow-untyped-calls=False
 # nibabel is typed in part only.
 
 import gzip
-import zlib
-from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
 
+from isal import isal_zlib
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
@@ -19,8 +17,7 @@ CEILING_BYTES = 2 * 1024**3
 _HEADERS = (Nifti1Header, Nifti2Header)
 _HEADER_BYTES = 540  # NIfTI-2, the longer one
 _SURROUNDINGS_BYTES = 16 * 1024**2  # header, extensions and what follows the voxels
-_PIECE_BYTES = 1024**2
-_GZIP_WITH_CHECKSUM = 31  # zlib's own: it then reads gzip's frame and holds its CRC and length
+_GZIP_WITH_CHECKSUM = 31  # zlib's code: it then reads gzip's frame and holds its CRC and length
 
 
 def check_header_size(path: Path) -> None:
@@ -66,39 +63,27 @@ def unpack(path: Path, expected_bytes: int) -> bytes:
     ------
     ValueError
         If the content is larger.
-    EOFError, zlib.error
+    EOFError, isal.igzip_lib.IsalError
         If the file is cut off or damaged, its checksum included.
     """
-    limit, total = expected_bytes + _SURROUNDINGS_BYTES, 0
-    pieces = []
-    with path.open("rb") as stream:
-        for piece in _pieces(stream):
-            total += len(piece)
-            if total > limit:
-                msg = (
-                    f"a compressed image must unpack to what its header declares, "
-                    f"{expected_bytes} bytes of voxels; {path} holds more than {limit} bytes; "
-                    "do not trust this file, get it again from its source"
-                )
-                raise ValueError(msg)
-            pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _pieces(stream: BufferedReader) -> Iterator[bytes]:
-    unpacker = zlib.decompressobj(_GZIP_WITH_CHECKSUM)
-    packed = b""
-    while True:
-        packed = packed or stream.read(_PIECE_BYTES)
-        piece = unpacker.decompress(packed, _PIECE_BYTES)
-        yield piece
-        if unpacker.eof:
-            packed = (unpacker.unused_data or stream.read(_PIECE_BYTES)).lstrip(b"\0")
-            if not packed:
-                return
-            unpacker = zlib.decompressobj(_GZIP_WITH_CHECKSUM)
-        elif not packed and not piece:
+    limit = expected_bytes + _SURROUNDINGS_BYTES
+    packed, total = path.read_bytes(), 0
+    members: list[bytes] = []
+    while packed or not members:
+        unpacker = isal_zlib.decompressobj(_GZIP_WITH_CHECKSUM)
+        # In one go, so that nothing has to be joined; one byte over the limit tells enough.
+        content = unpacker.decompress(packed, limit - total + 1)
+        members.append(content)
+        total += len(content)
+        if total > limit:
+            msg = (
+                f"a compressed image must unpack to what its header declares, "
+                f"{expected_bytes} bytes of voxels; {path} holds more than {limit} bytes; "
+                "do not trust this file, get it again from its source"
+            )
+            raise ValueError(msg)
+        if not unpacker.eof:
             msg = "the compressed stream ends before its end mark"
             raise EOFError(msg)
-        else:
-            packed = unpacker.unconsumed_tail
+        packed = unpacker.unused_data.lstrip(b"\0")
+    return members[0] if len(members) == 1 else b"".join(members)

@@ -210,9 +210,9 @@ def test_labels_with_and_without_prefix_are_taken_one_after_the_other(bids, tmp_
         (["train", "@tmp/none.yaml", "-o", "@tmp/run"], "which is not there"),
         (["evaluate", "@tmp/none"], "finish training"),
         (["explain", "@tmp/none", "@bids"], "finish training"),
-        (["parcellate", "@bids"], "prepared volume"),
+        (["parcellate", "@bids"], "prepared T1w"),
         (["export", "@tmp/none"], "must be a folder"),
-        (["slice", "@bids", "@tmp/out"], "prepared volume"),
+        (["slice", "@bids", "@tmp/out"], "prepared T1w"),
         (["batch", "write", "train", "x", "-o", "@tmp/a.sbatch"], "prepare or explain"),
     ],
 )
