@@ -1,5 +1,6 @@
 """What turns volumes into embeddings, distances and losses."""
 
+from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderName
 from hemitwin.models.encoder import BUILDERS, Encoder, build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.losses import LossConfig, TripletLoss
@@ -14,9 +15,12 @@ from hemitwin.models.staged_trunk import PyramidLevel, PyramidTrunk, StagedTrunk
 from hemitwin.models.weights import load_weights, save_weights
 
 __all__ = [
+    "ARCHITECTURES",
     "BUILDERS",
+    "Architecture",
     "Encoder",
     "EncoderConfig",
+    "EncoderName",
     "LossConfig",
     "PairOutput",
     "PooledEncoder",

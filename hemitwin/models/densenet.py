@@ -1,4 +1,4 @@
-"""DenseNet-121 (Huang et al. 2017, arXiv:1608.06993)."""
+"""DenseNet-121 and 169 (Huang et al. 2017, arXiv:1608.06993)."""
 
 from collections import OrderedDict
 
@@ -44,7 +44,7 @@ def _transition(config: EncoderConfig, channels: int) -> nn.Sequential:
 
 def build_densenet(config: EncoderConfig) -> PooledEncoder:
     """
-    Build a DenseNet; `blocks=(6, 12, 24, 16)` is DenseNet-121. The growth rate is width / 2.
+    Build a DenseNet; `blocks=(6, 12, 24, 16)` is DenseNet-121. Growth is width / 2.
 
     Examples
     --------

@@ -7,11 +7,17 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hemitwin.models.architectures import EncoderName
+from hemitwin.models.covidnet import build_covidnet
 from hemitwin.models.densenet import build_densenet
+from hemitwin.models.efficientnet import build_efficientnet
 from hemitwin.models.encoder_config import EncoderConfig
+from hemitwin.models.mobilenet import build_mobilenet
 from hemitwin.models.pooled_encoder import PooledEncoder
 from hemitwin.models.resnet import build_resnet
 from hemitwin.models.unet import build_unet
+from hemitwin.models.unet_encoder import build_unet_encoder
+from hemitwin.models.vgg import build_vgg
 
 
 @runtime_checkable
@@ -30,8 +36,27 @@ class Encoder(Protocol):
         ...
 
 
-BUILDERS: Mapping[str, Callable[[EncoderConfig], PooledEncoder]] = MappingProxyType(
-    {"resnet18": build_resnet, "densenet121": build_densenet, "unet": build_unet}
+Builder = Callable[[EncoderConfig], PooledEncoder]
+"""From settings to an encoder, its weights as torch initialises them."""
+
+_FAMILIES: Mapping[Builder, tuple[EncoderName, ...]] = {
+    build_unet: ("unet",),
+    build_unet_encoder: ("unet_encoder",),
+    build_resnet: ("resnet10", "resnet18", "resnet34", "resnet50", "resnext50"),
+    build_densenet: ("densenet121", "densenet169"),
+    build_efficientnet: (
+        "efficientnet_b0",
+        "efficientnet_b1",
+        "efficientnet_b2",
+        "efficientnet_b3",
+    ),
+    build_mobilenet: ("mobilenet_v3",),
+    build_vgg: ("vgg11", "vgg16"),
+    build_covidnet: ("covidnet",),
+}
+
+BUILDERS: Mapping[EncoderName, Builder] = MappingProxyType(
+    {name: build for build, names in _FAMILIES.items() for name in names}
 )
 """Encoder name to its builder."""
 

@@ -1,15 +1,16 @@
 """What an encoder is to be."""
 
+from math import prod
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-EncoderName = Literal["resnet18", "densenet121", "unet"]
+from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderName
+
 Norm = Literal["group", "instance", "batch"]
 Pooling = Literal["average", "max", "average+max"]
 
-_STAGES: dict[str, tuple[int, ...]] = {"resnet18": (2, 2, 2, 2), "densenet121": (6, 12, 24, 16)}
-_WIDTH: dict[str, int] = {"resnet18": 64, "densenet121": 64, "unet": 32}
+_OPTIONAL = ("blocks", "stem_stride", "levels", "attention")
 
 
 class EncoderConfig(BaseModel):
@@ -40,59 +41,85 @@ class EncoderConfig(BaseModel):
     width: int | None = Field(
         default=None,
         ge=4,
-        description="Channels of the first layer; default 64, for the unet 32.",
+        description="Channels of the first layer; default as in the papers (mostly 64).",
     )
     blocks: tuple[int, ...] | None = Field(
         default=None,
         min_length=1,
-        description="Blocks in each stage (resnet18, densenet121); default as in the papers.",
+        description="Blocks in each stage (no U-Net); default as in the papers.",
     )
     stem_stride: Literal[1, 2, 4] | None = Field(
         default=None,
-        description="Downsampling before the first stage (resnet18, densenet121); default 4.",
+        description="Downsampling before the first stage (no U-Net or VGG; EfficientNet and "
+        "MobileNet at most 2); default as in the papers.",
     )
     levels: int | None = Field(
-        default=None, ge=2, le=7, description="Resolution levels (unet only); default 5."
+        default=None, ge=2, le=7, description="Resolution levels (U-Nets only); default 5."
+    )
+    attention: bool | None = Field(
+        default=None, description="Attention gates (unet_encoder only); default no."
     )
 
     @model_validator(mode="after")
     def _settings_belong_to_the_architecture(self) -> "EncoderConfig":
-        foreign = ("blocks", "stem_stride") if self.name == "unet" else ("levels",)
+        known = self.architecture
+        foreign = [field for field in _OPTIONAL if field not in known.settings]
         given = [field for field in foreign if getattr(self, field) is not None]
         if given:
             msg = f"settings must belong to the encoder; got {given} for {self.name!r}; leave out"
             raise ValueError(msg)
+        if self.stem_stride is not None and self.stem_stride not in known.stems:
+            allowed = sorted(known.stems)
+            msg = f"stem_stride of {self.name!r} must be in {allowed}; got {self.stem_stride}"
+            raise ValueError(msg)
         if self.blocks is not None and min(self.blocks) < 1:
             msg = f"every stage must hold at least one block; got {self.blocks}; remove the stage"
+            raise ValueError(msg)
+        if known.strides and len(self.stages) > len(known.strides):
+            msg = (
+                f"{self.name!r} must have at most {len(known.strides)} stages; got blocks "
+                f"{self.blocks}; give fewer"
+            )
             raise ValueError(msg)
         return self
 
     @property
+    def architecture(self) -> Architecture:
+        """What the paper sets."""
+        return ARCHITECTURES[self.name]
+
+    @property
     def base_width(self) -> int:
         """Channels of the first layer."""
-        return self.width or _WIDTH[self.name]
+        return self.width or self.architecture.width
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Blocks per stage (empty for the U-Net, which has levels)."""
-        return self.blocks or _STAGES.get(self.name, ())
+        """Blocks per stage (empty for a U-Net, which has levels)."""
+        return self.blocks or self.architecture.blocks
 
     @property
     def stem(self) -> int:
         """Downsampling before the first stage."""
-        return self.stem_stride or 4
+        return self.stem_stride or next(iter(self.architecture.stems), 1)
 
     @property
     def depth(self) -> int:
-        """Resolution levels of the U-Net."""
-        return self.levels or 5
+        """Resolution levels of a U-Net."""
+        return self.levels or self.architecture.levels
+
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Downsampling of each stage (empty for a U-Net)."""
+        count = len(self.stages)
+        return self.architecture.strides[:count] or (1, *(2,) * (count - 1))[:count]
 
     @property
     def total_stride(self) -> int:
         """Voxels of the input along an axis for one voxel of the deepest map."""
-        if self.name == "unet":
+        if self.depth:
             return int(2 ** (self.depth - 1))
-        return int(self.stem * 2 ** (len(self.stages) - 1))
+        return self.stem * prod(self.stage_strides) * self.architecture.top_stride
 
     @property
     def minimum_size(self) -> int:
@@ -101,6 +128,7 @@ class EncoderConfig(BaseModel):
 
         More than half the total stride, so that the deepest voxel sees more image than padding;
         with InstanceNorm the deepest map needs two voxels, because one voxel normalises to zero.
+        BatchNorm in training needs two values a channel, thus two images at the smallest sizes.
         """
         if self.norm == "instance":
             return self.total_stride + 1

@@ -43,14 +43,40 @@ def norm_layer(config: EncoderConfig, channels: int) -> nn.Module:
 
 
 def conv_layer(
-    config: EncoderConfig, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1
-) -> nn.Module:
+    config: EncoderConfig,
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+) -> nn.Conv2d | nn.Conv3d:
     """Build a convolution without bias (a norm follows), padded so that stride alone shrinks."""
     build = Conv[Conv.CONV, config.spatial_dims]
-    layer: nn.Module = build(
-        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False
+    layer: nn.Conv2d | nn.Conv3d = build(
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        groups=groups,
+        bias=False,
     )
     return layer
+
+
+def conv_unit(
+    config: EncoderConfig,
+    convolution: nn.Conv2d | nn.Conv3d,
+    activation: type[nn.Module] | None = nn.ReLU,
+) -> nn.Sequential:
+    """Put a norm and, out of place, an activation after a convolution."""
+    unit = nn.Sequential()
+    unit.add_module("conv", convolution)
+    unit.add_module("norm", norm_layer(config, convolution.out_channels))
+    if activation is not None:
+        unit.add_module("activation", activation())
+    return unit
 
 
 def stem_layers(config: EncoderConfig) -> nn.Sequential:
@@ -75,4 +101,10 @@ def stem_layers(config: EncoderConfig) -> nn.Sequential:
 def average_pool(config: EncoderConfig) -> nn.Module:
     """Build a pooling that halves each axis and keeps the odd voxel at its end."""
     layer: nn.Module = Pool[Pool.AVG, config.spatial_dims](2, stride=2, ceil_mode=True)
+    return layer
+
+
+def max_pool(config: EncoderConfig) -> nn.Module:
+    """Build a maximum over 2^d voxels that halves each axis and keeps the odd voxel at its end."""
+    layer: nn.Module = Pool[Pool.MAX, config.spatial_dims](2, stride=2, ceil_mode=True)
     return layer

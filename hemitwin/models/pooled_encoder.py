@@ -4,12 +4,12 @@ from collections import OrderedDict
 
 import torch
 from monai.networks.layers.factories import Pool
-from torch import nn
+from torch import Tensor, nn
 
 from hemitwin._shapes import Batch, Embedding
 from hemitwin.models.encoder_config import EncoderConfig, Pooling
 from hemitwin.models.layers import FeatureMap
-from hemitwin.models.staged_trunk import PyramidTrunk
+from hemitwin.models.staged_trunk import Leaving, PyramidTrunk
 
 
 class PooledEncoder(nn.Module):
@@ -22,8 +22,8 @@ class PooledEncoder(nn.Module):
         What the trunk was built from.
     trunk : nn.Module and PyramidTrunk
         (B, in_channels, *spatial) to (B, channels, *coarser).
-    channels : int
-        Channels that leave the trunk.
+    channels : int or tuple of int
+        Channels that leave the trunk; several, where several maps leave it and are pooled each.
     feature_layers : tuple of str, optional
         Names of the submodules whose maps show where features lie, coarse last; without it those
         of the pyramid.
@@ -48,7 +48,7 @@ class PooledEncoder(nn.Module):
         config: EncoderConfig,
         trunk: nn.Module,
         *,
-        channels: int,
+        channels: int | tuple[int, ...],
         feature_layers: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
@@ -63,8 +63,10 @@ class PooledEncoder(nn.Module):
         self.pyramid_channels = tuple(level.channels for level in trunk.levels)
         self.pyramid_strides = tuple(level.stride for level in trunk.levels)
         self.trunk = trunk
-        self.pools = nn.ModuleDict(_pools(config.pooling, config.spatial_dims))
-        self.embed = nn.Linear(channels * len(self.pools), config.embedding_dim)
+        leaving = (channels,) if isinstance(channels, int) else channels
+        self.pools = nn.ModuleDict(_pools(config.pooling, config.spatial_dims, len(leaving)))
+        pooled = sum(leaving) * len(self.pools) // len(leaving)
+        self.embed = nn.Linear(pooled, config.embedding_dim)
 
     def forward(self, x: Batch) -> Embedding:
         """
@@ -143,12 +145,16 @@ class PooledEncoder(nn.Module):
         self._check(tuple(x.shape))
         return self._run(x)[1]
 
-    def _run(self, x: Batch) -> tuple[FeatureMap, tuple[FeatureMap, ...]]:
+    def _run(self, x: Batch) -> tuple[Leaving, tuple[FeatureMap, ...]]:
         trunk: PyramidTrunk = self.trunk
         return trunk.forward_with_maps(x)
 
-    def _pool_and_embed(self, features: FeatureMap) -> Embedding:
-        pooled = [pool(features).flatten(1) for pool in self.pools.values()]
+    def _pool_and_embed(self, leaving: Leaving) -> Embedding:
+        maps = (leaving,) if isinstance(leaving, Tensor) else leaving
+        kinds = len(self.pools) // len(maps)
+        pooled = [
+            pool(maps[index // kinds]).flatten(1) for index, pool in enumerate(self.pools.values())
+        ]
         embedding: Embedding = self.embed(torch.cat(pooled, dim=1))
         return embedding
 
@@ -186,6 +192,11 @@ class PooledEncoder(nn.Module):
             raise ValueError(msg)
 
 
-def _pools(pooling: Pooling, spatial_dims: int) -> "OrderedDict[str, nn.Module]":
+def _pools(pooling: Pooling, spatial_dims: int, maps: int) -> "OrderedDict[str, nn.Module]":
+    """Build one module a map and kind: none is to run twice."""
     kinds = {"average": Pool.ADAPTIVEAVG, "max": Pool.ADAPTIVEMAX}
-    return OrderedDict((name, Pool[kinds[name], spatial_dims](1)) for name in pooling.split("+"))
+    return OrderedDict(
+        (name if maps == 1 else f"{name}{index}", Pool[kinds[name], spatial_dims](1))
+        for index in range(1, maps + 1)
+        for name in pooling.split("+")
+    )

@@ -9,6 +9,9 @@ from torch import nn
 from hemitwin._shapes import Batch
 from hemitwin.models.layers import FeatureMap, Features
 
+Leaving = FeatureMap | tuple[FeatureMap, ...]
+"""What leaves a trunk to be pooled: one map, or several."""
+
 
 @dataclass(frozen=True)
 class PyramidLevel:
@@ -37,7 +40,7 @@ class PyramidTrunk(Protocol):
 
     levels: tuple[PyramidLevel, ...]
 
-    def forward_with_maps(self, x: Batch) -> tuple[FeatureMap, tuple[FeatureMap, ...]]:
+    def forward_with_maps(self, x: Batch) -> tuple[Leaving, tuple[FeatureMap, ...]]:
         """Return what the trunk gives, and the map of each level, from fine to coarse."""
         ...
 
