@@ -35,6 +35,7 @@ _COLUMNS = {
     "zygositygt": "genotyped",
     "zygositysr": "reported",
 }
+_ZYGOSITIES = {"mz": "MZ", "dz": "DZ", "notmz": "DZ", "nottwin": "NotTwin"}
 _RELATING = {"family", "mother", "father", "genotyped", "reported"}
 _AMBIGUOUS = ("0", "-1")
 FAMILIES = "families.private.json"
@@ -81,8 +82,8 @@ def read_kinship(*paths: Path) -> Kinship:
     """Read family tables: ``participants.tsv`` or the Connectome Project's restricted CSV.
 
     Columns are taken in any spelling of capitals, each optional: ``family_id``, ``mother_id``,
-    ``father_id``, and ``ZygosityGT`` with ``ZygositySR`` where there is no genotype. A missing
-    value (``n/a``, or nothing) links nobody.
+    ``father_id``, and ``ZygosityGT`` with ``ZygositySR`` where there is no genotype (``MZ``,
+    ``DZ`` or ``NotMZ``, ``NotTwin``). A missing value (``n/a``, or nothing) links nobody.
 
     Parameters
     ----------
@@ -92,8 +93,8 @@ def read_kinship(*paths: Path) -> Kinship:
     Raises
     ------
     UserError
-        A table is missing, names no subjects, or has a parent ``0`` or ``-1``, which is nobody in
-        pedigree files and somebody in numbered ones.
+        A table is missing, names no subjects, has an unknown zygosity, or has a parent ``0`` or
+        ``-1``, which is nobody in pedigree files and somebody in numbered ones.
     """
     lines: list[tuple[str, Relative]] = []
     for path in paths:
@@ -119,7 +120,14 @@ def _line(row: "pd.Series[str]", columns: Mapping[str, str]) -> tuple[str, Relat
             f"{unclear.pop()}; write n/a where a parent is unknown, and count parents from 1"
         )
         raise UserError(msg)
-    zygosity = value("genotyped") or value("reported")
+    said = value("genotyped") or value("reported")
+    zygosity = None if said is None else _ZYGOSITIES.get(said.lower())
+    if said is not None and zygosity is None:
+        msg = (
+            f"a zygosity must be MZ, DZ, NotMZ, NotTwin or n/a, but {row['subject']} has {said}; "
+            f"write one of these"
+        )
+        raise UserError(msg)
     return str(row["subject"]), Relative(value("family"), **parents, zygosity=zygosity)
 
 

@@ -1,15 +1,25 @@
 """Who is related to whom: connected components over family, parents and subjects."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Kinship", "Relative", "subject_name"]
+__all__ = ["Kin", "Kinship", "Relative", "subject_name"]
+
+Kin = Literal["mz", "dz", "sibling", "unclear", "related"]
+"""How two relatives are related: identical or fraternal twins, or full siblings; ``unclear`` where
+they may be twins and the tables do not settle it; else (half-siblings, parents, cousins)
+``related``."""
 
 _LINKS = ("family", "mother", "father")
+_PARENTS = ("mother", "father")
+_TWINS = ("mz", "dz")
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,76 @@ class Kinship:
             for kind, name in component
             if kind == "person"
         }
+
+    def relations(self, subjects: Iterable[str]) -> Mapping[frozenset[str], Kin]:
+        """Tell how those of the subjects who share a group are related.
+
+        Twins share a parent or a family, have no known parent apart, and have one zygosity. A
+        twin who fits several others (two pairs in one sibship), or one whose zygosity is missing
+        or contradicts the other's, is ``unclear``: neither a twin nor safely none.
+
+        Parameters
+        ----------
+        subjects : iterable of str
+            Relatives who were not scanned count when twins are sought.
+
+        Returns
+        -------
+        mapping of frozenset of str to str
+            By pair, `Kin`; who is not in it is unrelated.
+
+        Examples
+        --------
+        >>> twin = Relative(family="a", zygosity="MZ")
+        >>> kinship = Kinship((("sub-1", twin), ("sub-2", twin)))
+        >>> kinship.relations(["sub-1", "sub-2"])[frozenset(("sub-1", "sub-2"))]
+        'mz'
+        """
+        wanted = set(subjects)
+        groups = self.groups(wanted)
+        known = self._merged()
+        members: dict[str, list[str]] = {}
+        for name in sorted(groups):
+            members.setdefault(groups[name], []).append(name)
+        found: dict[frozenset[str], Kin] = {
+            frozenset(pair): _kin(*(known.get(name, Relative()) for name in pair))
+            for group in members.values()
+            for pair in combinations(group, 2)
+        }
+        twins = Counter(name for pair, kin in found.items() if kin in _TWINS for name in pair)
+        several = {name for name, partners in twins.items() if partners > 1}
+        return {
+            pair: "unclear" if kin in _TWINS and pair & several else kin
+            for pair, kin in found.items()
+            if pair <= wanted
+        }
+
+    def _merged(self) -> dict[str, Relative]:
+        """Take each subject's lines together: the first that knows something says it."""
+        merged: dict[str, Relative] = {}
+        for name, line in self.lines:
+            own = merged.get(name, Relative())
+            merged[name] = Relative(
+                own.family or line.family,
+                own.mother or line.mother,
+                own.father or line.father,
+                own.zygosity or line.zygosity,
+            )
+        return merged
+
+
+def _kin(one: Relative, other: Relative) -> Kin:
+    parents = [(getattr(one, kind), getattr(other, kind)) for kind in _PARENTS]
+    apart = any(None not in pair and pair[0] != pair[1] for pair in parents)
+    full = all(None not in pair and pair[0] == pair[1] for pair in parents)
+    linked = bool(set(_nodes(one)) & set(_nodes(other)))
+    if apart or not linked:
+        return "related"
+    if "NotTwin" in {one.zygosity, other.zygosity}:
+        return "sibling" if full else "related"
+    if one.zygosity is None or one.zygosity != other.zygosity:
+        return "unclear"
+    return "mz" if one.zygosity == "MZ" else "dz"
 
 
 def _nodes(line: Relative) -> list[tuple[str, str]]:

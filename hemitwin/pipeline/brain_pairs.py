@@ -1,0 +1,232 @@
+"""Pairs of scans to be verified: twins or rescans, and strangers who could pass for them."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.demographics import Demographics
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.kinship import Kin, Kinship
+from hemitwin.pipeline.leakage import refuse_relatives
+from hemitwin.pipeline.outputs import digest_json
+from hemitwin.pipeline.split import Fold, Split
+from hemitwin.pipeline.strangers import StrangersConfig, draw_strangers
+
+__all__ = ["BrainPairsConfig", "People", "Positive", "all_pairs", "brain_pairs"]
+
+logger = logging.getLogger(__name__)
+
+Positive = Literal["mz", "same"]
+"""Which pairs count as the same: identical twins, or two scans of one person."""
+
+_Pair = tuple[Case, Case]
+_Row = tuple[Case, Case, str, str]
+_WORDS = {"mz": "identical twins", "same": "scans of one person"}
+_COLUMNS = (
+    "case",
+    "partner_case",
+    "subject",
+    "partner",
+    "group",
+    "partner_group",
+    "relation",
+    "label",
+    "matched",
+)
+
+
+class BrainPairsConfig(StrangersConfig):
+    """Which pairs of brains count as the same, and which others stand against them."""
+
+    positive: Positive = Field(
+        default="mz", description="mz: identical twins; same: scan and rescan of one person."
+    )
+    hard_negatives: tuple[Literal["dz", "sibling"], ...] = Field(
+        default=(), description="Relatives who are negatives, too: all such pairs are taken."
+    )
+
+
+@dataclass(frozen=True)
+class People:
+    """What the tables of a cohort say of its subjects; private to who holds the tables."""
+
+    kinship: Kinship
+    demographics: Demographics
+
+
+def brain_pairs(
+    cases: Sequence[Case],
+    people: People,
+    config: BrainPairsConfig,
+    *,
+    split: Split,
+    fold: Fold,
+) -> pd.DataFrame:
+    """Pair the scans of one fold for verification.
+
+    Twins are paired by the first scan of each (by name), rescans by every two scans of a subject;
+    `draw_strangers` gives each of these pairs its negatives, and `config.hard_negatives` adds
+    relatives.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Scans of subjects of `fold`.
+    people : People
+        Relatives, age and sex.
+    config : BrainPairsConfig
+        Which pairs.
+    split : Split
+        The folds, and the seed of the draw.
+    fold : Fold
+        Where every subject must lie.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by case: case, partner_case, subject, partner; group and partner_group (numbers
+        that name no family outside this table); relation (mz, dz, sibling, same, unrelated);
+        label (same, different); matched (on what a stranger is: ``sex age``, else ``n/a``). It
+        names relatives: keep it by `write_brain_pairs`.
+
+    Raises
+    ------
+    UserError
+        A subject or a relative lies in another fold; zygosity, sex or age is not known; there is
+        no positive pair, or one has no stranger to stand against it.
+    """
+    cohort = _Cohort.of(cases, people.kinship, split=split, fold=fold)
+    positives = cohort.positives(config.positive)
+    _require_positives(positives, people, config.positive, fold)
+    strangers = draw_strangers(
+        positives, cases, cohort.groups, people.demographics, config, seed=split.seed
+    )
+    rows: list[_Row] = [(one, other, config.positive, "n/a") for one, other in positives]
+    rows += [(one.stays, one.case, "unrelated", one.matched) for one in strangers]
+    rows += [
+        (one, other, relation, "n/a")
+        for one, other in combinations(cohort.first, 2)
+        if (relation := cohort.relation(one, other)) in config.hard_negatives
+    ]
+    return cohort.table(rows, config.positive)
+
+
+def all_pairs(
+    cases: Sequence[Case], people: People, positive: Positive, *, split: Split, fold: Fold
+) -> pd.DataFrame:
+    """Pair every scan of one fold with every other, for identification.
+
+    For twins the first scan of each subject is taken, for rescans every scan. Pairs that may be
+    twins without the tables settling it are left out.
+
+    Parameters and errors are those of `brain_pairs`; age and sex are not needed.
+
+    Returns
+    -------
+    DataFrame
+        As `brain_pairs` gives it, with the further relation ``related`` (half-siblings, parents,
+        cousins).
+    """
+    cohort = _Cohort.of(cases, people.kinship, split=split, fold=fold)
+    _require_positives(cohort.positives(positive), people, positive, fold)
+    scans = cohort.cases if positive == "same" else cohort.first
+    rows: list[_Row] = [
+        (one, other, relation, "n/a")
+        for one, other in combinations(scans, 2)
+        if (relation := cohort.relation(one, other)) != "unclear"
+    ]
+    return cohort.table(rows, positive)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cohort:
+    """The scans of one fold, by name, and how their subjects are related."""
+
+    cases: tuple[Case, ...]
+    groups: Mapping[str, str]
+    kin: Mapping[frozenset[str], Kin]
+    seed: int
+
+    @classmethod
+    def of(cls, cases: Sequence[Case], kinship: Kinship, *, split: Split, fold: Fold) -> "_Cohort":
+        """Take the cases if they and their relatives lie in the fold."""
+        subjects = sorted({case.subject for case in cases})
+        split.require(subjects, fold)
+        groups = kinship.groups(subjects)
+        refuse_relatives(subjects, split, groups)
+        if not kinship.lines:
+            logger.warning("no table tells relatives: any two subjects count as unrelated")
+        ordered = tuple(sorted(cases, key=_name))
+        own = {name: groups[name] for name in subjects}
+        return cls(ordered, own, kinship.relations(subjects), split.seed)
+
+    @property
+    def first(self) -> tuple[Case, ...]:
+        """Each subject's first scan."""
+        first = {case.subject: case for case in reversed(self.cases)}
+        return tuple(sorted(first.values(), key=_name))
+
+    def relation(self, one: Case, other: Case) -> str:
+        """Return ``same``, a `Kin` or ``unrelated``."""
+        pair = frozenset((one.subject, other.subject))
+        return "same" if len(pair) == 1 else self.kin.get(pair, "unrelated")
+
+    def positives(self, positive: Positive) -> list[_Pair]:
+        """Return the pairs that count as the same."""
+        scans = self.cases if positive == "same" else self.first
+        return [pair for pair in combinations(scans, 2) if self.relation(*pair) == positive]
+
+    def table(self, rows: Iterable[_Row], positive: Positive) -> pd.DataFrame:
+        """Return the rows as a table in which families have numbers."""
+        names = sorted(set(self.groups.values()))
+        # The order of the numbers hangs on the names of all families, which are private.
+        key = int(digest_json(dict(self.groups))[:16], 16)
+        order = np.random.default_rng([self.seed, key]).permutation(len(names))
+        number = {name: int(place) for name, place in zip(names, order, strict=True)}
+        found = []
+        for one, other, relation, matched in rows:
+            first, second = sorted((one, other), key=_name)
+            groups = [number[self.groups[case.subject]] for case in (first, second)]
+            label = "same" if relation == positive else "different"
+            named = (first.name, second.name, first.subject, second.subject)
+            found.append((*named, *groups, relation, label, matched))
+        table = pd.DataFrame(found, columns=list(_COLUMNS))
+        return table.sort_values(["case", "partner_case"], ignore_index=True)
+
+
+def _name(case: Case) -> str:
+    return case.name
+
+
+def _require_positives(
+    positives: Sequence[_Pair], people: People, positive: Positive, fold: Fold
+) -> None:
+    if positive == "mz" and not people.kinship.zygosity:
+        msg = (
+            "identical twins can be paired only where a table of families has their zygosity "
+            "(ZygosityGT or ZygositySR), none does; hand in a table that has it, or take "
+            "rescans: positive=same"
+        )
+        raise UserError(msg)
+    if not positives:
+        msg = (
+            f"the fold '{fold}' must hold at least one pair of {_WORDS[positive]}, got none; make "
+            f"the fold larger, or check {'zygosities' if positive == 'mz' else 'sessions'}"
+        )
+        raise UserError(msg)
+    sex = people.demographics.sex
+    subjects = [tuple(case.subject for case in pair) for pair in positives]
+    wrong = [pair[0] for pair in subjects if len({sex[one] for one in pair if one in sex}) > 1]
+    if wrong:
+        msg = (
+            f"identical twins must have one sex, but {', '.join(wrong[:8])} and the twin have "
+            f"two; correct zygosity or sex in the tables"
+        )
+        raise UserError(msg)
