@@ -1,4 +1,8 @@
-"""COVID-Net (Wang, Lin & Wong 2020, doi:10.1038/s41598-020-76550-z)."""
+"""COVID-Net (Wang, Lin & Wong 2020, doi:10.1038/s41598-020-76550-z).
+
+The paper gives the blocks and their order but not every width; the stages' channels here are those
+of public reimplementations. Global pooling stands for its flattened map and dense layers.
+"""
 
 from collections import OrderedDict
 

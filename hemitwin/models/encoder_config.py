@@ -61,6 +61,17 @@ class EncoderConfig(BaseModel):
     )
 
     @model_validator(mode="after")
+    def _pooling_keeps_what_the_norm_left(self) -> "EncoderConfig":
+        # Hardswish is (z² + 3z) / 6 between -3 and 3: of z with mean 0 and spread 1 always 1/6.
+        if self.name == "mobilenet_v3" and (self.norm, self.pooling) == ("instance", "average"):
+            msg = (
+                "pooling must be max or average+max for mobilenet_v3 with instance norm; got "
+                "average, which is the same for every image after Hardswish; or use the group norm"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _settings_belong_to_the_architecture(self) -> "EncoderConfig":
         known = self.architecture
         foreign = [field for field in _OPTIONAL if field not in known.settings]

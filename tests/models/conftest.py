@@ -22,7 +22,7 @@ SMALL = {
     "efficientnet_b1": INVERTED,
     "efficientnet_b2": INVERTED,
     "efficientnet_b3": INVERTED,
-    "mobilenet_v3": {**INVERTED, "blocks": (1, 1, 1, 2)},
+    "mobilenet_v3": {**INVERTED, "blocks": (1, 1, 1, 2), "pooling": "max"},
     "vgg11": {"width": 4, "blocks": (1, 2)},
     "vgg16": {"width": 4, "blocks": (2, 1)},
     "covidnet": {"width": 8, "blocks": (2, 3), "stem_stride": 4},

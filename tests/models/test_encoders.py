@@ -126,6 +126,7 @@ def test_wrong_axes_are_refused(small):
         ({"name": "vgg11", "stem_stride": 2}, "must belong to the encoder"),
         ({"name": "mobilenet_v3", "stem_stride": 4}, r"must be in \[1, 2\]; got 4"),
         ({"name": "efficientnet_b0", "blocks": (1,) * 8}, "at most 7 stages"),
+        ({"name": "mobilenet_v3", "norm": "instance"}, "the same for every image"),
         ({"blocks": (1, 0)}, "at least one block"),
         ({"depth": 3}, "Extra inputs"),
     ],
@@ -155,6 +156,14 @@ def test_batch_norm_trains_on_two_images_of_the_minimum_size(small, case):
     config = small(case, norm="batch", spatial_dims=2)
     encoder = build_encoder(config).train()
     assert torch.isfinite(encoder(torch.randn(2, 1, *(config.minimum_size,) * 2))).all()
+
+
+@pytest.mark.parametrize("norm", ["group", "instance", "batch"])
+def test_untrained_embeddings_tell_images_apart(small, case, norm):
+    encoder = build_encoder(small(case, norm=norm, spatial_dims=2)).eval()
+    images = torch.rand(4, 1, 24, 24, generator=torch.manual_seed(0))
+    embedded = encoder(images * torch.linspace(0.5, 2, 4).reshape(4, 1, 1, 1))
+    assert embedded.std(dim=0).mean() > 1e-3 * embedded.abs().mean()
 
 
 def test_no_sample_sees_another(small, case):
