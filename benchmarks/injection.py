@@ -29,9 +29,9 @@ import numpy as np
 import torch
 
 from hemitwin.atlases import load_template
-from hemitwin.models import EncoderConfig
+from hemitwin.models import EncoderConfig, Items
 from hemitwin.pipeline.config import DataConfig, RunConfig
-from hemitwin.pipeline.pairs import Halves
+from hemitwin.pipeline.pairs import TrainingBatch
 from hemitwin.pipeline.task import SiameseTask, resolve_precision
 from hemitwin.transforms import (
     LesionConfig,
@@ -71,13 +71,14 @@ def step_seconds(encoder: EncoderConfig, steps: int) -> tuple[float, float]:
     optimizer = torch.optim.AdamW(task.parameters())
     images = torch.randn(4 * SUBJECTS, 1, 44, 104, 80, generator=torch.manual_seed(0))
     kinds = torch.arange(4).repeat(SUBJECTS)
-    batch = Halves(images, torch.arange(SUBJECTS).repeat_interleave(4), kinds >= 2, kinds % 2)
+    subjects = torch.arange(SUBJECTS).repeat_interleave(4)
+    batch = TrainingBatch(images, Items(subjects, kinds % 2, subjects, kinds >= 2))
     bf16 = resolve_precision("auto") == "bf16-mixed"
 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            loss = task.training_step(batch, 0)
+            loss = task.training_step(batch, 0)["loss"]
         loss.backward()
         optimizer.step()
 

@@ -1,37 +1,56 @@
 """What turns volumes into embeddings, distances and losses."""
 
 from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderName
+from hemitwin.models.decoder import AnomalyDecoder
+from hemitwin.models.distances import pair_distance
 from hemitwin.models.encoder import BUILDERS, Encoder, build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.losses import LossConfig, TripletLoss
+from hemitwin.models.gradient_cache import embed_in_chunks
+from hemitwin.models.head_config import HeadConfig
+from hemitwin.models.heads import DistanceHead, JointHead, PairClassifier, PairOutput, Side
+from hemitwin.models.memory_bank import MemoryBank
+from hemitwin.models.objective_config import LossConfig
+from hemitwin.models.objectives import Objective, map_loss, mine
 from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.siamese import (
-    PairOutput,
-    SiameseNetwork,
-    count_parameters,
-    pair_distance,
-)
+from hemitwin.models.relations import Items, Relations, relate_brains, relate_halves
+from hemitwin.models.siamese import SiameseNetwork, build_head, count_parameters, take
 from hemitwin.models.staged_trunk import PyramidLevel, PyramidTrunk, StagedTrunk
 from hemitwin.models.weights import load_weights, save_weights
 
 __all__ = [
     "ARCHITECTURES",
     "BUILDERS",
+    "AnomalyDecoder",
     "Architecture",
+    "DistanceHead",
     "Encoder",
     "EncoderConfig",
     "EncoderName",
+    "HeadConfig",
+    "Items",
+    "JointHead",
     "LossConfig",
+    "MemoryBank",
+    "Objective",
+    "PairClassifier",
     "PairOutput",
     "PooledEncoder",
     "PyramidLevel",
     "PyramidTrunk",
+    "Relations",
     "SiameseNetwork",
+    "Side",
     "StagedTrunk",
-    "TripletLoss",
     "build_encoder",
+    "build_head",
     "count_parameters",
+    "embed_in_chunks",
     "load_weights",
+    "map_loss",
+    "mine",
     "pair_distance",
+    "relate_brains",
+    "relate_halves",
     "save_weights",
+    "take",
 ]

@@ -1,78 +1,36 @@
-"""One encoder, two images, one distance."""
-
-from dataclasses import dataclass
+"""One encoder, two images, one head that compares them."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hemitwin._shapes import Batch, Embedding
+from hemitwin._shapes import Batch
+from hemitwin.models.decoder import AnomalyDecoder
 from hemitwin.models.encoder import Encoder
-
-
-@dataclass(frozen=True)
-class PairOutput:
-    """
-    What a Siamese network says about pairs.
-
-    Attributes
-    ----------
-    embedding_left, embedding_right : (B, D) float
-        Embeddings as the encoder gave them, not normalised.
-    distance : (B,) float
-        Between the normalised embeddings, 0 to 2; the same for (left, right) and (right, left).
-    logit : (B,) float or None
-        Where the head has one.
-    anomaly : (B, 2, *spatial) float or None
-        Where the head has one; left first, right mirrored.
-    """
-
-    embedding_left: Float[Tensor, " batch dim"]
-    embedding_right: Float[Tensor, " batch dim"]
-    distance: Float[Tensor, " batch"]
-    logit: Float[Tensor, " batch"] | None = None
-    anomaly: Float[Tensor, " batch 2 *spatial"] | None = None
-
-
-def pair_distance(a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
-    """
-    Measure the Euclidean distance of the L2-normalised embeddings, row by row.
-
-    Parameters
-    ----------
-    a, b : (B, D) float
-        Embeddings.
-
-    Returns
-    -------
-    (B,) float
-        0 for the same direction, 2 for the opposite one.
-
-    Examples
-    --------
-    >>> pair_distance(torch.tensor([[2.0, 0.0]]), torch.tensor([[-1.0, 0.0]]))
-    tensor([2.])
-    """
-    distance: Tensor = torch.linalg.vector_norm(F.normalize(a) - F.normalize(b), dim=1)
-    return distance
+from hemitwin.models.head_config import HeadConfig
+from hemitwin.models.heads import DistanceHead, JointHead, PairClassifier, PairOutput, Side
+from hemitwin.models.pooled_encoder import PooledEncoder
 
 
 class SiameseNetwork(nn.Module):
     """
-    A shared encoder over both images of a pair.
+    A shared encoder over both images of a pair, and a head.
 
     Parameters
     ----------
     encoder : Encoder
         Used for both sides; called once a forward pass, on the two batches joined.
+    head : DistanceHead, optional
+        What compares them; the Euclidean distance by default.
     """
 
     encoder: Encoder
+    head: DistanceHead
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, head: DistanceHead | None = None) -> None:
         super().__init__()
         self.encoder = encoder
+        self.head = head or DistanceHead()
 
     def forward(self, left: Batch, right: Float[Tensor, " ..."]) -> PairOutput:
         """
@@ -86,7 +44,7 @@ class SiameseNetwork(nn.Module):
         Returns
         -------
         PairOutput
-            Embeddings and distance.
+            Embeddings, distance and what else the head gives.
 
         Raises
         ------
@@ -99,8 +57,65 @@ class SiameseNetwork(nn.Module):
                 f"{tuple(right.shape)}; split or crop them onto one grid"
             )
             raise ValueError(msg)
-        a, b = self.encoder(torch.cat([left, right])).chunk(2)
-        return PairOutput(embedding_left=a, embedding_right=b, distance=pair_distance(a, b))
+        both = self.look(torch.cat([left, right]))
+        output: PairOutput = self.head(
+            take(both, slice(len(left))), take(both, slice(len(left), None))
+        )
+        return output
+
+    def look(self, images: Batch) -> Side:
+        """Pass images through the encoder once, keeping the maps where the head needs them."""
+        if self.head.needs_maps:
+            encoder = self.encoder
+            if not isinstance(encoder, PooledEncoder):
+                msg = f"a decoder needs an encoder of build_encoder; got {type(encoder).__name__}"
+                raise TypeError(msg)
+            embedding, maps = encoder.forward_with_features(images)
+            return Side(images, embedding, maps)
+        return Side(images, self.encoder(images))
+
+
+def take(side: Side, rows: Tensor | slice) -> Side:
+    """Return some images, in the order of `rows`, with all that was made of them."""
+    return Side(side.image[rows], side.embedding[rows], tuple(one[rows] for one in side.maps))
+
+
+def build_head(
+    config: HeadConfig, encoder: PooledEncoder, generator: torch.Generator | None = None
+) -> DistanceHead:
+    """
+    Build a head with freshly drawn weights.
+
+    Parameters
+    ----------
+    config : HeadConfig
+        Which, and its sizes.
+    encoder : PooledEncoder
+        What it stands on.
+    generator : torch.Generator, optional
+        Source of the weights; without it they come from seed 0. Torch's global state is neither
+        read nor advanced.
+
+    Returns
+    -------
+    DistanceHead
+        Or a class derived from it.
+    """
+    seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.name == "decoder":
+            return AnomalyDecoder(
+                encoder.config,
+                encoder.pyramid_channels,
+                width=config.decoder_width,
+                peak_voxels=config.peak_voxels,
+                metric=config.metric,
+            )
+        if config.name == "classifier":
+            dim = encoder.config.embedding_dim
+            return PairClassifier(dim, config.hidden, config.metric)
+        return (JointHead if config.name == "joint" else DistanceHead)(config.metric)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Siamese networks on disk: one safetensors file, the encoder's config in its header."""
+"""Siamese networks on disk: one safetensors file, the configs in its header."""
 
 import json
 from collections.abc import Mapping
@@ -10,13 +10,19 @@ from safetensors.torch import save_file
 from hemitwin._atomic import atomic_path
 from hemitwin.models.encoder import build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
+from hemitwin.models.head_config import HeadConfig
 from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.siamese import SiameseNetwork
+from hemitwin.models.siamese import SiameseNetwork, build_head
 
 _HEADER = "hemitwin"  # one entry: safetensors does not keep the order of several
 
 
-def save_weights(path: Path, siamese: SiameseNetwork, metadata: Mapping[str, str]) -> None:
+def save_weights(
+    path: Path,
+    siamese: SiameseNetwork,
+    metadata: Mapping[str, str],
+    head: HeadConfig | None = None,
+) -> None:
     """
     Write weights and metadata, atomically.
 
@@ -28,6 +34,8 @@ def save_weights(path: Path, siamese: SiameseNetwork, metadata: Mapping[str, str
         Network whose encoder came from `build_encoder`.
     metadata : mapping of str to str
         Goes into the header and comes back from `load_weights`.
+    head : HeadConfig, optional
+        What the network's head was built from; the plain distance by default.
 
     Raises
     ------
@@ -38,7 +46,11 @@ def save_weights(path: Path, siamese: SiameseNetwork, metadata: Mapping[str, str
     if not isinstance(encoder, PooledEncoder):
         msg = f"encoder must come from build_encoder; got {type(encoder).__name__}; rebuild it"
         raise TypeError(msg)
-    header = {"encoder": encoder.config.model_dump(mode="json"), "metadata": dict(metadata)}
+    header = {
+        "encoder": encoder.config.model_dump(mode="json"),
+        "head": (head or HeadConfig()).model_dump(mode="json"),
+        "metadata": dict(metadata),
+    }
     tensors = {name: t.detach().cpu().contiguous() for name, t in siamese.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, sort_keys=True)})
@@ -81,6 +93,8 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
         msg = f"weights must carry a {_HEADER!r} header; {path} has none; write by save_weights"
         raise ValueError(msg)
     header = json.loads(raw)
-    siamese = SiameseNetwork(build_encoder(EncoderConfig.model_validate(header["encoder"])))
+    encoder = build_encoder(EncoderConfig.model_validate(header["encoder"]))
+    head = build_head(HeadConfig.model_validate(header.get("head", {})), encoder)
+    siamese = SiameseNetwork(encoder, head)
     siamese.load_state_dict(tensors)
     return siamese.eval(), header["metadata"]

@@ -1,10 +1,12 @@
 """What happens beside training at the end of each epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as pl
 import pandas as pd
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from hemitwin._atomic import atomic_path
@@ -18,22 +20,25 @@ class EpochReport(Callback):
     Parameters
     ----------
     report : callable
-        Called with the epochs done and in all.
+        Called with the epochs done, the epochs in all, and the values of the last one.
     """
 
-    def __init__(self, report: Callable[[int, int], None]) -> None:
+    def __init__(self, report: Callable[[int, int, Mapping[str, float]], None]) -> None:
         self._report = report
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell how far training is."""
         del pl_module
-        self._report(trainer.current_epoch + 1, trainer.max_epochs or 0)
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._report(trainer.current_epoch + 1, trainer.max_epochs or 0, values)
 
 
 class MetricsTable(Callback):
-    """Write all logged values, one row an epoch; a resumed run keeps the rows before.
+    """Write the means of an epoch's steps and the validation's values, one row an epoch.
 
-    Lightning's own CSV logger deletes the table of the run that is resumed.
+    Sums of an unfinished epoch are in the checkpoint: a run that is resumed in the middle of one
+    writes the same table as a run that never stopped. (Lightning's own CSV logger deletes the
+    table of the run that is resumed, and its means forget the steps before.)
 
     Parameters
     ----------
@@ -45,11 +50,36 @@ class MetricsTable(Callback):
         self._path = path
         self._rows: list[dict[str, float]] = []
         self._validated = False
+        self._sums: dict[str, float] = {}
+        self._steps = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember that this epoch has validation values of its own."""
         del trainer, pl_module
         self._validated = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the sums of the epoch so far."""
+        return {"sums": dict(self._sums), "steps": self._steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the sums of the interrupted epoch."""
+        self._sums, self._steps = dict(state_dict["sums"]), int(state_dict["steps"])
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401 (Lightning's own union type)
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Add a step's values."""
+        del trainer, pl_module, batch, batch_idx
+        self._steps += 1
+        for name, value in outputs.items():
+            if isinstance(value, torch.Tensor):
+                self._sums[name] = self._sums.get(name, 0.0) + float(value)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of the epochs that a resumed run has behind it."""
@@ -65,9 +95,11 @@ class MetricsTable(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add this epoch's values."""
         del pl_module
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if not self._validated:  # the values are those of an earlier epoch
-            values = {name: v for name, v in values.items() if "validation" not in name}
+        values = {name: total / self._steps for name, total in self._sums.items()}
+        self._sums, self._steps = {}, 0
+        if self._validated:  # else the values are those of an earlier epoch
+            logged = trainer.callback_metrics.items()
+            values |= {name: float(value) for name, value in logged if "validation" in name}
         self._validated = False
         self._rows.append({"epoch": float(trainer.current_epoch), **values})
         with atomic_path(self._path) as temporary:

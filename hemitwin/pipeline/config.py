@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hemitwin.interpret import LrpConfig
-from hemitwin.models import EncoderConfig, LossConfig
+from hemitwin.models import EncoderConfig, HeadConfig, LossConfig
 from hemitwin.pipeline.bids import Modality
 from hemitwin.pipeline.errors import UserError
 from hemitwin.transforms import AugmentationConfig, LesionConfig
@@ -105,6 +105,35 @@ class TrainingConfig(_Frozen):
     precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
         default="auto", description="auto: bf16 where the device has units for it, else float32."
     )
+    chunk: int | None = Field(
+        default=None,
+        ge=1,
+        description="Images embedded at a time; a batch larger than memory keeps the gradients "
+        "of the whole batch, for a second forward pass.",
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Validate and keep the exponential moving average of the weights.",
+    )
+    early_stopping: int | None = Field(
+        default=None, ge=1, description="End after so many validations without a lower loss."
+    )
+    checkpoint_steps: int | None = Field(
+        default=None, ge=1, description="Save the state after so many steps, beside every epoch."
+    )
+    validate_every: int | None = Field(
+        default=None, ge=1, description="Epochs from validation to validation; default epochs/15."
+    )
+    deterministic: bool = Field(
+        default=False, description="Refuse operations whose result may differ from run to run."
+    )
+    compiled: bool = Field(default=False, description="Compile the encoder with torch.compile.")
+    workers: int = Field(default=0, ge=0, description="Processes that make batches ahead.")
+    devices: int = Field(
+        default=1, ge=1, description="Processes or GPUs that share each batch (DDP)."
+    )
 
 
 class EvaluationConfig(_Frozen):
@@ -116,6 +145,17 @@ class EvaluationConfig(_Frozen):
     bootstrap: int = Field(default=2000, ge=100, description="Bootstrap draws over subjects.")
 
 
+_HEADS: Mapping[str, tuple[str, ...]] = {
+    "triplet": ("distance",),
+    "contrastive": ("distance",),
+    "ntxent": ("distance",),
+    "bce": ("classifier", "joint"),
+    "joint": ("joint", "classifier"),
+    "map": ("decoder",),
+}
+"""Heads that an objective trains; the first is its default."""
+
+
 class RunConfig(_Frozen):
     """Everything that decides a training run."""
 
@@ -123,6 +163,9 @@ class RunConfig(_Frozen):
     data: DataConfig = Field(description="Volumes.")
     split: SplitConfig = Field(default=SplitConfig(), description="Folds.")
     encoder: EncoderConfig = Field(default=EncoderConfig(), description="The network.")
+    head: HeadConfig = Field(
+        default=HeadConfig(), description="What compares both sides; by default it suits the loss."
+    )
     loss: LossConfig = Field(default=LossConfig(), description="The objective.")
     lesions: LesionConfig = Field(default=LesionConfig(), description="Injected lesions.")
     lesion_masks: Path | None = Field(
@@ -131,6 +174,37 @@ class RunConfig(_Frozen):
     training: TrainingConfig = Field(default=TrainingConfig(), description="Training.")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="Scoring.")
     lrp: LrpConfig = Field(default=LrpConfig(), description="Relevance.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _head_follows_the_objective(cls, content: Any) -> Any:  # noqa: ANN401 (raw input)
+        """Choose the head that an objective needs, where none is named."""
+        if isinstance(content, dict) and isinstance(content.get("head", {}), dict):
+            loss = content.get("loss", {})
+            objective = loss.get("objective") if isinstance(loss, dict) else loss.objective
+            if isinstance(objective, str) and objective in _HEADS:
+                content = content | {
+                    "head": {"name": _HEADS[objective][0], **content.get("head", {})}
+                }
+        return content
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "RunConfig":
+        fitting = _HEADS[self.loss.objective]
+        if self.head.name not in fitting:
+            msg = (
+                f"head.name must be {' or '.join(fitting)} for loss.objective="
+                f"{self.loss.objective}, got {self.head.name}; leave head.name out"
+            )
+            raise ValueError(msg)
+        if self.training.batch_subjects % self.training.devices:
+            msg = (
+                f"training.batch_subjects must be a multiple of training.devices "
+                f"({self.training.devices}), which share each batch, got "
+                f"{self.training.batch_subjects}"
+            )
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _lesions_suit_training(self) -> "RunConfig":

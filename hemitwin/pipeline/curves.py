@@ -7,13 +7,20 @@ from matplotlib.figure import Figure
 
 from hemitwin._atomic import atomic_path
 
-__all__ = ["picture_of_training"]
+__all__ = ["best_epoch", "picture_of_training"]
 
 _PANELS = (
-    ("triplet loss", ("loss", "validation_loss")),
+    ("loss", ("loss", "validation_loss")),
     ("distance", ("positive_distance", "negative_distance")),
     ("validation AUC", ("validation_auc",)),
 )
+
+
+def best_epoch(metrics: Path) -> int:
+    """Return the epoch of the lowest validation loss, whose weights are kept."""
+    table = pd.read_csv(metrics)
+    known = table.dropna(subset=["validation_loss"])
+    return int(known["epoch"].to_numpy()[known["validation_loss"].to_numpy().argmin()])
 
 
 def picture_of_training(metrics: Path, picture: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any, overload
 
 import lightning as pl
 import numpy as np
@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hemitwin._shapes import Batch
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.distributed import rank_and_world
 from hemitwin.pipeline.pairs import (
-    Halves,
     LesionSource,
     ScoredPair,
+    TrainingBatch,
     draw_lesions,
     halves_of,
     join,
@@ -26,6 +27,7 @@ from hemitwin.transforms import BrainAugmentation, LesionSpec
 __all__ = ["HemisphereData", "PairBatch"]
 
 _Draw = tuple[int, int]
+"""Epoch and subject."""
 _KEPT_SUBJECTS = 64
 
 
@@ -71,15 +73,12 @@ class HemisphereData(pl.LightningDataModule):
         )
         self.validation_pairs = _ValidationPairs(validation, specs, source)
 
-    def train_dataloader(self) -> DataLoader[Halves]:
-        """Batches of `batch_subjects` subjects; a pure function of seed and epoch."""
+    def train_dataloader(self) -> DataLoader[TrainingBatch]:
+        """Batches of `batch_subjects` subjects; a pure function of seed, epoch and number."""
+        training = self._config.training
+        sampler = BatchSampler(len(self._train), training.batch_subjects, self._config.seed)
         dataset = _LesionedHalves(self._config, self._train, self._source)
-        return DataLoader(
-            dataset,
-            batch_size=self._config.training.batch_subjects,
-            sampler=_EpochSampler(len(self._train), self._config.seed),
-            collate_fn=join,
-        )
+        return ResumableLoader(dataset, sampler, workers=training.workers)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
         """One batch a validation subject: its healthy pair and its lesioned ones."""
@@ -87,38 +86,107 @@ class HemisphereData(pl.LightningDataModule):
         return DataLoader(dataset, batch_size=None, shuffle=False)
 
     def transfer_batch_to_device(
-        self, batch: Halves | PairBatch, device: torch.device, dataloader_idx: int
-    ) -> Halves | PairBatch:
+        self, batch: TrainingBatch | PairBatch, device: torch.device, dataloader_idx: int
+    ) -> TrainingBatch | PairBatch:
         """Move a batch; Lightning's own mover refuses frozen dataclasses."""
         del dataloader_idx
         if isinstance(batch, PairBatch):
             moved = (batch.left.to(device), batch.right.to(device))
             return PairBatch(*moved, batch.lesioned, batch.subjects)
-        tensors = (batch.images, batch.subjects, batch.lesioned, batch.sides)
-        return Halves(*(tensor.to(device) for tensor in tensors))
+        return batch.to(device)
 
 
-class _EpochSampler(Sampler[_Draw]):
-    """Yield (epoch, subject), so that a worker needs no state to draw a sample's lesions."""
+class ResumableLoader(DataLoader[TrainingBatch]):
+    """A loader that a checkpoint in the middle of an epoch brings back to its place.
 
-    def __init__(self, size: int, seed: int) -> None:
+    Parameters
+    ----------
+    dataset : Dataset of TrainingBatch
+        Makes a whole batch of what the sampler names.
+    sampler : BatchSampler
+        Names the batches.
+    workers : int
+        Processes that make batches ahead.
+    """
+
+    def __init__(
+        self, dataset: Dataset[TrainingBatch], sampler: "BatchSampler", *, workers: int = 0
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        self._place = sampler
+        self._done = 0
+
+    def __iter__(self) -> Iterator[TrainingBatch]:  # type: ignore[override]
+        """Yield the epoch's batches that are not done."""
+        self._done %= len(self._place)
+        self._place.skip_once(self._done)
+        for batch in super().__iter__():
+            self._done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches of the epoch have been given out."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin the next epoch after the batches that are done."""
+        self._done = int(state_dict["done"])
+
+
+class BatchSampler(Sampler[list[_Draw]]):
+    """Yield batches of (epoch, subject), so that a worker needs no state to draw lesions.
+
+    Several processes share each batch; an incomplete one at the end of an epoch is left out then,
+    because they must have equal shares.
+
+    Parameters
+    ----------
+    size : int
+        Subjects.
+    batch : int
+        Subjects in a batch, of all processes together.
+    seed : int
+        With the epoch it decides the order.
+    """
+
+    def __init__(self, size: int, batch: int, seed: int) -> None:
         self._size = size
+        self._batch = batch
         self._seed = seed
         self._epoch = 0
+        self._skip = 0
+
+    def skip_once(self, batches: int) -> None:
+        """Leave out the first batches of the next epoch: they are behind a resumed run."""
+        self._skip = batches
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch, also after a resumption."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._size
+        _, world = rank_and_world()
+        whole = self._size // self._batch
+        return whole if world > 1 else -(-self._size // self._batch)
 
-    def __iter__(self) -> Iterator[_Draw]:
+    def __iter__(self) -> Iterator[list[_Draw]]:
+        rank, world = rank_and_world()
         order = np.random.default_rng([self._seed, self._epoch]).permutation(self._size)
-        return iter([(self._epoch, int(index)) for index in order])
+        draws = [(self._epoch, int(index)) for index in order]
+        batches = [draws[k * self._batch : (k + 1) * self._batch] for k in range(len(self))]
+        first, self._skip = self._skip, 0
+        share = self._batch // world
+        for one in batches[first:]:
+            yield one if world == 1 else one[rank * share : (rank + 1) * share]
 
 
-class _LesionedHalves(Dataset[Halves]):
+class _LesionedHalves(Dataset[TrainingBatch]):
     """Subjects with lesions, and other random changes, that are drawn anew in each epoch."""
 
     def __init__(self, config: RunConfig, brains: Sequence[Brain], source: LesionSource) -> None:
@@ -131,8 +199,10 @@ class _LesionedHalves(Dataset[Halves]):
             comparison="hemispheres",
         )
 
-    def __getitem__(self, draw: _Draw) -> Halves:
-        epoch, index = draw
+    def __getitem__(self, draws: list[_Draw]) -> TrainingBatch:
+        return join([self._subject(*draw) for draw in draws])
+
+    def _subject(self, epoch: int, index: int) -> TrainingBatch:
         rng = np.random.default_rng([self._config.seed, epoch, index])
         training = self._config.training
         # One gamma for all halves of a subject: it teaches invariance to contrast, and leaves no

@@ -19,7 +19,7 @@ from hemitwin.interpret import (
 )
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
-from hemitwin.pipeline.errors import CaseError
+from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.outputs import (
     describe_dataset,
     digest_file,
@@ -116,8 +116,17 @@ def explain(
     Raises
     ------
     UserError
-        A subject asked for has no prepared volume.
+        A subject asked for has no prepared volume, or the run's score is not the Euclidean
+        distance of the embeddings.
     """
+    head = run.config.head
+    if run.network.head.needs_maps or head.name == "classifier" or head.metric != "euclidean":
+        msg = (
+            f"explain must be given a run whose score is the Euclidean distance (head distance or "
+            f"joint), got head {head.name} with metric {head.metric}; train one with head.name="
+            f"distance"
+        )
+        raise UserError(msg)
     cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
     describe_dataset(derivatives)
     work = partial(explain_case, run=run, derivatives=derivatives, lesion_seed=lesion_seed)

@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hemitwin._shapes import Batch, Volume
+from hemitwin.models import Items
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.transforms import (
     AsymmetrySpec,
@@ -24,9 +25,9 @@ from hemitwin.transforms import (
 )
 
 __all__ = [
-    "Halves",
     "LesionSource",
     "ScoredPair",
+    "TrainingBatch",
     "draw_lesions",
     "halves_of",
     "join",
@@ -70,25 +71,28 @@ class LesionSource:
 
 
 @dataclass(frozen=True, eq=False)
-class Halves:
-    """Hemispheres of one or several subjects, all lying on the left.
+class TrainingBatch:
+    """Images to be embedded once, and who they are.
 
     Parameters
     ----------
-    images : (B, 1, h, Y, Z)
-        Right halves are mirrored.
-    subjects : (B,) int
-        Whose half it is.
-    lesioned : (B,) bool
-        A lesion was injected into it.
-    sides : (B,) int
-        0 left, 1 right.
+    images : (B, 1, *spatial)
+        Hemispheres, all lying on the left (right ones mirrored), or brains.
+    items : Items
+        Whose they are.
+    masks : (B, *spatial) bool, optional
+        Where a lesion was injected.
     """
 
     images: Batch
-    subjects: Int[Tensor, " batch"]
-    lesioned: Bool[Tensor, " batch"]
-    sides: Int[Tensor, " batch"]
+    items: Items
+    masks: Bool[Tensor, " batch *spatial"] | None = None
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        """Return the batch on another device."""
+        items = Items.unpack(self.items.pack().to(device))
+        masks = None if self.masks is None else self.masks.to(device)
+        return TrainingBatch(self.images.to(device), items, masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,34 +124,34 @@ def split_brain(brain: Brain, volume: Volume) -> HemispherePair:
 
 def halves_of(
     brain: Brain, number: int, source: LesionSource, rng: np.random.Generator, *, copies: int
-) -> Halves:
+) -> TrainingBatch:
     """Split one brain and add `copies` lesioned versions of each half.
 
     The order is: left, right, then the lesioned left and right halves in turn.
     """
     healthy = split_brain(brain, brain.volume)
     images, sides = [healthy.left, healthy.right], [0, 1]
+    masks = [torch.zeros(images[0].shape[1:], dtype=torch.bool)] * 2
     for _ in range(copies):
         for side in _SIDES:
-            volume, _ = source.inject(brain, source.sample(brain, rng, side))
+            volume, mask = source.inject(brain, source.sample(brain, rng, side))
             images.append(_half(split_brain(brain, volume), side))
+            lesion = split_hemispheres(mask[None].float(), brain.affine)
+            masks.append(_half(lesion, side)[0] > 0)
             sides.append(_SIDES.index(side))
     count = len(images)
-    return Halves(
-        torch.stack(images),
-        torch.full((count,), number),
-        torch.arange(count) >= 2,
-        torch.tensor(sides),
-    )
+    subjects = torch.full((count,), number)
+    items = Items(subjects, torch.tensor(sides), subjects, torch.arange(count) >= 2)
+    return TrainingBatch(torch.stack(images), items, torch.stack(masks))
 
 
-def join(parts: Sequence[Halves]) -> Halves:
-    """Put the halves of several subjects into one batch."""
-    return Halves(
+def join(parts: Sequence[TrainingBatch]) -> TrainingBatch:
+    """Put the images of several subjects into one batch."""
+    masks = [part.masks for part in parts if part.masks is not None]
+    return TrainingBatch(
         torch.cat([part.images for part in parts]),
-        torch.cat([part.subjects for part in parts]),
-        torch.cat([part.lesioned for part in parts]),
-        torch.cat([part.sides for part in parts]),
+        Items.unpack(torch.cat([part.items.pack() for part in parts])),
+        torch.cat(masks) if len(masks) == len(parts) else None,
     )
 
 

@@ -36,8 +36,9 @@ def score_pairs(
     Returns
     -------
     DataFrame
-        One row a pair: subject, lesioned, role, side, volume_mm3, contrast, distance, and the
-        voxel-wise mirror difference (mirror_mean, mirror_peak).
+        One row a pair: subject, lesioned, role, side, volume_mm3, contrast, distance, `score`
+        where the head has a logit, and the voxel-wise mirror difference (mirror_mean,
+        mirror_peak).
 
     Raises
     ------
@@ -49,8 +50,8 @@ def score_pairs(
     for group in pairs:
         batch = batch_of(group)
         with torch.inference_mode():
-            distances = network(batch.left, batch.right).distance
-        for pair, distance in zip(group, distances, strict=True):
+            output = network(batch.left, batch.right)
+        for pair, distance, score in zip(group, output.distance, output.score, strict=True):
             plain = mirror_difference(pair.left, pair.right)
             rows.append(
                 {
@@ -61,6 +62,7 @@ def score_pairs(
                     "volume_mm3": pair.spec.volume_mm3 if pair.spec else 0.0,
                     "contrast": getattr(pair.spec, "contrast", 0.0),
                     "distance": float(distance),
+                    **({} if output.logit is None else {"score": float(score)}),
                     "mirror_mean": plain["mean"],
                     "mirror_peak": plain["peak"],
                 }

@@ -1,4 +1,4 @@
-"""Triplet training of a Siamese network as a Lightning module."""
+"""Training of a Siamese network as a Lightning module."""
 
 from typing import Any
 
@@ -7,24 +7,41 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from hemitwin._shapes import Batch
-from hemitwin.models import PooledEncoder, SiameseNetwork, TripletLoss, build_encoder
+from hemitwin.models import (
+    MemoryBank,
+    Objective,
+    PairOutput,
+    PooledEncoder,
+    Relations,
+    SiameseNetwork,
+    build_encoder,
+    build_head,
+    embed_in_chunks,
+    map_loss,
+    pair_distance,
+    relate_halves,
+    take,
+)
+from hemitwin.models.relations import Items
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import PairBatch
+from hemitwin.pipeline.distributed import gather_batch
 from hemitwin.pipeline.metrics import auc_with_interval
-from hemitwin.pipeline.pairs import Halves
+from hemitwin.pipeline.pairs import TrainingBatch
 
 __all__ = ["SiameseTask", "resolve_precision"]
 
 
 class SiameseTask(pl.LightningModule):
-    """Each half is embedded once a step; triplets are mined among the embeddings.
+    """Each image is embedded once a step; pairs and triplets are made of the embeddings.
 
     Parameters
     ----------
     config : RunConfig
-        Network, loss and schedule.
+        Network, objective and schedule.
     steps : int
         Optimizer steps in the whole run, for the one-cycle schedule.
     """
@@ -32,48 +49,59 @@ class SiameseTask(pl.LightningModule):
     def __init__(self, config: RunConfig, *, steps: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
-        self.network = SiameseNetwork(build_encoder(config.encoder, generator))
-        self._loss = TripletLoss(config.loss)
-        self._margin = config.loss.margin
+        encoder = build_encoder(config.encoder, generator)
+        self.network = SiameseNetwork(encoder, build_head(config.head, encoder, generator))
+        self._objective = Objective(config.loss, config.head.metric)
+        self._memory = MemoryBank(config.loss.memory, config.encoder.embedding_dim)
+        self._loss = config.loss
         self._training = config.training
         self._steps = steps
         self._scores: list[tuple[Tensor, PairBatch]] = []
+        # Not part of the state: what is compiled has the encoder's own parameters.
+        compiled = torch.compile(encoder) if config.training.compiled else encoder
+        self._embed = [compiled]
 
-    def centre(self, batch: Halves) -> None:
+    def centre(self, batch: TrainingBatch) -> None:
         """Centre the untrained embeddings on a batch, so that training begins at once."""
         encoder = self.network.encoder
         if isinstance(encoder, PooledEncoder):
             encoder.centre(_channels_last(batch.images))
 
-    def training_step(self, batch: Halves, _: int) -> Tensor:
-        """Return the triplet loss and log it with the distances it works on."""
-        embeddings = self.network.encoder(_channels_last(batch.images)).float()
-        loss: Tensor = self._loss(
-            embeddings, batch.subjects, lesioned=batch.lesioned, sides=batch.sides
-        )
-        positive, negative = _distances(embeddings.detach(), batch)
+    def training_step(self, batch: TrainingBatch, _: int) -> dict[str, Tensor]:
+        """Return the loss, and beside it the distances of what belongs together and apart."""
+        images = _channels_last(batch.images)
+        if self._loss.objective == "map":
+            loss, embeddings = self._map_step(images, batch)
+            items = batch.items
+        else:
+            own = embed_in_chunks(self._embed[0], images, self._training.chunk).float()
+            embeddings, items = gather_batch(own, batch.items)
+            loss = self._embedding_loss(embeddings, items)
+        relations = self._relate(items, items)
+        positive, negative = _mean_distances(embeddings.detach(), relations, self.network)
         values = {"loss": loss, "positive_distance": positive, "negative_distance": negative}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch.images))
-        return loss
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(images))
+        return values
 
     def validation_step(self, batch: PairBatch, _: int) -> None:
-        """Keep the distances of one subject's pairs until the epoch ends."""
+        """Keep the scores of one batch of pairs until the epoch ends."""
         output = self.network(_channels_last(batch.left), _channels_last(batch.right))
-        self._scores.append((output.distance.float().cpu(), batch))
+        self._scores.append((output.score.float().cpu(), batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the AUC and the triplet hinge of the validation pairs."""
+        """Log the AUC and the loss of the validation pairs."""
         scores = torch.cat([score for score, _ in self._scores]).numpy()
         labels = torch.cat([batch.lesioned.cpu() for _, batch in self._scores]).numpy()
         subjects = [name for _, batch in self._scores for name in batch.subjects]
         self._scores.clear()
         area = auc_with_interval(labels, scores, subjects, draws=100).value
         # The AUC of a few subjects is a staircase and soon at its top; the best checkpoint is
-        # chosen by the hinge that training lowers, each lesioned pair against its own healthy one.
-        own = {name: scores[k] for k, name in enumerate(subjects) if not labels[k]}
-        gaps = np.array([scores[k] - own[name] for k, name in enumerate(subjects) if labels[k]])
-        hinge = float(np.maximum(0.0, self._margin - gaps).mean())
-        self.log_dict({"validation_auc": area, "validation_loss": hinge}, prog_bar=True)
+        # chosen by what training lowers.
+        if self.network.head.gives_logit:
+            loss = _balanced_cross_entropy(scores, labels)
+        else:
+            loss = _paired_hinge(scores, labels, subjects, self._loss.margin)
+        self.log_dict({"validation_auc": area, "validation_loss": loss}, prog_bar=True)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own union type)
         """AdamW under a one-cycle schedule."""
@@ -92,6 +120,59 @@ class SiameseTask(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _relate(self, anchors: Items, others: Items) -> Relations:
+        return relate_halves(anchors, others, self._loss.negatives)
+
+    def _embedding_loss(self, embeddings: Tensor, items: Items) -> Tensor:
+        older, old_items = self._memory.read()
+        everyone = Items.unpack(torch.cat([items.pack(), old_items.pack()]))
+        others = torch.cat([embeddings, older.to(embeddings.dtype)])
+        relations = self._relate(items, everyone)
+        loss: Tensor = self._objective(embeddings, relations, self.network.head, others)
+        self._memory.push(embeddings, items)
+        return loss
+
+    def _map_step(self, images: Batch, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Decode every pair of the batch that one subject's halves make."""
+        if batch.masks is None:
+            msg = "the map objective must have the lesions' masks in its batches; got none"
+            raise TypeError(msg)
+        left, right = side_pairs(batch.items)
+        truth = torch.stack([batch.masks[left], batch.masks[right]], dim=1)
+        if self._training.chunk is None:
+            sides = self.network.look(images)
+            output: PairOutput = self.network.head(take(sides, left), take(sides, right))
+            assert output.anomaly is not None  # noqa: S101 (the decoder's)
+            assert output.logit is not None  # noqa: S101
+            return map_loss(output.anomaly, truth, output.logit), sides.embedding.float()
+        pairs = max(1, self._training.chunk // 2)
+        anomaly, logit = [], []
+        for some in torch.arange(len(left), device=left.device).split(pairs):
+            maps, peaks = checkpoint(
+                self._decode, images[left[some]], images[right[some]], use_reentrant=False
+            )
+            anomaly.append(maps)
+            logit.append(peaks)
+        loss = map_loss(torch.cat(anomaly), truth, torch.cat(logit))
+        with torch.no_grad():
+            embeddings = embed_in_chunks(self._embed[0], images, self._training.chunk)
+        return loss, embeddings.float()
+
+    def _decode(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        output: PairOutput = self.network(left, right)
+        assert output.anomaly is not None  # noqa: S101 (the decoder's)
+        assert output.logit is not None  # noqa: S101
+        return output.anomaly, output.logit
+
+
+def side_pairs(items: Items) -> tuple[Tensor, Tensor]:
+    """Return the rows of every left and right half of one subject, not both lesioned."""
+    same = items.group[:, None] == items.group[None]
+    opposite = (items.item[:, None] == 0) & (items.item[None] == 1)
+    one_healthy = ~(items.lesioned[:, None] & items.lesioned[None])
+    left, right = torch.where(same & opposite & one_healthy)
+    return left, right
 
 
 def resolve_precision(setting: str) -> str:
@@ -113,16 +194,34 @@ def resolve_precision(setting: str) -> str:
 
 
 def _channels_last(images: Batch) -> Batch:
-    return images.contiguous(memory_format=torch.channels_last_3d)
+    three = images.ndim == 5
+    form = torch.channels_last_3d if three else torch.channels_last
+    return images.contiguous(memory_format=form)
 
 
-def _distances(embeddings: Tensor, batch: Halves) -> tuple[Tensor, Tensor]:
-    """Mean distance of the healthy halves, and of healthy from lesioned ones, within subjects."""
-    unit = F.normalize(embeddings)
-    distance = torch.cdist(unit, unit)
-    pair = (batch.subjects[:, None] == batch.subjects[None]) & (
-        batch.sides[:, None] < batch.sides[None]
-    )
-    healthy = pair & ~batch.lesioned[:, None] & ~batch.lesioned[None]
-    one_lesioned = pair & (batch.lesioned[:, None] ^ batch.lesioned[None])
-    return distance[healthy].mean(), distance[one_lesioned].mean()
+def _mean_distances(
+    embeddings: Tensor, relations: Relations, network: SiameseNetwork
+) -> tuple[Tensor, Tensor]:
+    means = []
+    for pairs in (relations.positive, relations.negative):
+        one, other = torch.where(pairs)
+        distance = pair_distance(embeddings[one], embeddings[other], network.head.metric)
+        means.append(distance.mean())
+    return means[0], means[1]
+
+
+def _balanced_cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
+    logits = torch.from_numpy(scores)
+    terms = F.binary_cross_entropy_with_logits(
+        logits, torch.from_numpy(labels).float(), reduction="none"
+    ).numpy()
+    return float((terms[labels].mean() + terms[~labels].mean()) / 2)
+
+
+def _paired_hinge(
+    scores: np.ndarray, labels: np.ndarray, subjects: list[str], margin: float
+) -> float:
+    """Hold each lesioned pair against its own subject's healthy one."""
+    own = {name: scores[k] for k, name in enumerate(subjects) if not labels[k]}
+    gaps = np.array([scores[k] - own[name] for k, name in enumerate(subjects) if labels[k]])
+    return float(np.maximum(0.0, margin - gaps).mean())

@@ -1,19 +1,28 @@
 """Train: folds, triplets, best checkpoint, threshold from validation."""
 
 import logging
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import lightning as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+)
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from hemitwin.atlases import save_table
 from hemitwin.models import count_parameters, save_weights
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.curves import picture_of_training
+from hemitwin.pipeline.curves import best_epoch, picture_of_training
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import kinship_of
@@ -40,6 +49,7 @@ __all__ = ["TrainingPlan", "plan_training", "train"]
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
+VALIDATION_PAIRS = "validation_pairs.tsv"
 _CHECKPOINTS = "checkpoints"
 
 
@@ -76,9 +86,10 @@ class TrainingPlan:
         network = SiameseTask(self.config, steps=1).network
         half = [self.brains[0].volume.shape[1] // 2, *self.brains[0].volume.shape[2:]]
         return (
-            f"{self.config.encoder.name}, {count_parameters(network):,} parameters, halves of "
-            f"{' x '.join(str(size) for size in half)} voxels; cases: {', '.join(counts)}; "
-            f"{self.config.training.epochs} epochs"
+            f"{self.config.encoder.name} with {self.config.head.name} head and "
+            f"{self.config.loss.objective} objective, {count_parameters(network):,} parameters, "
+            f"halves of {' x '.join(str(size) for size in half)} voxels; cases: "
+            f"{', '.join(counts)}; {self.config.training.epochs} epochs"
         )
 
 
@@ -99,7 +110,10 @@ def plan_training(config: RunConfig) -> TrainingPlan:
 
 
 def train(
-    config: RunConfig, out: Path, *, progress: Callable[[int, int], None] | None = None
+    config: RunConfig,
+    out: Path,
+    *,
+    progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
 ) -> Run:
     """Train a Siamese network and write its run folder.
 
@@ -111,7 +125,7 @@ def train(
         The run folder. A finished run with the same settings is returned as it is; an
         interrupted one goes on from its last checkpoint.
     progress : callable, optional
-        Called after each epoch with the epochs done and in all.
+        Called after each epoch with the epochs done, the epochs in all, and its values.
 
     Returns
     -------
@@ -158,40 +172,89 @@ def _fit(
     config: RunConfig,
     data: HemisphereData,
     out: Path,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int, Mapping[str, float]], None] | None,
 ) -> SiameseTask:
     pl.seed_everything(config.seed, verbose=False)
-    epochs = config.training.epochs
-    task = SiameseTask(config, steps=epochs * len(data.train_dataloader()))
+    training = config.training
+    task = SiameseTask(config, steps=training.epochs * len(data.train_dataloader()))
     # torch's own stubs do not know the overload with a memory format alone.
     task.network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     best = ModelCheckpoint(
         out / _CHECKPOINTS, "best", monitor="validation_loss", save_last=True, save_top_k=1
     )
+    reports: list[Callback] = [EpochReport(progress)] if progress else []
     trainer = pl.Trainer(
         accelerator="auto",
-        devices=1,
-        max_epochs=epochs,
-        precision=resolve_precision(config.training.precision),  # type: ignore[arg-type]
-        gradient_clip_val=config.training.gradient_clip,
-        check_val_every_n_epoch=max(1, epochs // 15),
+        devices=training.devices,
+        strategy=_strategy(config),
+        max_epochs=training.epochs,
+        precision=resolve_precision(training.precision),  # type: ignore[arg-type]
+        gradient_clip_val=training.gradient_clip,
+        check_val_every_n_epoch=training.validate_every or max(1, training.epochs // 15),
         num_sanity_val_steps=0,
-        logger=False,
-        callbacks=[
-            best,
-            MetricsTable(out / METRICS),
-            *([EpochReport(progress)] if progress else []),
-        ],
+        deterministic=training.deterministic,
+        use_distributed_sampler=False,  # batches are shared by the sampler
+        logger=_logger(out),
+        callbacks=[best, MetricsTable(out / METRICS), *_optional_callbacks(config, out), *reports],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    last = out / _CHECKPOINTS / "last.ckpt"
-    if not last.is_file():
+    last = _latest_state(out / _CHECKPOINTS)
+    if last is None:
         task.centre(next(iter(data.train_dataloader())))
-    trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    state = torch.load(best.best_model_path or last, map_location="cpu", weights_only=True)
+    trainer.fit(task, data, ckpt_path=last, weights_only=True)
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
     return task.cpu().float().eval()
+
+
+def _latest_state(folder: Path) -> str | None:
+    """Find the state of most steps; one that was cut off while it was written is passed over."""
+    steps: dict[int, Path] = {}
+    for path in sorted(folder.glob("*.ckpt")):
+        if path.stem not in {"last", "state"}:
+            continue
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            logger.warning("%s cannot be read and is passed over (%s)", path, error)
+            continue
+        steps[int(content["global_step"])] = path
+    return str(steps[max(steps)]) if steps else None
+
+
+def _optional_callbacks(config: RunConfig, out: Path) -> list[Callback]:
+    training = config.training
+    found: list[Callback] = []
+    if training.ema_decay is not None:
+        # The memory bank's buffers hold other batches' embeddings: no mean is to be had of them.
+        found.append(EMAWeightAveraging(decay=training.ema_decay, use_buffers=False))
+    if training.early_stopping is not None:
+        found.append(EarlyStopping("validation_loss", patience=training.early_stopping))
+    if training.checkpoint_steps is not None:
+        # Over and over the same file: whatever ends the process, its last state is there.
+        state = ModelCheckpoint(
+            out / _CHECKPOINTS,
+            "state",
+            every_n_train_steps=training.checkpoint_steps,
+            save_top_k=1,
+            enable_version_counter=False,
+        )
+        found.append(state)
+    return found
+
+
+def _strategy(config: RunConfig) -> str:
+    if config.training.devices == 1:
+        return "auto"
+    # The map objective trains no embedding layer.
+    return "ddp_find_unused_parameters_true" if config.loss.objective == "map" else "ddp"
+
+
+def _logger(out: Path) -> TensorBoardLogger | bool:
+    if find_spec("tensorboard") is None:
+        return False
+    return TensorBoardLogger(out, name="tensorboard", version="")
 
 
 def _memory_format(config: RunConfig) -> torch.memory_format:
@@ -202,20 +265,23 @@ def _finish(config: RunConfig, task: SiameseTask, data: HemisphereData, out: Pat
     scores = score_pairs(
         task.network, data.validation_pairs, split=read_split(out / SPLITS), fold="validation"
     )
+    save_table(out / VALIDATION_PAIRS, scores)
     labels = scores["lesioned"].to_numpy(bool)
-    distances = scores["distance"].to_numpy(float)
-    threshold = youden_threshold(labels, distances)
-    save_weights(out / WEIGHTS, task.network, {"config_sha256": config_digest(config)})
+    values = scores["score" if task.network.head.gives_logit else "distance"].to_numpy(float)
+    threshold = youden_threshold(labels, values)
+    metadata = {"config_sha256": config_digest(config)}
+    save_weights(out / WEIGHTS, task.network, metadata, config.head)
     picture_of_training(out / METRICS, out / "curves.png")
     write_json(
         out / SUMMARY,
         {
             "threshold": threshold,
             "reference_score": float(scores["distance"].median()),
-            "validation": rates_at(threshold, labels, distances),
+            "validation": rates_at(threshold, labels, values),
             "parameters": count_parameters(task.network),
             "precision": resolve_precision(config.training.precision),
             "seed": config.seed,
+            "best_epoch": best_epoch(out / METRICS),
             "splits_sha256": digest_file(out / SPLITS),
             "weights_sha256": digest_file(out / WEIGHTS),
             "config_sha256": config_digest(config),

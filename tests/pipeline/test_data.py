@@ -15,7 +15,7 @@ from hemitwin.pipeline.config import (
     TrainingConfig,
     validated,
 )
-from hemitwin.pipeline.data import HemisphereData, _EpochSampler
+from hemitwin.pipeline.data import BatchSampler, HemisphereData
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.pairs import LesionSource, halves_of, pairs_of
 from hemitwin.transforms import AugmentationConfig, LesionConfig
@@ -51,7 +51,7 @@ def run_config(tmp_path, **training):
 
 def batches(config, brains, epoch):
     loader = HemisphereData(config, brains, (), LesionSource(LESIONS)).train_dataloader()
-    assert isinstance(loader.sampler, _EpochSampler)
+    assert isinstance(loader.sampler, BatchSampler)
     loader.sampler.set_epoch(epoch)
     return list(loader)
 
@@ -73,7 +73,7 @@ def test_without_augmentation_a_sample_is_what_it_was_before_there_was_any(tmp_p
         rng,
         copies=1,
     )
-    found = torch.cat([b.images[b.subjects == 1] for b in batches(config, brains, epoch=2)])
+    found = torch.cat([b.images[b.items.group == 1] for b in batches(config, brains, epoch=2)])
     assert torch.equal(found, expected.images)
 
 
@@ -91,8 +91,8 @@ def test_a_sample_is_a_function_of_seed_and_epoch(tmp_path, brains, augmentation
 
 def test_healthy_halves_of_a_symmetric_brain_stay_alike_and_lesioned_ones_do_not(tmp_path, brains):
     for batch in batches(run_config(tmp_path, augmentation=EVERYTHING), brains, epoch=3):
-        for subject in batch.subjects.unique():
-            own = batch.images[batch.subjects == subject]
+        for subject in batch.items.group.unique():
+            own = batch.images[batch.items.group == subject]
             # Left, right, then lesioned left and right: the same change went to all of them.
             torch.testing.assert_close(own[0], own[1], atol=1e-5, rtol=0)
             assert float((own[2] - own[0]).abs().max()) > 0.5

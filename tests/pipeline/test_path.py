@@ -92,7 +92,8 @@ class _PowerCutError(RuntimeError):
     """Ends training after an epoch."""
 
 
-def _cut_after_first_epoch(done, total):
+def _cut_after_first_epoch(done, total, values):
+    assert {"loss", "positive_distance"} <= set(values)
     if done == 1:
         msg = f"after {done} of {total}"
         raise _PowerCutError(msg)

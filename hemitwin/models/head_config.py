@@ -1,0 +1,29 @@
+"""What stands on top of the shared encoder."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hemitwin.models.objective_config import Metric
+
+HeadName = Literal["distance", "joint", "classifier", "decoder"]
+
+
+class HeadConfig(BaseModel):
+    """Settings of one head."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: HeadName = Field(
+        default="distance",
+        description="distance; joint: a logit that calibrates the distance; classifier: a logit "
+        "from |a - b| and a * b; decoder: a map of each side, and a logit from it.",
+    )
+    metric: Metric = Field(default="euclidean", description="Distance of normalised embeddings.")
+    hidden: int = Field(default=64, ge=1, description="classifier: width of its hidden layer.")
+    decoder_width: int = Field(
+        default=16, ge=4, description="decoder: channels at the finest level; doubled below."
+    )
+    peak_voxels: int = Field(
+        default=8, ge=1, description="decoder: the logit is the mean of so many highest voxels."
+    )

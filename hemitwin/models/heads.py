@@ -1,0 +1,158 @@
+"""Heads that compare two embeddings; each is the same for (a, b) and (b, a)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hemitwin._shapes import Embedding
+from hemitwin.models.distances import pair_distance
+from hemitwin.models.layers import FeatureMap
+from hemitwin.models.objective_config import Metric
+
+
+@dataclass(frozen=True)
+class Side:
+    """
+    What the encoder saw and made of one side of the pairs.
+
+    Attributes
+    ----------
+    image : (B, C, *spatial) float
+        Its input.
+    embedding : (B, D) float
+        Not normalised.
+    maps : tuple of (B, channels, *coarser) float
+        The feature pyramid, from fine to coarse; empty for heads that need none.
+    """
+
+    image: Float[Tensor, "batch channels *spatial"]
+    embedding: Embedding
+    maps: tuple[FeatureMap, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairOutput:
+    """
+    What a Siamese network says about pairs.
+
+    Attributes
+    ----------
+    embedding_left, embedding_right : (B, D) float
+        Embeddings as the encoder gave them, not normalised.
+    distance : (B,) float
+        Between the normalised embeddings, 0 to 2; the same for (left, right) and (right, left).
+    logit : (B,) float or None
+        Of the pair being abnormal, or of two different sets; where the head has one.
+    anomaly : (B, 2, *spatial) float or None
+        Logits of each voxel, where the head has them; left first, right mirrored.
+    """
+
+    embedding_left: Float[Tensor, " batch dim"]
+    embedding_right: Float[Tensor, " batch dim"]
+    distance: Float[Tensor, " batch"]
+    logit: Float[Tensor, " batch"] | None = None
+    anomaly: Float[Tensor, " batch 2 *spatial"] | None = None
+
+    @property
+    def score(self) -> Float[Tensor, " batch"]:
+        """What pairs are ranked by, higher for more different: the logit, else the distance."""
+        return self.distance if self.logit is None else self.logit
+
+
+class DistanceHead(nn.Module):
+    """
+    The distance alone.
+
+    Parameters
+    ----------
+    metric : {'euclidean', 'cosine', 'l1'}
+        See `pair_distance`.
+    """
+
+    needs_maps = False
+    gives_logit = False
+
+    def __init__(self, metric: Metric = "euclidean") -> None:
+        super().__init__()
+        self.metric: Metric = metric
+
+    def forward(self, left: Side, right: Side) -> PairOutput:
+        """Compare pair by pair."""
+        a, b = left.embedding, right.embedding
+        return PairOutput(a, b, pair_distance(a, b, self.metric))
+
+    def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"] | None:
+        """Return the logit of pairs of embeddings, where there is one."""
+        del a, b
+        return None
+
+
+class JointHead(DistanceHead):
+    """
+    A logit that calibrates the distance d: k (d - t), with a slope k > 0 and a threshold t learnt.
+
+    Parameters
+    ----------
+    metric : {'euclidean', 'cosine', 'l1'}
+        See `pair_distance`.
+    """
+
+    gives_logit = True
+
+    def __init__(self, metric: Metric = "euclidean") -> None:
+        super().__init__(metric)
+        self.log_slope = nn.Parameter(torch.tensor(math.log(5.0)))
+        self.threshold = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, left: Side, right: Side) -> PairOutput:
+        """Compare pair by pair."""
+        a, b = left.embedding, right.embedding
+        distance = pair_distance(a, b, self.metric)
+        return PairOutput(a, b, distance, self._calibrated(distance))
+
+    def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
+        """Return the logit of pairs of embeddings."""
+        return self._calibrated(pair_distance(a, b, self.metric))
+
+    def _calibrated(self, distance: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        return self.log_slope.exp() * (distance - self.threshold)
+
+
+class PairClassifier(DistanceHead):
+    """
+    A logit from |a - b| and a * b of the normalised embeddings, which no order of a and b changes.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Length D of the embeddings.
+    hidden : int
+        Width of the hidden layer.
+    metric : {'euclidean', 'cosine', 'l1'}
+        Of the distance that is reported beside the logit.
+    """
+
+    gives_logit = True
+
+    def __init__(self, embedding_dim: int, hidden: int, metric: Metric = "euclidean") -> None:
+        super().__init__(metric)
+        self.hidden = nn.Linear(2 * embedding_dim, hidden)
+        self.relu = nn.ReLU()
+        self.out = nn.Linear(hidden, 1)
+
+    def forward(self, left: Side, right: Side) -> PairOutput:
+        """Compare pair by pair."""
+        a, b = left.embedding, right.embedding
+        return PairOutput(a, b, pair_distance(a, b, self.metric), self.logit(a, b))
+
+    def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
+        """Return the logit of pairs of embeddings."""
+        # Entries of a unit vector are about D^-1/2; the layer wants inputs of about 1.
+        scale = a.shape[1] ** 0.5
+        a, b = F.normalize(a) * scale, F.normalize(b) * scale
+        logit: Tensor = self.out(self.relu(self.hidden(torch.cat([(a - b).abs(), a * b], dim=1))))
+        return logit[:, 0]

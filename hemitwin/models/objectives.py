@@ -1,0 +1,212 @@
+"""Losses over the relations of a batch, with mining inside it."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pytorch_metric_learning.losses import (
+    ContrastiveLoss,
+    NTXentLoss,
+    TripletMarginLoss,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hemitwin._shapes import Embedding
+from hemitwin.models.distances import distance_matrix, metric_learning_distance
+from hemitwin.models.heads import DistanceHead
+from hemitwin.models.objective_config import LossConfig, Metric
+from hemitwin.models.relations import Relations
+
+Triplets = tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]
+"""Rows of the anchors, positives and negatives."""
+
+_PairMatrix = Bool[Tensor, "anchors others"]
+
+
+class Objective(nn.Module):
+    """
+    One loss over embeddings and their relations.
+
+    - `triplet`: max(0, d(a, p) - d(a, n) + margin), averaged over the violated triplets
+      (Schroff et al. 2015, arXiv:1503.03832; batch-hard mining: Hermans et al. 2017,
+      arXiv:1703.07737).
+    - `contrastive`: d(a, p) and max(0, margin - d(a, n)), each averaged over what is not 0
+      (Hadsell et al. 2006, doi:10.1109/CVPR.2006.100).
+    - `ntxent`: cross-entropy of the positive among the anchor's negatives, by cosine similarity
+      over a temperature (Chen et al. 2020, arXiv:2002.05709).
+    - `bce`: cross-entropy of the head's logit over all pairs, both classes with the same weight.
+    - `joint`: `bce` plus `contrastive`.
+
+    Parameters
+    ----------
+    config : LossConfig
+        Which, with margin, mining and temperature.
+    metric : {'euclidean', 'cosine', 'l1'}
+        Distance of the head.
+    """
+
+    def __init__(self, config: LossConfig, metric: Metric = "euclidean") -> None:
+        super().__init__()
+        self.config = config
+        self._distance = metric_learning_distance(metric)
+        self._triplet = TripletMarginLoss(margin=config.margin, distance=self._distance)
+        inverted = self._distance.is_inverted
+        self._contrastive = ContrastiveLoss(
+            pos_margin=1 if inverted else 0,
+            neg_margin=1 - config.margin if inverted else config.margin,
+            distance=self._distance,
+        )
+        self._ntxent = NTXentLoss(temperature=config.temperature)
+
+    def forward(
+        self,
+        embeddings: Embedding,
+        relations: Relations,
+        head: DistanceHead,
+        others: Float[Tensor, "others dim"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """
+        Score a batch.
+
+        Parameters
+        ----------
+        embeddings : (A, D) float
+            The anchors' rows.
+        relations : Relations
+            Of (A, B) pairs.
+        head : DistanceHead
+            Gives the logit for `bce` and `joint`.
+        others : (B, D) float, optional
+            The columns: the batch itself by default, or batch and memory together.
+
+        Returns
+        -------
+        () float
+            A zero that still has a gradient where the batch holds nothing to learn from.
+        """
+        if embeddings.dtype.itemsize < 4:
+            embeddings = embeddings.float()
+        others = embeddings if others is None else others.to(embeddings.dtype)
+        name = self.config.objective
+        if name == "triplet":
+            with torch.no_grad():
+                distances = distance_matrix(self._distance, embeddings, others)
+                triplets = mine(distances, relations, self.config.mining)
+            loss: Tensor = self._triplet(embeddings, indices_tuple=triplets, ref_emb=others)
+        elif name == "contrastive":
+            loss = self._pairs(self._contrastive, embeddings, relations, others)
+        elif name == "ntxent":
+            loss = self._pairs(self._ntxent, embeddings, relations, others)
+        else:
+            loss = _cross_entropy(embeddings, relations, head, others)
+            if name == "joint":
+                contrast = self._pairs(self._contrastive, embeddings, relations, others)
+                loss = loss + self.config.contrastive_weight * contrast
+        return loss
+
+    def _pairs(
+        self, loss: nn.Module, embeddings: Embedding, relations: Relations, others: Tensor
+    ) -> Tensor:
+        anchor, match = torch.where(relations.positive)
+        away, other = torch.where(relations.negative)
+        value: Tensor = loss(
+            embeddings, indices_tuple=(anchor, match, away, other), ref_emb=others
+        )
+        return value
+
+
+def mine(
+    distances: Float[Tensor, "anchors others"], relations: Relations, mining: str
+) -> Triplets:
+    """
+    Choose triplets.
+
+    Parameters
+    ----------
+    distances : (A, B) float
+        From anchors to others.
+    relations : Relations
+        Which pairs may be positives and negatives.
+    mining : {'hard', 'semihard', 'all'}
+        hard: each anchor's farthest positive with its nearest negative. semihard: each positive
+        with the nearest negative beyond it, or with the farthest one where none is beyond. all:
+        every triplet.
+
+    Returns
+    -------
+    tuple of (n,) int
+        Rows of anchors, columns of positives and negatives.
+    """
+    positive, negative = relations.positive, relations.negative
+    if mining == "semihard":
+        return _mine_semihard(distances, positive, negative)
+    if mining == "hard":
+        positive = _keep_one(positive, distances)
+        negative = _keep_one(negative, -distances)
+    anchor, match, other = torch.where(positive[:, :, None] & negative[:, None, :])
+    return anchor, match, other
+
+
+def _mine_semihard(distances: Tensor, positive: _PairMatrix, negative: _PairMatrix) -> Triplets:
+    anchor, match = torch.where(positive & negative.any(dim=1, keepdim=True))
+    allowed, away = negative[anchor], distances[anchor]
+    beyond = allowed & (away > distances[anchor, match][:, None])
+    nearest = torch.where(beyond, away, torch.inf).argmin(dim=1)
+    farthest = torch.where(allowed, away, -torch.inf).argmax(dim=1)
+    return anchor, match, torch.where(beyond.any(dim=1), nearest, farthest)
+
+
+def _keep_one(
+    allowed: _PairMatrix, score: Float[Tensor, "anchors others"]
+) -> Bool[Tensor, "anchors others"]:
+    """Keep in each row the allowed entry of the highest score."""
+    best = torch.where(allowed, score, -torch.inf).argmax(dim=1, keepdim=True)
+    return torch.zeros_like(allowed).scatter(1, best, value=True) & allowed
+
+
+def _cross_entropy(
+    embeddings: Embedding, relations: Relations, head: DistanceHead, others: Tensor
+) -> Tensor:
+    terms = []
+    for pairs, target in ((relations.positive, 0.0), (relations.negative, 1.0)):
+        anchor, other = torch.where(pairs)
+        if not len(anchor):
+            continue
+        logit = head.logit(embeddings[anchor], others[other])
+        if logit is None:
+            msg = "bce and joint need a head with a logit: joint, classifier or decoder"
+            raise TypeError(msg)
+        terms.append(F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target)))
+    return torch.stack(terms).mean() if terms else 0 * embeddings.sum()
+
+
+def map_loss(
+    anomaly: Float[Tensor, "batch 2 *spatial"],
+    truth: Bool[Tensor, "batch 2 *spatial"],
+    logit: Float[Tensor, " batch"],
+) -> Float[Tensor, ""]:
+    """
+    Score the decoder's maps: voxel cross-entropy, soft Dice, and cross-entropy of the pair.
+
+    Parameters
+    ----------
+    anomaly : (B, 2, *spatial) float
+        Logits of both sides.
+    truth : (B, 2, *spatial) bool
+        The injected lesion; empty for pairs without one.
+    logit : (B,) float
+        Of the pair; its label is whether `truth` holds anything.
+
+    Returns
+    -------
+    () float
+        Their sum. Dice is taken over the whole batch, so that healthy pairs count in it too
+        (Milletari et al. 2016, arXiv:1606.04797).
+    """
+    logits, target = anomaly.float(), truth.float()
+    voxels = F.binary_cross_entropy_with_logits(logits, target)
+    chance = torch.sigmoid(logits)
+    overlap = 2 * (chance * target).sum() + 1
+    dice = 1 - overlap / (chance.sum() + target.sum() + 1)
+    label = truth.flatten(1).any(dim=1).float()
+    pair = F.binary_cross_entropy_with_logits(logit.float(), label)
+    return voxels + dice + pair

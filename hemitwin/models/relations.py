@@ -1,0 +1,113 @@
+"""Which embeddings of a batch belong together, and which do not."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Negatives = Literal["lesion", "subject", "relative"]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """
+    Who the images of a batch are.
+
+    Attributes
+    ----------
+    group : (B,) int
+        Hemispheres: the subject. Brains: the set that belongs together, one twin pair or one
+        person's scans.
+    item : (B,) int
+        Hemispheres: the side, 0 left, 1 right. Brains: the scan.
+    kin : (B,) int
+        The family: brains of one family that are not one set are relatives.
+    lesioned : (B,) bool
+        A lesion was injected.
+    """
+
+    group: Int[Tensor, " batch"]
+    item: Int[Tensor, " batch"]
+    kin: Int[Tensor, " batch"]
+    lesioned: Bool[Tensor, " batch"]
+
+    def pack(self) -> Int[Tensor, "batch 4"]:
+        """Return one tensor, to be gathered or kept; `unpack` is its inverse."""
+        return torch.stack([self.group, self.item, self.kin, self.lesioned.long()], dim=1)
+
+    @classmethod
+    def unpack(cls, packed: Int[Tensor, "batch 4"]) -> "Items":
+        """Return what `pack` was given."""
+        group, item, kin, lesioned = packed.unbind(1)
+        return cls(group, item, kin, lesioned.bool())
+
+
+@dataclass(frozen=True, eq=False)
+class Relations:
+    """
+    Ordered pairs among anchors (rows) and others (columns).
+
+    Attributes
+    ----------
+    positive : (A, B) bool
+        They belong together.
+    negative : (A, B) bool
+        They do not. A pair may be neither.
+    """
+
+    positive: Bool[Tensor, "anchors others"]
+    negative: Bool[Tensor, "anchors others"]
+
+
+def relate_halves(anchors: Items, others: Items, negatives: Negatives = "lesion") -> Relations:
+    """
+    Pair the healthy half of a brain with the other side.
+
+    Parameters
+    ----------
+    anchors, others : Items
+        Hemispheres. Anchors are healthy ones; the others stand on the other side.
+    negatives : {'lesion', 'subject', 'relative'}
+        lesion: the lesioned halves of the same subject; else also all halves of other subjects.
+
+    Returns
+    -------
+    Relations
+        Positive: the same subject's other healthy half.
+
+    Examples
+    --------
+    >>> n = torch.tensor
+    >>> items = Items(n([0, 0, 0]), n([0, 1, 1]), n([0, 0, 0]), n([False, False, True]))
+    >>> relate_halves(items, items).negative.int().tolist()
+    [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    """
+    same = anchors.group[:, None] == others.group[None]
+    usable = (anchors.item[:, None] != others.item[None]) & ~anchors.lesioned[:, None]
+    negative = same & others.lesioned[None]
+    if negatives != "lesion":
+        negative = negative | ~same
+    return Relations(usable & same & ~others.lesioned[None], usable & negative)
+
+
+def relate_brains(anchors: Items, others: Items, negatives: Negatives = "subject") -> Relations:
+    """
+    Pair the brains of one set, and set them against those of others.
+
+    Parameters
+    ----------
+    anchors, others : Items
+        Brains.
+    negatives : {'subject', 'relative'}
+        subject: unrelated brains; relative: relatives that are not of the set, too.
+
+    Returns
+    -------
+    Relations
+    """
+    same = anchors.group[:, None] == others.group[None]
+    related = anchors.kin[:, None] == others.kin[None]
+    apart = ~same if negatives == "relative" else ~same & ~related
+    return Relations(same & (anchors.item[:, None] != others.item[None]), apart)

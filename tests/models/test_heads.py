@@ -1,0 +1,114 @@
+"""Laws of the heads: symmetric scores, equivariant maps, gradients in chunks."""
+
+import pytest
+import torch
+
+from hemitwin.models import (
+    EncoderConfig,
+    HeadConfig,
+    SiameseNetwork,
+    build_encoder,
+    build_head,
+    embed_in_chunks,
+    load_weights,
+    save_weights,
+)
+
+HEADS = ("distance", "joint", "classifier", "decoder")
+ENCODERS = {
+    "resnet18": {"width": 4, "blocks": (1, 1), "stem_stride": 2},
+    "unet": {"width": 4, "levels": 3},
+}
+
+
+def network(head="distance", name="resnet18", dims=2, **head_settings):
+    config = EncoderConfig(name=name, spatial_dims=dims, embedding_dim=5, **ENCODERS[name])
+    encoder = build_encoder(config)
+    settings = HeadConfig(name=head, decoder_width=4, **head_settings)
+    return SiameseNetwork(encoder, build_head(settings, encoder)).eval(), settings
+
+
+def images(dims, count=2):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, count, 1, *(13, 12, 11)[:dims], generator=generator)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "l1"])
+def test_scores_are_symmetric_and_finite(head, metric):
+    model, _ = network(head, metric=metric)
+    left, right = images(2)
+    there, back = model(left, right), model(right, left)
+    torch.testing.assert_close(there.score, back.score)
+    torch.testing.assert_close(there.distance, back.distance)
+    assert (there.logit is None) == (head == "distance")
+    assert torch.isfinite(there.score).all()
+    assert (there.distance <= 2).all()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_exchanging_the_images_exchanges_the_maps(name, dims):
+    model, _ = network("decoder", name, dims)
+    left, right = images(dims)
+    there, back = model(left, right), model(right, left)
+    assert there.anomaly is not None
+    assert back.anomaly is not None
+    assert there.anomaly.shape == (2, 2, *left.shape[2:])
+    torch.testing.assert_close(there.anomaly, back.anomaly.flip(1))
+    assert not torch.allclose(there.anomaly[:, 0], there.anomaly[:, 1])
+
+
+def test_the_decoders_logit_is_the_mean_of_its_highest_voxels():
+    model, _ = network("decoder", peak_voxels=3)
+    output = model(*images(2))
+    assert output.anomaly is not None
+    for logit, anomaly in zip(output.score, output.anomaly, strict=True):
+        torch.testing.assert_close(logit, anomaly.flatten().sort().values[-3:].mean())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_gradients_reach_every_parameter(head):
+    model, _ = network(head)
+    output = model.train()(*images(2))
+    (output.score.sum() + output.distance.sum()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_comes_back_from_its_file(head, tmp_path):
+    model, settings = network(head)
+    save_weights(tmp_path / "w.safetensors", model, {}, settings)
+    loaded, _ = load_weights(tmp_path / "w.safetensors")
+    torch.testing.assert_close(loaded(*images(2)).score, model(*images(2)).score)
+
+
+@pytest.mark.parametrize("norm", ["group", "instance"])
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_chunks_give_the_whole_batchs_gradients(name, norm, dtype, tolerance):
+    config = EncoderConfig(name=name, spatial_dims=3, norm=norm, embedding_dim=5, **ENCODERS[name])
+    encoder = build_encoder(config).train().to(dtype)
+    batch = torch.cat(tuple(images(3, count=4))).to(dtype)
+    weights = torch.randn(8, 8, generator=torch.Generator().manual_seed(2)).to(dtype)
+
+    def gradients(chunk):
+        encoder.zero_grad()
+        embeddings = embed_in_chunks(encoder, batch, chunk)
+        (torch.cdist(embeddings, embeddings) * weights).sum().backward()  # couples all rows
+        parameters = [p.grad.flatten() for p in encoder.parameters() if p.grad is not None]
+        return embeddings.detach(), torch.cat(parameters)
+
+    (whole, expected), (parts, found) = gradients(None), gradients(3)
+    torch.testing.assert_close(parts, whole, atol=tolerance, rtol=tolerance)
+    assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+def test_chunks_refuse_the_statistics_of_a_batch():
+    config = EncoderConfig(spatial_dims=2, norm="batch", **ENCODERS["resnet18"])
+    encoder = build_encoder(config).train()
+    batch = torch.randn(4, 1, 13, 12)
+    with pytest.raises(ValueError, match=r"couples no two images.*set encoder\.norm"):
+        embed_in_chunks(encoder, batch, 2)
+    assert embed_in_chunks(encoder.eval(), batch, 2).shape == (4, 128)

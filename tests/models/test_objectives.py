@@ -1,0 +1,239 @@
+"""The objectives against plain loops."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from hemitwin.models import (
+    DistanceHead,
+    Items,
+    JointHead,
+    LossConfig,
+    MemoryBank,
+    Objective,
+    PairClassifier,
+    map_loss,
+    mine,
+    pair_distance,
+    relate_brains,
+    relate_halves,
+)
+
+METRICS = ("euclidean", "cosine", "l1")
+
+
+def batch(seed, size=10):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(size, 4, generator=generator, dtype=torch.float64)
+    draw = torch.randint(0, 2, (3, size), generator=generator)
+    return embeddings, Items(draw[0], draw[2], draw[0], draw[1].bool())
+
+
+def distances(embeddings, metric):
+    count = len(embeddings)
+    rows, columns = torch.arange(count).repeat_interleave(count), torch.arange(count).repeat(count)
+    return pair_distance(embeddings[rows], embeddings[columns], metric).view(count, count)
+
+
+def is_positive(items, a, p):
+    return bool(
+        items.group[a] == items.group[p]
+        and items.item[a] != items.item[p]
+        and not items.lesioned[a]
+        and not items.lesioned[p]
+    )
+
+
+def is_negative(items, a, n, negatives):
+    own_lesion = items.group[a] == items.group[n] and items.lesioned[n]
+    other = negatives == "subject" and items.group[a] != items.group[n]
+    healthy = not items.lesioned[a]
+    return bool(healthy and items.item[a] != items.item[n] and (own_lesion or other))
+
+
+def triplets(items, d, negatives, mining):
+    rows = range(len(d))
+    found = []
+    for a in rows:
+        positives = [p for p in rows if is_positive(items, a, p)]
+        others = [n for n in rows if is_negative(items, a, n, negatives)]
+        if not (positives and others):
+            continue
+        if mining == "all":
+            found += list(itertools.product([a], positives, others))
+        elif mining == "hard":
+            hardest = max(positives, key=lambda p: d[a, p]), min(others, key=lambda n: d[a, n])
+            found.append((a, *hardest))
+        else:
+            for p in positives:
+                beyond = [n for n in others if d[a, n] > d[a, p]]
+                found.append(
+                    (a, p, min(beyond, key=lambda n: d[a, n]))
+                    if beyond
+                    else (a, p, max(others, key=lambda n: d[a, n]))
+                )
+    return found
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    negatives=st.sampled_from(["lesion", "subject"]),
+    mining=st.sampled_from(["hard", "semihard", "all"]),
+    metric=st.sampled_from(METRICS),
+)
+def test_triplets_are_those_of_plain_loops(seed, negatives, mining, metric):
+    config = LossConfig(margin=0.3, negatives=negatives, mining=mining)
+    embeddings, items = batch(seed)
+    relations = relate_halves(items, items, negatives)
+    d = distances(embeddings, metric)
+    wanted = triplets(items, d, negatives, mining)
+    found = torch.stack(mine(d, relations, mining), dim=1).tolist()
+    assert sorted(map(tuple, found)) == sorted(wanted)
+    terms = [max(0.0, float(d[a, p] - d[a, n]) + 0.3) for a, p, n in wanted]
+    violated = [term for term in terms if term > 0]
+    loss = Objective(config, metric)(embeddings, relations, DistanceHead(metric))
+    assert float(loss) == pytest.approx(sum(violated) / max(len(violated), 1), abs=1e-7)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_contrastive_pulls_positives_to_zero_and_pushes_negatives_to_the_margin(metric):
+    embeddings, items = batch(3)
+    relations = relate_halves(items, items, "subject")
+    d = distances(embeddings, metric)
+    near = [float(x) for x in d[relations.positive] if x > 0]
+    far = [0.8 - float(x) for x in d[relations.negative] if x < 0.8]
+    config = LossConfig(objective="contrastive", margin=0.8, negatives="subject")
+    loss = Objective(config, metric)(embeddings, relations, DistanceHead(metric))
+    wanted = sum(near) / max(len(near), 1) + sum(far) / max(len(far), 1)
+    assert float(loss) == pytest.approx(wanted, abs=1e-7)
+
+
+def test_ntxent_is_the_cross_entropy_of_the_positive_among_its_negatives():
+    embeddings, items = batch(0, size=16)
+    relations = relate_halves(items, items, "subject")
+    unit = F.normalize(embeddings)
+    similarity = (unit @ unit.T) / 0.2
+    terms = [
+        -float(similarity[a, p])
+        + float(torch.logsumexp(torch.cat([similarity[a][negatives], similarity[a, p][None]]), 0))
+        for a, p in relations.positive.nonzero().tolist()
+        for negatives in [relations.negative[a]]
+    ]
+    config = LossConfig(objective="ntxent", temperature=0.2)
+    loss = Objective(config)(embeddings, relations, DistanceHead())
+    assert float(loss) == pytest.approx(sum(terms) / len(terms), abs=1e-6)
+
+
+def test_both_classes_of_pairs_weigh_the_same_in_the_cross_entropy():
+    embeddings, items = batch(4)
+    relations = relate_halves(items, items, "subject")
+    head = JointHead().double()
+    logit = 5.0 * (distances(embeddings, "euclidean") - 0.5)
+    same = F.softplus(logit[relations.positive]).mean()
+    apart = F.softplus(-logit[relations.negative]).mean()
+    loss = Objective(LossConfig(objective="bce"))(embeddings, relations, head)
+    torch.testing.assert_close(loss, (same + apart) / 2, atol=1e-6, rtol=0.0)
+    contrast = Objective(LossConfig(objective="contrastive"))(embeddings, relations, head)
+    both = Objective(LossConfig(objective="joint"))(embeddings, relations, head)
+    torch.testing.assert_close(both, loss + contrast)
+    with pytest.raises(TypeError, match="head with a logit"):
+        Objective(LossConfig(objective="bce"))(embeddings, relations, DistanceHead())
+
+
+@pytest.mark.parametrize("objective", ["triplet", "contrastive", "ntxent", "bce", "joint"])
+def test_a_batch_without_pairs_gives_a_zero_with_gradient(objective):
+    embeddings = torch.randn(4, 3, requires_grad=True)
+    same = torch.zeros(4, dtype=torch.int64)
+    items = Items(same, same, same, same.bool())
+    relations = relate_halves(items, items)
+    loss = Objective(LossConfig(objective=objective))(
+        embeddings, relations, PairClassifier(3, hidden=2)
+    )
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert embeddings.grad is not None
+    assert torch.equal(embeddings.grad, torch.zeros(4, 3))
+
+
+def test_swapping_left_and_right_changes_nothing():
+    embeddings, items = batch(5)
+    turned = Items(items.group, 1 - items.item, items.kin, items.lesioned)
+    there, back = (
+        Objective(LossConfig())(embeddings, relate_halves(one, one), DistanceHead())
+        for one in (items, turned)
+    )
+    torch.testing.assert_close(there, back)
+
+
+def test_half_precision_is_scored_in_single():
+    embeddings, items = batch(5)
+    relations, head = relate_halves(items, items), DistanceHead()
+    half = embeddings.bfloat16()
+    loss = Objective(LossConfig())(half, relations, head)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, Objective(LossConfig())(half.float(), relations, head))
+
+
+def test_relatives_are_negatives_only_when_asked_for():
+    n = torch.tensor
+    # A twin pair, their sibling, and a stranger.
+    items = Items(n([0, 0, 1, 2]), n([0, 1, 2, 3]), n([0, 0, 0, 9]), n([False] * 4))
+    usual, hard = (relate_brains(items, items, kind) for kind in ("subject", "relative"))
+    assert usual.positive.nonzero().tolist() == [[0, 1], [1, 0]]
+    assert usual.negative[0].tolist() == [False, False, False, True]
+    assert hard.negative[0].tolist() == [False, False, True, True]
+
+
+def test_the_bank_keeps_the_last_rows_and_comes_back_from_its_state():
+    bank = MemoryBank(5, 2)
+    rows = torch.arange(14.0).view(7, 2)
+    ids = torch.arange(7)
+    items = Items(ids, ids, ids, ids.bool())
+
+    def some(first, last):
+        part = slice(first, last)
+        return rows[part], Items(*(one[part] for one in vars(items).values()))
+
+    assert len(bank) == 0
+    bank.push(*some(0, 3))
+    assert bank.read()[0].tolist() == rows[:3].tolist()
+    bank.push(*some(3, 7))
+    kept, who = bank.read()
+    assert sorted(who.group.tolist()) == [2, 3, 4, 5, 6]
+    torch.testing.assert_close(kept, rows[who.group])
+    again = MemoryBank(5, 2)
+    again.load_state_dict(bank.state_dict())
+    assert torch.equal(again.read()[0], kept)
+    bank.push(rows, items)
+    assert sorted(bank.read()[1].group.tolist()) == [2, 3, 4, 5, 6]
+
+
+def test_the_banks_embeddings_serve_as_negatives():
+    embeddings, items = batch(6)
+    older, old_items = batch(7)
+    everyone = Items.unpack(torch.cat([items.pack(), old_items.pack()]))
+    relations = relate_halves(items, everyone, "subject")
+    joined = torch.cat([embeddings, older])
+    loss = Objective(LossConfig(mining="all"))(embeddings, relations, DistanceHead(), joined)
+    d = torch.cdist(F.normalize(embeddings), F.normalize(joined))
+    anchor, match, other = mine(d, relations, "all")
+    terms = (d[anchor, match] - d[anchor, other] + 0.5).clamp(min=0)
+    assert (other >= len(items.group)).any()
+    torch.testing.assert_close(loss, terms.sum() / (terms > 0).sum())
+
+
+def test_the_map_loss_is_lowest_for_the_true_map():
+    truth = torch.zeros(2, 2, 4, 4, 4, dtype=torch.bool)
+    truth[0, 1, 1:3, 1:3, 1:3] = True
+    right = torch.where(truth, 9.0, -9.0)
+    wrong_side = right.flip(1)
+    logit = torch.tensor([9.0, -9.0])
+    best = map_loss(right, truth, logit)
+    assert best < 0.01
+    assert map_loss(wrong_side, truth, logit) > best + 0.5
+    assert map_loss(right, truth, -logit) > best + 5
