@@ -210,18 +210,39 @@ def evaluate(
         Path | None, typer.Option(help="Score this set of `simulate lesions` instead.")
     ] = None,
 ) -> None:
-    """Score the test fold: AUC with an interval over subjects, beside the mirror difference."""
-    from hemitwin.pipeline.evaluate import SIMULATED, evaluate
+    """Score the test fold: every figure with an interval over families, beside a baseline."""
+    from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED, evaluate
     from hemitwin.pipeline.runs import load_run
 
     result = evaluate(load_run(run), prepared=prepared, simulated=simulated)
-    written = "evaluation.json" if simulated is None else f"{SIMULATED}.json"
-    rows = {
-        f"AUC, {name}": f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
-        for name, one in result.auc.items()
-    }
-    rates = {name.replace("_", " "): f"{value:.3f}" for name, value in result.rates.items()}
-    _print_rows("hemitwin evaluate", {**rows, **rates, "written": str(run / written)})
+    stem = EVALUATION if simulated is None else SIMULATED
+    written = {"written": str(run / f"{stem}.json"), "picture": str(run / f"{stem}.png")}
+    _print_rows("hemitwin evaluate", {**result.to_rows(), **written})
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Evaluated run folders; the first is held against the others."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the result.")] = Path(
+        "comparison"
+    ),
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Compare the evaluations on a simulated set.")
+    ] = False,
+    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws over families.")] = 2000,
+) -> None:
+    """Compare evaluated runs: every figure, paired tests of differences, a forest plot."""
+    from hemitwin.pipeline.compare import compare
+
+    result = compare(runs, out, simulated=simulated, draws=draws)
+    for row in result.rows:
+        _print_rows(row.title, row.to_rows())
+    kinds = {"written": "json", "table": "tsv", "picture": "png"}
+    files = {name: str(out / f"compare.{suffix}") for name, suffix in kinds.items()}
+    _print_rows("hemitwin compare", files)
 
 
 @app.command()

@@ -1,64 +1,51 @@
 """Evaluate: score the test fold once, with intervals, beside a baseline without a network."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from hemitwin.atlases import save_table
+from hemitwin.pipeline.breakdown import (
+    CONTRAST_BINS,
+    SIZE_BINS_MM3,
+    auc_by_bin,
+    by_role,
+)
 from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.data import HemisphereData
+from hemitwin.pipeline.detection import DetectionBySize, detection_by_size
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluation import Evaluation
+from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
 from hemitwin.pipeline.evaluation_set import pairs_of_set
+from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.leakage import require_unseen
-from hemitwin.pipeline.metrics import Estimate, auc_with_interval, rates_at
+from hemitwin.pipeline.metrics import (
+    auc_with_interval,
+    figures_with_intervals,
+    rates_at,
+    youden_threshold,
+)
 from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
+from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
 
-__all__ = ["SIMULATED", "Evaluation", "evaluate"]
+__all__ = ["EVALUATION", "SIMULATED", "VALIDATION_PAIRS", "Evaluation", "evaluate"]
+
+logger = logging.getLogger(__name__)
+
+EVALUATION = "evaluation"
+"""How the names of results on drawn lesions begin."""
 
 SIMULATED = "evaluation-simulated"
 """How the names of results on a simulated set begin."""
 
-_SCORES = ("distance", "mirror_mean", "mirror_peak")
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What the test fold says.
-
-    Parameters
-    ----------
-    auc : dict of str to Estimate
-        By score: the network's `distance` and the voxel-wise `mirror_mean` and `mirror_peak`.
-    rates : dict of str to float
-        Sensitivity, specificity and balanced accuracy at the threshold from validation.
-    pairs : DataFrame
-        One row a pair.
-    """
-
-    auc: dict[str, Estimate]
-    rates: dict[str, float]
-    pairs: pd.DataFrame
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON."""
-        lesions = self.pairs.loc[self.pairs["lesioned"], "volume_mm3"]
-        return {
-            "auc": {name: estimate.to_dict() for name, estimate in self.auc.items()},
-            **self.rates,
-            "subjects": int(self.pairs["subject"].nunique()),
-            "healthy_pairs": int((~self.pairs["lesioned"]).sum()),
-            "lesioned_pairs": int(self.pairs["lesioned"].sum()),
-            "lesion_volume_mm3": {
-                "smallest": float(lesions.min()),
-                "median": float(lesions.median()),
-                "largest": float(lesions.max()),
-            },
-        }
+VALIDATION_PAIRS = "validation_pairs.tsv"
+"""The scored pairs of validation in a run folder, where thresholds come from."""
 
 
 def evaluate(
@@ -67,9 +54,12 @@ def evaluate(
     """Score the run's test subjects, each with and without injected lesions.
 
     The lesions are drawn from the run's seed and the cases' names, and written beside the result:
-    the same run is always scored on the same pairs. Writes `evaluation.json`,
+    the same run is always scored on the same pairs. Writes `evaluation.json`, `evaluation.png`,
     `evaluation_pairs.tsv` and `evaluation_lesions.json` into the run folder; for a simulated set
     their names begin with `evaluation-simulated`.
+
+    Every threshold comes from validation: from the run's `validation_pairs.tsv`, or where that is
+    missing from scoring the validation fold again.
 
     Parameters
     ----------
@@ -93,36 +83,98 @@ def evaluate(
         learnt from, or is a copy of one.
     """
     config = run.config
-    brains = _test_brains(run, prepared or config.data.prepared)
-    stem = "evaluation" if simulated is None else SIMULATED
+    folder = prepared or config.data.prepared
+    brains = load_brains(config.data.model_copy(update={"prepared": folder}))
+    tested = _test_brains(run, brains, folder)
+    stem = EVALUATION if simulated is None else SIMULATED
     groups = (
-        _drawn_pairs(run, brains)
+        _drawn_pairs(run, tested)
         if simulated is None
-        else [pairs_of_set(simulated, brain, config.data.resolution_mm) for brain in brains]
+        else [pairs_of_set(simulated, brain, config.data.resolution_mm) for brain in tested]
     )
     pairs = score_pairs(run.network, groups, split=run.split, fold="test")
-    labels = pairs["lesioned"].to_numpy(bool)
-    auc = {
-        name: auc_with_interval(
-            labels,
-            pairs[name].to_numpy(float),
-            list(pairs["subject"]),
-            draws=config.evaluation.bootstrap,
-            seed=config.seed,
-        )
-        for name in _SCORES
-    }
-    rates = rates_at(run.threshold, labels, pairs["distance"].to_numpy(float))
-    result = Evaluation(auc, rates, pairs)
+    result = _summarise(run, pairs, _validation_pairs(run, brains))
     manifest = {
         brain.case.name: [pair.spec.model_dump(mode="json") for pair in group if pair.spec]
-        for brain, group in zip(brains, groups, strict=True)
+        for brain, group in zip(tested, groups, strict=True)
     }
     write_json(run.folder / f"{stem}_lesions.json", manifest)
     save_table(run.folder / f"{stem}_pairs.tsv", pairs)
+    picture_of_evaluation(run.folder / f"{stem}.png", result)
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
     write_json(run.folder / f"{stem}.json", {**result.to_dict(), **splits})
     return result
+
+
+def _summarise(run: Run, pairs: pd.DataFrame, validation: pd.DataFrame | None) -> Evaluation:
+    table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
+    learnt = ScoreTable(validation) if validation is not None else None
+    draws = {"draws": run.config.evaluation.bootstrap, "seed": run.config.seed}
+    own = table.network_score
+    thresholds = _thresholds(learnt) | {own: run.threshold}
+    auc = {
+        name: auc_with_interval(table.labels, table.scores(name), table.clusters, **draws)
+        for name in table.score_names
+    }
+    figures = {
+        name: figures_with_intervals(
+            table.labels,
+            table.scores(name),
+            table.clusters,
+            threshold=thresholds.get(name),
+            **draws,
+        )
+        for name in table.score_names
+    }
+    return Evaluation(
+        auc=auc,
+        rates=rates_at(run.threshold, table.labels, table.scores(own)),
+        pairs=pairs,
+        thresholds=thresholds,
+        figures={name: {**figures[name], "auc": auc[name]} for name in figures},
+        by_size=auc_by_bin(table, "volume_mm3", SIZE_BINS_MM3, **draws),
+        by_contrast=auc_by_bin(table, "contrast", CONTRAST_BINS, **draws),
+        roles=by_role(table, run.threshold, **draws),
+        detection=_detection(table, learnt, run.config.seed),
+    )
+
+
+def _thresholds(learnt: ScoreTable | None) -> dict[str, float]:
+    if learnt is None:
+        return {}
+    return {
+        name: youden_threshold(learnt.labels, learnt.scores(name)) for name in learnt.score_names
+    }
+
+
+def _detection(table: ScoreTable, learnt: ScoreTable | None, seed: int) -> DetectionBySize | None:
+    if learnt is None:
+        return None
+    healthy = learnt.scores(table.network_score)[~learnt.labels]
+    try:
+        return detection_by_size(table, healthy, seed=seed)
+    except ValueError as error:
+        logger.warning("there is no curve of detection against size: %s", error)
+        return None
+
+
+def _validation_pairs(run: Run, brains: Sequence[Brain]) -> pd.DataFrame | None:
+    path = run.folder / VALIDATION_PAIRS
+    if path.is_file():
+        return pd.read_csv(path, sep="\t")
+    wanted = set(run.split.subjects("validation"))
+    validation = tuple(brain for brain in brains if brain.subject in wanted)
+    missing = wanted - {brain.subject for brain in validation}
+    if missing:
+        logger.warning(
+            "without the prepared volumes of validation (%s) and %s there are no baselines' "
+            "thresholds and no curve of detection against size",
+            ", ".join(sorted(missing)),
+            path,
+        )
+        return None
+    data = HemisphereData(run.config, (), validation, lesion_source(run.config))
+    return score_pairs(run.network, data.validation_pairs, split=run.split, fold="validation")
 
 
 def _drawn_pairs(run: Run, brains: Sequence[Brain]) -> list[tuple[ScoredPair, ...]]:
@@ -136,16 +188,15 @@ def _drawn_pairs(run: Run, brains: Sequence[Brain]) -> list[tuple[ScoredPair, ..
     return [pairs_of(brain, specs[brain.case.name], source) for brain in brains]
 
 
-def _test_brains(run: Run, prepared: Path) -> tuple[Brain, ...]:
+def _test_brains(run: Run, brains: Sequence[Brain], prepared: Path) -> tuple[Brain, ...]:
     wanted = set(run.split.subjects("test"))
-    data = run.config.data.model_copy(update={"prepared": prepared})
-    brains = tuple(brain for brain in load_brains(data) if brain.subject in wanted)
-    missing = wanted - {brain.subject for brain in brains}
+    tested = tuple(brain for brain in brains if brain.subject in wanted)
+    missing = wanted - {brain.subject for brain in tested}
     if missing:
         msg = (
             f"every test subject must have a prepared volume below {prepared}, but "
             f"{', '.join(sorted(missing))} has none; a test without them is another test"
         )
         raise UserError(msg)
-    require_unseen(run.folder, run.split, [brain.case for brain in brains])
-    return brains
+    require_unseen(run.folder, run.split, [brain.case for brain in tested])
+    return tested

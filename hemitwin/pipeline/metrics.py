@@ -16,6 +16,8 @@ __all__ = [
     "auc_with_interval",
     "figure_draws",
     "figures_with_intervals",
+    "missing_figures",
+    "plain_name",
     "rates_at",
     "youden_threshold",
 ]
@@ -40,10 +42,31 @@ CALLED = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity",
 """Figures of the calls at a threshold."""
 
 
+_PLAIN = {
+    "auc": "AUC",
+    "partial_auc": "partial AUC, TPR >= 0.8",
+    "eer": "equal error rate",
+    "tar_at_far_1e-2": "TAR at FAR 1e-2",
+    "tar_at_far_1e-3": "TAR at FAR 1e-3",
+    "f1": "F1",
+}
+
+
+def plain_name(figure: str) -> str:
+    """Return a figure's name as a table writes it.
+
+    Examples
+    --------
+    >>> plain_name("average_precision"), plain_name("eer")
+    ('average precision', 'equal error rate')
+    """
+    return _PLAIN.get(figure, figure.replace("_", " "))
+
+
 def auc_with_interval(
     labels: Bool[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
-    subjects: Sequence[str],
+    subjects: Sequence[str] | Clusters,
     *,
     draws: int = 2000,
     seed: int = 0,
@@ -59,7 +82,7 @@ def auc_with_interval(
         True where a lesion is.
     scores : (n,) float
         Larger means more asymmetric.
-    subjects : sequence of str
+    subjects : sequence of str, or Clusters
         Whose pair each is.
     draws : int
         Bootstrap draws.
@@ -83,7 +106,8 @@ def auc_with_interval(
     1.0
     """
     _require_both_classes(labels, scores)
-    parts = Clusters.of(subjects).weights_in_parts(draws, seed)
+    clusters = subjects if isinstance(subjects, Clusters) else Clusters.of(subjects)
+    parts = clusters.weights_in_parts(draws, seed)
     areas = [RocCurves.of(labels, scores, weights).area() for weights in parts]
     return Estimate.of(float(roc_auc_score(labels, scores)), np.concatenate(areas))
 
@@ -143,12 +167,28 @@ def figures_with_intervals(
         figure_draws(labels, scores, weights, threshold=threshold)
         for weights in clusters.weights_in_parts(draws, seed)
     ]
+    missing = missing_figures(labels)
+    return {
+        name: unavailable(missing[name])
+        if name in missing
+        else Estimate.of(float(whole[name][0]), np.concatenate([part[name] for part in parts]))
+        for name in names
+    }
+
+
+def missing_figures(labels: Bool[np.ndarray, " n"]) -> dict[str, str]:
+    """Return the figures that there are too few negatives for, each with its reason.
+
+    Examples
+    --------
+    >>> missing_figures(np.zeros(100, dtype=bool))
+    {'tar_at_far_1e-3': 'it needs 1000 negatives, there are 100'}
+    """
     negatives = int((~labels).sum())
     return {
-        name: Estimate.of(float(whole[name][0]), np.concatenate([part[name] for part in parts]))
-        if negatives * _FARS.get(name, 1.0) >= 1
-        else unavailable(f"it needs {round(1 / _FARS[name])} negatives, there are {negatives}")
-        for name in names
+        name: f"it needs {round(1 / far)} negatives, there are {negatives}"
+        for name, far in _FARS.items()
+        if negatives * far < 1
     }
 
 

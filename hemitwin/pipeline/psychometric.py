@@ -73,9 +73,9 @@ class VolumeEstimate:
         return {**known, "text": str(self)}
 
     def __str__(self) -> str:
-        """Write it as ``1830 [910, > 40000]`` mm3."""
+        """Write it as ``1830 [910, > 40000]``, or as ``> 40000`` where all are this bound."""
         value, low, high = (self._bounded(one) for one in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]"
+        return value if value == low == high else f"{value} [{low}, {high}]"
 
     def _bounded(self, volume: float) -> str:
         if np.isfinite(volume):

@@ -1,0 +1,175 @@
+"""Figures by lesion size, by lesion contrast and by role."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from hemitwin.pipeline.bootstrap import Estimate, unavailable
+from hemitwin.pipeline.metrics import auc_with_interval
+from hemitwin.pipeline.score_table import ScoreTable
+
+__all__ = [
+    "CONTRAST_BINS",
+    "SIZE_BINS_MM3",
+    "Bin",
+    "BinRow",
+    "RoleRow",
+    "auc_by_bin",
+    "by_role",
+    "values_of_bins",
+]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A half-open range, with the name that tables give it."""
+
+    name: str
+    low: float
+    high: float
+
+    def holds(self, values: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Tell which values lie in it."""
+        return (values >= self.low) & (values < self.high)
+
+
+SIZE_BINS_MM3 = (
+    Bin("below 0.1 ml", 0.0, 100.0),
+    Bin("0.1-0.5 ml", 100.0, 500.0),
+    Bin("0.5-2 ml", 500.0, 2000.0),
+    Bin("2-8 ml", 2000.0, 8000.0),
+    Bin("8-40 ml", 8000.0, 40000.0),
+    Bin("40 ml and more", 40000.0, float("inf")),
+)
+"""Of the native volume."""
+
+CONTRAST_BINS = (
+    Bin("below 0.1", 0.0, 0.1),
+    Bin("0.1-0.25", 0.1, 0.25),
+    Bin("0.25-0.5", 0.25, 0.5),
+    Bin("0.5 and more", 0.5, float("inf")),
+)
+"""Of the core's relative change, whatever its sign."""
+
+
+@dataclass(frozen=True)
+class BinRow:
+    """How well the lesions of one bin are told from all pairs without a lesion.
+
+    Parameters
+    ----------
+    name : str
+        The bin's.
+    lesions, subjects : int
+        How many, and in how many people.
+    auc : dict of str to Estimate
+        By score.
+    """
+
+    name: str
+    lesions: int
+    subjects: int
+    auc: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON."""
+        auc = {name: estimate.to_dict() for name, estimate in self.auc.items()}
+        return {"bin": self.name, "lesions": self.lesions, "subjects": self.subjects, "auc": auc}
+
+
+@dataclass(frozen=True)
+class RoleRow:
+    """How many pairs of one role are called asymmetric.
+
+    Parameters
+    ----------
+    role : str
+        ``healthy``, ``lesion``, ``control``, ``sham`` or ``asymmetry``.
+    pairs : int
+        How many.
+    called : Estimate
+        Share above the threshold, with an interval over families.
+    """
+
+    role: str
+    pairs: int
+    called: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON."""
+        return {"role": self.role, "pairs": self.pairs, "called_asymmetric": self.called.to_dict()}
+
+
+def values_of_bins(table: ScoreTable, column: str) -> Float[np.ndarray, " n"]:
+    """Return what a bin looks at: a size, or the size of a contrast."""
+    return np.asarray(np.abs(table.rows[column].to_numpy(float)))
+
+
+def auc_by_bin(
+    table: ScoreTable,
+    column: str,
+    bins: Sequence[Bin],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[BinRow, ...]:
+    """Hold the lesions of each bin against all pairs without a lesion.
+
+    Parameters
+    ----------
+    table : ScoreTable
+        With roles.
+    column : str
+        ``volume_mm3`` or ``contrast``; of a contrast the sign does not count.
+    bins : sequence of Bin
+        Bins without lesions give no row.
+    draws, seed : int
+        Of the bootstrap over families.
+    """
+    lesions = (table.roles == "lesion").to_numpy(bool) & table.labels
+    values = values_of_bins(table, column)
+    rows = []
+    for one in bins:
+        inside = lesions & one.holds(values)
+        if not inside.any():
+            continue
+        part = table.where(inside | ~table.labels)
+        auc = {name: _auc(part, name, draws, seed) for name in part.score_names}
+        people = int(table.rows["subject"][inside].nunique())
+        rows.append(BinRow(one.name, int(inside.sum()), people, auc))
+    return tuple(rows)
+
+
+def _auc(part: ScoreTable, name: str, draws: int, seed: int) -> Estimate:
+    if part.labels.all():
+        return unavailable("there is no pair without a lesion")
+    scores = part.scores(name)
+    return auc_with_interval(part.labels, scores, part.clusters, draws=draws, seed=seed)
+
+
+def by_role(
+    table: ScoreTable, threshold: float, *, draws: int = 2000, seed: int = 0
+) -> tuple[RoleRow, ...]:
+    """Count how many pairs of each role the network calls asymmetric.
+
+    Parameters
+    ----------
+    table : ScoreTable
+        With roles.
+    threshold : float
+        Of the network's score, frozen on validation.
+    draws, seed : int
+        Of the bootstrap over families.
+    """
+    rows = []
+    for role in sorted(set(table.roles)):
+        part = table.where((table.roles == role).to_numpy(bool))
+        called = (part.scores(part.network_score) > threshold).astype(float)
+        weights = np.concatenate(list(part.clusters.weights_in_parts(draws, seed)))
+        with np.errstate(invalid="ignore"):
+            shares = weights @ called / weights.sum(1)
+        rows.append(RoleRow(role, called.size, Estimate.of(float(called.mean()), shares)))
+    return tuple(rows)

@@ -1,0 +1,184 @@
+"""Evaluated runs read for a comparison, folds of one configuration put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hemitwin.pipeline.config import load_config
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.families import FAMILIES, read_families
+from hemitwin.pipeline.outputs import digest_json, read_json
+from hemitwin.pipeline.runs import CONFIG, SPLITS, SUMMARY
+from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.split import read_split
+
+__all__ = ["Contender", "EvaluatedRun", "contenders_of", "differing_settings", "read_evaluated"]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedRun:
+    """One run with its scored test pairs; the network itself is not needed.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    settings : dict
+        Its configuration, flat: ``encoder.name`` and the like.
+    splits_hash : str
+        Of its folds.
+    threshold : float
+        Of the network's score, from validation.
+    table : ScoreTable
+        Its test pairs.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    splits_hash: str
+    threshold: float
+    table: ScoreTable
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One configuration: a run, or its folds in order of their number."""
+
+    name: str
+    runs: tuple[EvaluatedRun, ...]
+
+
+def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
+    """Read one run's settings, threshold and scored pairs.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    stem : str
+        ``evaluation``, or ``evaluation-simulated``.
+
+    Raises
+    ------
+    UserError
+        The run is not finished, not evaluated, or was trained again since.
+    """
+    wanted = [folder / name for name in (SUMMARY, CONFIG, f"{stem}.json", f"{stem}_pairs.tsv")]
+    missing = [path.name for path in wanted if not path.is_file()]
+    if missing:
+        msg = (
+            f"{folder} must be an evaluated run, but it has no {', '.join(missing)}; "
+            f"run 'hemitwin evaluate {folder}'"
+        )
+        raise UserError(msg)
+    summary, result = read_json(folder / SUMMARY), read_json(folder / f"{stem}.json")
+    split = read_split(folder / SPLITS)
+    known = {"weights_sha256": summary["weights_sha256"], "splits_hash": split.hash}
+    if any(result.get(name) != value for name, value in known.items()):
+        msg = (
+            f"the evaluation in {folder} must be of the weights and folds there, but they were "
+            f"replaced since; run 'hemitwin evaluate {folder}' again"
+        )
+        raise UserError(msg)
+    rows = pd.read_csv(folder / f"{stem}_pairs.tsv", sep="\t", dtype={"subject": str})
+    return EvaluatedRun(
+        folder,
+        _flat(load_config(folder / CONFIG).model_dump(mode="json")),
+        split.hash,
+        float(summary["threshold"]),
+        ScoreTable(rows, read_families(folder / FAMILIES)),
+    )
+
+
+def contenders_of(runs: Sequence[EvaluatedRun]) -> tuple[Contender, ...]:
+    """Put runs together that differ in `split.fold` alone; refuse what cannot be compared.
+
+    Parameters
+    ----------
+    runs : sequence of EvaluatedRun
+        The first one's configuration is what the others are held against.
+
+    Returns
+    -------
+    tuple of Contender
+        In the order of their first runs, named by their folders.
+
+    Raises
+    ------
+    UserError
+        A run is there twice, or a configuration was not scored on the first one's pairs: other
+        folds, other people or other lesions.
+    """
+    together: dict[str, list[EvaluatedRun]] = {}
+    for run in runs:
+        shared = {name: value for name, value in run.settings.items() if name != "split.fold"}
+        together.setdefault(digest_json(shared), []).append(run)
+    contenders = []
+    for members in together.values():
+        ordered = tuple(sorted(members, key=lambda run: int(run.settings["split.fold"])))
+        numbers = [run.settings["split.fold"] for run in ordered]
+        if len(set(numbers)) < len(numbers):
+            named = ", ".join(str(run.folder) for run in ordered)
+            msg = f"each run must be given once, but the same settings are in {named}; leave one"
+            raise UserError(msg)
+        contenders.append(Contender(_name_of(ordered), ordered))
+    for other in contenders[1:]:
+        _require_same_pairs(contenders[0], other)
+    return tuple(contenders)
+
+
+def differing_settings(contenders: Sequence[Contender]) -> dict[str, dict[str, Any]]:
+    """Return, by contender, the settings in which not all of them agree."""
+    settings = {one.name: one.runs[0].settings for one in contenders}
+    names = sorted({name for flat in settings.values() for name in flat} - {"split.fold"})
+    differing = [
+        name for name in names if len({str(flat.get(name)) for flat in settings.values()}) > 1
+    ]
+    return {
+        contender: {name: flat.get(name) for name in differing}
+        for contender, flat in settings.items()
+    }
+
+
+def _name_of(runs: Sequence[EvaluatedRun]) -> str:
+    first = str(runs[0].folder)
+    return first if len(runs) == 1 else f"{first} ({len(runs)} folds)"
+
+
+def _require_same_pairs(first: Contender, other: Contender) -> None:
+    msg = ""
+    if len(first.runs) != len(other.runs):
+        msg = f"{first.name} has {len(first.runs)} fold(s), {other.name} has {len(other.runs)}"
+    for one, two in zip(first.runs, other.runs, strict=False):
+        if not msg:
+            msg = _difference(one, two)
+    if msg:
+        msg = f"compared runs must be scored on the same folds and pairs, but {msg}"
+        raise UserError(msg)
+
+
+def _difference(one: EvaluatedRun, two: EvaluatedRun) -> str:
+    if one.splits_hash != two.splits_hash:
+        return (
+            f"{one.folder} and {two.folder} have other folds ({one.splits_hash:.12} and "
+            f"{two.splits_hash:.12}); train both with the same seed, subjects and split"
+        )
+    if one.table.keys.equals(two.table.keys):
+        return ""
+    return (
+        f"{one.folder} and {two.folder} have other pairs; give both the same seed, lesions and "
+        f"lesions_per_subject, or score both on one set ('hemitwin evaluate RUN --simulated SET')"
+    )
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,93 @@
+"""The result of an evaluation: all figures of a run's test fold."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hemitwin.pipeline.bootstrap import Estimate
+from hemitwin.pipeline.breakdown import BinRow, RoleRow
+from hemitwin.pipeline.detection import DetectionBySize
+from hemitwin.pipeline.metrics import plain_name
+from hemitwin.pipeline.score_table import ScoreTable
+
+__all__ = ["Evaluation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the test fold says.
+
+    Parameters
+    ----------
+    auc : dict of str to Estimate
+        By score: the network's `distance` (or `score`) and the voxel-wise `mirror_mean` and
+        `mirror_peak`.
+    rates : dict of str to float
+        Sensitivity, specificity and balanced accuracy at the threshold from validation.
+    pairs : DataFrame
+        One row a pair.
+    thresholds : dict of str to float
+        By score, each from validation; the network's is the run's.
+    figures : dict of str to dict of str to Estimate
+        By score: every figure, with intervals over families.
+    by_size, by_contrast : tuple of BinRow
+        AUC of every score by native volume and by contrast.
+    roles : tuple of RoleRow
+        Shares called asymmetric.
+    detection : DetectionBySize or None
+        Psychometric curves; `None` where the pairs do not suffice, with the reason in the log.
+    """
+
+    auc: dict[str, Estimate]
+    rates: dict[str, float]
+    pairs: pd.DataFrame
+    thresholds: dict[str, float]
+    figures: dict[str, dict[str, Estimate]]
+    by_size: tuple[BinRow, ...]
+    by_contrast: tuple[BinRow, ...]
+    roles: tuple[RoleRow, ...]
+    detection: DetectionBySize | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON."""
+        lesions = self.pairs.loc[self.pairs["lesioned"], "volume_mm3"]
+        return {
+            "auc": {name: estimate.to_dict() for name, estimate in self.auc.items()},
+            **self.rates,
+            "subjects": int(self.pairs["subject"].nunique()),
+            "healthy_pairs": int((~self.pairs["lesioned"]).sum()),
+            "lesioned_pairs": int(self.pairs["lesioned"].sum()),
+            "lesion_volume_mm3": {
+                "smallest": float(lesions.min()),
+                "median": float(lesions.median()),
+                "largest": float(lesions.max()),
+            },
+            "thresholds": self.thresholds,
+            "figures": {
+                score: {name: one.to_dict() for name, one in figures.items()}
+                for score, figures in self.figures.items()
+            },
+            "by_size": [row.to_dict() for row in self.by_size],
+            "by_contrast": [row.to_dict() for row in self.by_contrast],
+            "roles": [row.to_dict() for row in self.roles],
+            "detection": self.detection.to_dict() if self.detection else None,
+        }
+
+    def to_rows(self) -> dict[str, str]:
+        """Return the figures as the lines of a short table."""
+        own = ScoreTable(self.pairs).network_score
+        rows = {f"AUC, {name}": str(estimate) for name, estimate in self.auc.items()}
+        others = {name: one for name, one in self.figures[own].items() if name != "auc"}
+        rows |= {plain_name(name): str(one) for name, one in others.items()}
+        rows |= {f"AUC, {row.name} ({row.lesions})": str(row.auc[own]) for row in self.by_size}
+        rows |= {
+            f"AUC, contrast {row.name} ({row.lesions})": str(row.auc[own])
+            for row in self.by_contrast
+        }
+        rows |= {f"called, {row.role} ({row.pairs})": str(row.called) for row in self.roles}
+        if self.detection:
+            curve = self.detection.overall
+            rows |= {"d50, native mm3": str(curve.d50), "d90, native mm3": str(curve.d90)}
+            rows["at false positives of"] = f"{curve.guess:.3f} ({self.detection.threshold.rule})"
+        return rows

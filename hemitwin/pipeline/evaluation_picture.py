@@ -1,0 +1,148 @@
+"""An evaluation as one picture: ranking, detection by size, bins and roles."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hemitwin._atomic import atomic_path
+from hemitwin.pipeline.bootstrap import Estimate
+from hemitwin.pipeline.breakdown import BinRow
+from hemitwin.pipeline.evaluation import Evaluation
+from hemitwin.pipeline.psychometric_picture import draw_psychometric
+from hemitwin.pipeline.roc import RocCurves
+from hemitwin.pipeline.score_table import ScoreTable
+
+__all__ = ["paper_style", "picture_of_evaluation"]
+
+_COLOURS = ("#1f5fa8", "#d1691b", "#7a7a7a", "#3f8f4f", "#8a4fa0", "#a03f55", "#55a0a0")
+_MARKERS = "osD^vP*"
+
+
+def paper_style() -> AbstractContextManager[None]:
+    """Set small sans-serif type and bare axes while a picture is made."""
+    return mpl.rc_context(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 8.5,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "legend.frameon": False,
+            "legend.fontsize": 7,
+        }
+    )
+
+
+def picture_of_evaluation(path: Path, result: Evaluation) -> None:
+    """Draw ROC curves, psychometric curves, AUC by bin and shares called asymmetric by role.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG file.
+    result : Evaluation
+        What is drawn.
+    """
+    # A Figure of its own, not pyplot: no global state, and no display is needed.
+    with paper_style():
+        figure = Figure(figsize=(10.5, 6.2), dpi=200, layout="constrained")
+        panels = figure.subplots(2, 3)
+        _roc(panels[0, 0], result)
+        _detection(panels[0, 1], panels[0, 2], result)
+        _bins(panels[1, 0], result.by_size, "AUC by lesion volume (native)")
+        _bins(panels[1, 1], result.by_contrast, "AUC by lesion contrast (size of change)")
+        _roles(panels[1, 2], result)
+        for letter, panel in zip("abcdef", panels.flat, strict=True):
+            panel.set_title(f"{letter}  {panel.get_title(loc='left')}")
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary)
+
+
+def _roc(panel: Axes, result: Evaluation) -> None:
+    table = ScoreTable(result.pairs)
+    whole = np.ones((1, table.labels.size))
+    for name, colour in zip(result.auc, _COLOURS, strict=False):
+        scores = table.scores(name)
+        curve = RocCurves.of(table.labels, scores, whole)
+        label = f"{_plain(name)}: {_short(result.auc[name])}"
+        panel.plot(
+            curve.false_rates[0], curve.true_rates[0], color=colour, label=label, linewidth=1.3
+        )
+        if name in result.thresholds:
+            called = scores > result.thresholds[name]
+            at = called[~table.labels].mean(), called[table.labels].mean()
+            panel.plot(*at, "o", color=colour, markersize=4.5, markeredgecolor="white")
+    panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
+    panel.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    panel.legend(loc="lower right", title="AUC; dot: threshold of validation", title_fontsize=7)
+    people = ScoreTable(result.pairs).rows["subject"].nunique()
+    panel.set_title(f"ROC, {table.labels.size} pairs of {people} people")
+
+
+def _detection(overall: Axes, by_contrast: Axes, result: Evaluation) -> None:
+    overall.set_title("Detection at 5 % false positives")
+    by_contrast.set_title("Detection by contrast of the lesion")
+    if result.detection is None:
+        for panel in (overall, by_contrast):
+            panel.set_axis_off()
+            panel.text(0.5, 0.5, "not enough pairs", ha="center", transform=panel.transAxes)
+        return
+    curve = result.detection.overall
+    name = f"{len(curve.detections.volumes_mm3)} lesions\nd50 {curve.d50} mm³\nd90 {curve.d90} mm³"
+    draw_psychometric(overall, {name: curve})
+    overall.legend(loc="upper left")
+    named = {
+        f"{name}: d50 {one.d50} mm³": one for name, one in result.detection.by_contrast.items()
+    }
+    draw_psychometric(by_contrast, named, with_band=False)
+    by_contrast.legend(loc="upper left")
+
+
+def _bins(panel: Axes, rows: Sequence[BinRow], title: str) -> None:
+    names = list(rows[0].auc) if rows else []
+    for number, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
+        shift = 0.16 * (number - (len(names) - 1) / 2)
+        places = np.arange(len(rows)) + shift
+        marker = _MARKERS[number % len(_MARKERS)]
+        label = _plain(name)
+        _intervals(panel, places, [row.auc[name] for row in rows], (colour, marker, label))
+    panel.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
+    labels = [f"{row.name.replace(' and more', '+')}\nn = {row.lesions}" for row in rows]
+    panel.set_xticks(range(len(rows)), labels, fontsize=7)
+    panel.set(ylabel="AUC", ylim=(min(0.35, *panel.get_ylim()), 1.12))
+    panel.set_title(title)
+    panel.legend(loc="upper left", ncols=len(names) or 1)
+
+
+def _intervals(
+    panel: Axes, places: np.ndarray, estimates: Sequence[Estimate], look: tuple[str, str, str]
+) -> None:
+    colour, marker, label = look
+    for place, one in zip(places, estimates, strict=True):
+        panel.plot([place] * 2, [one.low, one.high], color=colour, linewidth=1.1)
+    values = [one.value for one in estimates]
+    panel.plot(places, values, marker, color=colour, markersize=4.5, label=label)
+
+
+def _roles(panel: Axes, result: Evaluation) -> None:
+    rows = result.roles
+    places = np.arange(len(rows), dtype=float)
+    _intervals(panel, places, [row.called for row in rows], (_COLOURS[0], "o", ""))
+    panel.set_xticks(places, [f"{row.role}\nn = {row.pairs}" for row in rows])
+    panel.set(ylabel="share called asymmetric", ylim=(-0.03, 1.03), xlim=(-0.6, len(rows) - 0.4))
+    panel.set_title("Calls at the threshold of validation")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("distance", "network").replace("score", "network")
+
+
+def _short(one: Estimate) -> str:
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"

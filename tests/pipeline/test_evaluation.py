@@ -1,0 +1,54 @@
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from hemitwin.pipeline.evaluate import VALIDATION_PAIRS, evaluate
+from hemitwin.pipeline.metrics import youden_threshold
+from hemitwin.pipeline.runs import load_run
+
+pytestmark = pytest.mark.xdist_group("path")
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """The run in a folder that a test may write into."""
+    shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / "run" / VALIDATION_PAIRS).unlink(missing_ok=True)
+    return load_run(tmp_path / "run")
+
+
+def test_an_evaluation_holds_every_figure_and_a_picture(copied):
+    result = evaluate(copied)
+    written = json.loads((copied.folder / "evaluation.json").read_text())
+    assert set(written["figures"]) == {"distance", "mirror_mean", "mirror_peak"}
+    assert set(written["figures"]["mirror_mean"]) == set(written["figures"]["distance"])
+    own = written["figures"]["distance"]
+    assert own["auc"] == written["auc"]["distance"]
+    assert own["balanced_accuracy"]["value"] == pytest.approx(written["balanced_accuracy"])
+    assert own["tar_at_far_1e-2"]["value"] is None
+    assert written["thresholds"]["distance"] == copied.threshold
+    assert sum(row["lesions"] for row in written["by_size"]) == written["lesioned_pairs"] == 4
+    assert [row["role"] for row in written["roles"]] == ["healthy", "lesion"]
+    assert written["detection"] is None  # two healthy validation pairs are too few
+    assert (copied.folder / "evaluation.png").read_bytes()[1:4] == b"PNG"
+    assert "partial AUC, TPR >= 0.8" in result.to_rows()
+
+
+def test_thresholds_come_from_the_runs_own_validation_pairs(copied):
+    pairs = pd.DataFrame(
+        {
+            "subject": ["sub-a", "sub-b", "sub-c", "sub-d"],
+            "lesioned": [False, False, False, True],
+            "distance": [0.1, 0.2, 0.3, 0.4],
+            "mirror_mean": [1.0, 2.0, 3.0, 10.0],
+            "volume_mm3": [0.0, 0.0, 0.0, 1000.0],
+        }
+    )
+    pairs.to_csv(copied.folder / VALIDATION_PAIRS, sep="\t", index=False)
+    thresholds = evaluate(copied).thresholds
+    labels, scores = pairs["lesioned"].to_numpy(bool), pairs["mirror_mean"].to_numpy(float)
+    assert thresholds["mirror_mean"] == youden_threshold(labels, scores) == 6.5
+    assert thresholds["distance"] == copied.threshold
+    assert "mirror_peak" not in thresholds
