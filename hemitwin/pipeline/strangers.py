@@ -30,7 +30,10 @@ class StrangersConfig(BaseModel):
         default=("sex", "age"), description="In what a stranger is like the one it stands for."
     )
     caliper_years: float = Field(
-        default=2.0, ge=0, description="Largest difference of age from the one it stands for."
+        default=2.0,
+        ge=0,
+        description="Largest difference of age from the one it stands for; twins have none, so "
+        "that above 0 some age is left to tell pairs by: the baseline age_difference says how much.",
     )
     relax_age: bool = Field(
         default=False,
