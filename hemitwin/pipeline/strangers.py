@@ -33,7 +33,7 @@ class StrangersConfig(BaseModel):
         default=2.0,
         ge=0,
         description="Largest difference of age from the one it stands for; twins have none, so "
-        "that above 0 some age is left to tell pairs by: the baseline age_difference says how much.",
+        "that above 0 age still tells pairs apart: the baseline age_difference says how well.",
     )
     relax_age: bool = Field(
         default=False,
