@@ -10,7 +10,7 @@ alone, which no load on the machine changes.
 
 - `time`: one volume of 48 x 96 x 80 voxels embedded without gradients, in float32, times as long
   as by resnet18. Each encoder runs in a process of its own, in turn with resnet18: the median over
-  repeats of the ratio of the two, after one turn that does not count.
+  repeats of the ratio of the two, each first every other time, after a turn that does not count.
 - `peak MB`: the largest resident memory of a process that does nothing but build the encoder and
   run one such volume forward and backward (Linux only). It holds Python and the libraries, whose
   memory is that of the row `nothing`, but no optimiser.
@@ -110,14 +110,18 @@ def relative_time(name: str, repeats: int) -> float:
     contestants = [build_encoder(config_of(n)).eval() for n in (name, REFERENCE)]
     image = volume()
 
-    def seconds(encoder: torch.nn.Module) -> float:
+    def seconds(index: int) -> float:
         started = time.perf_counter()
-        encoder(image)
+        contestants[index](image)
         return time.perf_counter() - started
 
+    ratios = []
     with torch.inference_mode():
-        turns = [[seconds(encoder) for encoder in contestants] for _ in range(repeats + 1)]
-    return statistics.median(ours / reference for ours, reference in turns[1:])
+        for turn in range(repeats + 1):
+            order = (0, 1) if turn % 2 else (1, 0)
+            spent = {index: seconds(index) for index in order}
+            ratios.append(spent[0] / spent[1])
+    return statistics.median(ratios[1:])
 
 
 def peak_mb(name: str, _: int) -> float:
