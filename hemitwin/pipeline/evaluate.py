@@ -33,8 +33,9 @@ from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
+from hemitwin.pipeline.train import VALIDATION_PAIRS
 
-__all__ = ["EVALUATION", "SIMULATED", "VALIDATION_PAIRS", "Evaluation", "evaluate"]
+__all__ = ["EVALUATION", "SIMULATED", "Evaluation", "evaluate"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,6 @@ EVALUATION = "evaluation"
 
 SIMULATED = "evaluation-simulated"
 """How the names of results on a simulated set begin."""
-
-VALIDATION_PAIRS = "validation_pairs.tsv"
-"""The scored pairs of validation in a run folder, where thresholds come from."""
 
 
 def evaluate(

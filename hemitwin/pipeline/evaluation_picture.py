@@ -56,8 +56,9 @@ def picture_of_evaluation(path: Path, result: Evaluation) -> None:
         panels = figure.subplots(2, 3)
         _roc(panels[0, 0], result)
         _detection(panels[0, 1], panels[0, 2], result)
-        _bins(panels[1, 0], result.by_size, "AUC by lesion volume (native)")
-        _bins(panels[1, 1], result.by_contrast, "AUC by lesion contrast (size of change)")
+        own = ScoreTable(result.pairs).network_score
+        _bins(panels[1, 0], result.by_size, own, "AUC by lesion volume (native)")
+        _bins(panels[1, 1], result.by_contrast, own, "AUC by lesion contrast (size of change)")
         _roles(panels[1, 2], result)
         for letter, panel in zip("abcdef", panels.flat, strict=True):
             panel.set_title(f"{letter}  {panel.get_title(loc='left')}")
@@ -71,7 +72,7 @@ def _roc(panel: Axes, result: Evaluation) -> None:
     for name, colour in zip(result.auc, _COLOURS, strict=False):
         scores = table.scores(name)
         curve = RocCurves.of(table.labels, scores, whole)
-        label = f"{_plain(name)}: {_short(result.auc[name])}"
+        label = f"{_plain(name, table.network_score)}: {_short(result.auc[name])}"
         panel.plot(
             curve.false_rates[0], curve.true_rates[0], color=colour, label=label, linewidth=1.3
         )
@@ -95,6 +96,7 @@ def _detection(overall: Axes, by_contrast: Axes, result: Evaluation) -> None:
             panel.text(0.5, 0.5, "not enough pairs", ha="center", transform=panel.transAxes)
         return
     curve = result.detection.overall
+    overall.set_title(f"Detection; false positives: 5 % wanted, {curve.guess:.0%} measured")
     name = f"{len(curve.detections.volumes_mm3)} lesions\nd50 {curve.d50} mm³\nd90 {curve.d90} mm³"
     draw_psychometric(overall, {name: curve})
     overall.legend(loc="upper left")
@@ -105,13 +107,13 @@ def _detection(overall: Axes, by_contrast: Axes, result: Evaluation) -> None:
     by_contrast.legend(loc="upper left")
 
 
-def _bins(panel: Axes, rows: Sequence[BinRow], title: str) -> None:
+def _bins(panel: Axes, rows: Sequence[BinRow], own: str, title: str) -> None:
     names = list(rows[0].auc) if rows else []
     for number, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
         shift = 0.16 * (number - (len(names) - 1) / 2)
         places = np.arange(len(rows)) + shift
         marker = _MARKERS[number % len(_MARKERS)]
-        label = _plain(name)
+        label = _plain(name, own)
         _intervals(panel, places, [row.auc[name] for row in rows], (colour, marker, label))
     panel.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     labels = [f"{row.name.replace(' and more', '+')}\nn = {row.lesions}" for row in rows]
@@ -140,8 +142,8 @@ def _roles(panel: Axes, result: Evaluation) -> None:
     panel.set_title("Calls at the threshold of validation")
 
 
-def _plain(name: str) -> str:
-    return name.replace("_", " ").replace("distance", "network").replace("score", "network")
+def _plain(name: str, own: str) -> str:
+    return "network" if name == own else name.replace("_", " ")
 
 
 def _short(one: Estimate) -> str:

@@ -252,9 +252,9 @@ def _volume_at(level: float, parameters: np.ndarray, detections: Detections) -> 
     ends = _probability(parameters, np.log10([smallest, largest]), guess)
     if ends[0] >= level:
         return float("-inf")
-    if ends[1] < level:
-        return float("inf")
     midpoint, slope, lapse = parameters
+    if ends[1] < level or level >= 1 - lapse:
+        return float("inf")
     share = (level - guess) / (1 - guess - lapse)
     return float(10 ** (midpoint + np.log(share / (1 - share)) / slope))
 

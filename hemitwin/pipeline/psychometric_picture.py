@@ -46,7 +46,8 @@ def draw_psychometric(
             panel.plot(below, [0, 0.5], color=colour, linestyle="--", linewidth=0.8)
     panel.set_xscale("log")
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.set(xlabel="lesion volume, native (ml)", ylabel="P(detected)", ylim=(-0.03, 1.03))
+    panel.set(xlabel="lesion volume, native (ml)", ylabel="P(detected)", ylim=(-0.03, 1.38))
+    panel.set_yticks(np.linspace(0, 1, 6))  # the legend stands above
 
 
 def _points(panel: Axes, detections: Detections, colour: str, *, with_intervals: bool) -> None:

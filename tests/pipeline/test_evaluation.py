@@ -4,9 +4,10 @@ import shutil
 import pandas as pd
 import pytest
 
-from hemitwin.pipeline.evaluate import VALIDATION_PAIRS, evaluate
+from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.metrics import youden_threshold
 from hemitwin.pipeline.runs import load_run
+from hemitwin.pipeline.train import VALIDATION_PAIRS
 
 pytestmark = pytest.mark.xdist_group("path")
 

@@ -77,6 +77,16 @@ def test_an_interval_may_end_outside_what_was_tested():
     assert (curve.d50.high, curve.to_dict()["d50_mm3"]["high"]) == (np.inf, None)
 
 
+def test_a_level_that_the_lapses_never_reach_is_a_bound():
+    volumes = np.repeat([100.0, 200.0, 4000.0, 5000.0], 20)
+    seen = (volumes > 1000) & (np.arange(80) % 6 > 0)  # a sixth of the large ones is missed
+    people = Clusters.of([f"sub-{k % 16}" for k in range(80)])
+    curve = fit_psychometric(Detections(volumes, seen, people, 0.0), draws=40)
+    assert curve.lapse == pytest.approx(0.1)
+    assert 200 < curve.d50.value < 4000
+    assert curve.d90.value == np.inf
+
+
 def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="two positive volumes"):
         fit_psychometric(Detections(np.ones(3), np.ones(3, bool), Clusters.of("abc"), 0.0))
