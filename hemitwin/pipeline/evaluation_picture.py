@@ -96,7 +96,7 @@ def _detection(overall: Axes, by_contrast: Axes, result: Evaluation) -> None:
             panel.text(0.5, 0.5, "not enough pairs", ha="center", transform=panel.transAxes)
         return
     curve = result.detection.overall
-    overall.set_title(f"Detection; false positives: 5 % wanted, {curve.guess:.0%} measured")
+    overall.set_title(f"Detection (false positives: {100 * curve.guess:.0f} %)")
     name = f"{len(curve.detections.volumes_mm3)} lesions\nd50 {curve.d50} mm³\nd90 {curve.d90} mm³"
     draw_psychometric(overall, {name: curve})
     overall.legend(loc="upper left")
