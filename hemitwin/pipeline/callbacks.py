@@ -7,11 +7,11 @@ from typing import Any
 import lightning as pl
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from hemitwin._atomic import atomic_path
 
-__all__ = ["EpochReport", "MetricsTable"]
+__all__ = ["EpochReport", "MetricsTable", "StateCheckpoint"]
 
 
 class EpochReport(Callback):
@@ -31,6 +31,42 @@ class EpochReport(Callback):
         del pl_module
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._report(trainer.current_epoch + 1, trainer.max_epochs or 0, values)
+
+
+class StateCheckpoint(ModelCheckpoint):
+    """Save the state every so many steps, over and over to one file.
+
+    Not at an epoch's last step: the epoch's validation would be lost to a run that is resumed
+    there. The checkpoint after the validation holds that state.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``state.ckpt``.
+    steps : int
+        From one state to the next.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        super().__init__(
+            folder,
+            "state",
+            every_n_train_steps=steps,
+            save_top_k=1,
+            enable_version_counter=False,
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401 (Lightning's own union type)
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save, unless the epoch ends."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 class MetricsTable(Callback):

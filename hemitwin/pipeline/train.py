@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hemitwin.atlases import save_table
 from hemitwin.models import count_parameters, save_weights
-from hemitwin.pipeline.callbacks import EpochReport, MetricsTable
+from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
@@ -44,7 +44,7 @@ from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.split import Split, draw_split, read_split, write_split
 from hemitwin.pipeline.task import SiameseTask, resolve_precision
 
-__all__ = ["TrainingPlan", "plan_training", "train"]
+__all__ = ["VALIDATION_PAIRS", "TrainingPlan", "plan_training", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -232,15 +232,7 @@ def _optional_callbacks(config: RunConfig, out: Path) -> list[Callback]:
     if training.early_stopping is not None:
         found.append(EarlyStopping("validation_loss", patience=training.early_stopping))
     if training.checkpoint_steps is not None:
-        # Over and over the same file: whatever ends the process, its last state is there.
-        state = ModelCheckpoint(
-            out / _CHECKPOINTS,
-            "state",
-            every_n_train_steps=training.checkpoint_steps,
-            save_top_k=1,
-            enable_version_counter=False,
-        )
-        found.append(state)
+        found.append(StateCheckpoint(out / _CHECKPOINTS, training.checkpoint_steps))
     return found
 
 

@@ -1,0 +1,275 @@
+"""Training's promises: every objective runs, a cut run goes on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from hemitwin.models import Items, LossConfig
+from hemitwin.pipeline import train as train_module
+from hemitwin.pipeline.config import EvaluationConfig, RunConfig, validated
+from hemitwin.pipeline.data import BatchSampler
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.runs import load_run, write_config
+from hemitwin.pipeline.task import SiameseTask, side_pairs
+from hemitwin.pipeline.train import train
+
+pytestmark = pytest.mark.xdist_group("path")
+
+HEADS = {
+    "contrastive": "distance",
+    "ntxent": "distance",
+    "bce": "classifier",
+    "joint": "joint",
+    "map": "decoder",
+}
+
+
+def changed(config, *, training=None, **parts):
+    content = config.model_dump()
+    content["training"] |= training or {}
+    content["head"] = {"decoder_width": 4}
+    return validated(RunConfig, content | parts, "test")
+
+
+@pytest.fixture
+def small(prepared):
+    """Two epochs of two steps, scored quickly."""
+    return prepared.config.model_copy(
+        update={"evaluation": EvaluationConfig(lesions_per_subject=1, bootstrap=100)}
+    )
+
+
+@pytest.mark.parametrize("objective", HEADS)
+def test_every_objective_trains_its_head_to_a_run(small, tmp_path, objective):
+    config = changed(small, loss={"objective": objective, "memory": 6})
+    assert config.head.name == HEADS[objective]
+    made = train(config, tmp_path / "run")
+    again = load_run(made.folder)
+    assert type(again.network.head) is type(SiameseTask(config, steps=1).network.head)
+    pairs = pd.read_csv(made.folder / "validation_pairs.tsv", sep="\t")
+    assert np.isfinite(pairs["score" if again.network.head.gives_logit else "distance"]).all()
+    assert evaluate(again).pairs["subject"].nunique() == 2
+
+
+def test_chunks_train_to_the_same_losses(small, tmp_path):
+    for objective in ("triplet", "map"):
+        losses = []
+        for chunk in (None, 4):
+            config = changed(small, loss={"objective": objective}, training={"chunk": chunk})
+            folder = tmp_path / f"{objective}-{chunk}"
+            train(config, folder)
+            losses.append(pd.read_csv(folder / "metrics.csv")["loss"].to_numpy())
+        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+class _PowerCutError(RuntimeError):
+    """Ends training in the middle of an epoch."""
+
+
+class _CutAfter(Callback):
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.steps:
+            raise _PowerCutError
+
+
+FULL = {"ema_decay": 0.9, "checkpoint_steps": 1, "epochs": 3, "batch_subjects": 2}
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_a_run_cut_at_any_step_ends_as_if_it_had_never_been(small, tmp_path, monkeypatch, after):
+    config = changed(small, loss={"memory": 6}, training=FULL)
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "_optional_callbacks", _with(_CutAfter(after)))
+        with pytest.raises(_PowerCutError):
+            train(config, tmp_path / "cut")
+    resumed = train(config, tmp_path / "cut")
+    assert resumed.weights_digest == whole.weights_digest
+    one, other = (pd.read_csv(run.folder / "metrics.csv") for run in (whole, resumed))
+    pd.testing.assert_frame_equal(other, one)
+
+
+def _with(callback):
+    usual = train_module._optional_callbacks
+    return lambda config, out: [*usual(config, out), callback]
+
+
+def test_a_state_cut_off_while_it_was_written_is_passed_over(small, tmp_path, caplog):
+    config = changed(small, training={"checkpoint_steps": 1})
+    finished = train(config, tmp_path / "run")
+    state = finished.folder / "checkpoints" / "state.ckpt"
+    state.write_bytes(state.read_bytes()[:1000])
+    last = train_module._latest_state(state.parent)
+    assert last is not None
+    assert last.endswith("last.ckpt")
+    assert "state.ckpt cannot be read and is passed over" in caplog.text
+
+
+def test_early_stopping_ends_before_the_last_epoch(small, tmp_path):
+    training = {"early_stopping": 1, "epochs": 12, "learning_rate": 1e-8, "validate_every": 1}
+    run = train(changed(small, training=training), tmp_path / "run")
+    assert len(pd.read_csv(run.folder / "metrics.csv")) < 12
+
+
+def test_the_average_of_the_weights_is_what_is_kept(small, tmp_path):
+    plain = train(changed(small), tmp_path / "plain")
+    slow = train(changed(small, training={"ema_decay": 0.999}), tmp_path / "slow")
+    start = SiameseTask(small, steps=1)
+    name = "trunk.stem.conv.weight"
+    initial = start.network.encoder.state_dict()[name]
+
+    def moved(run):
+        return float((run.network.encoder.state_dict()[name] - initial).abs().max())
+
+    # The first step is taken over whole, all later ones hardly.
+    assert 0 < moved(slow) < 0.8 * moved(plain)
+
+
+def test_an_objective_and_a_head_that_do_not_fit_are_refused(small):
+    content = small.model_dump() | {"loss": {"objective": "map"}, "head": {"name": "joint"}}
+    with pytest.raises(UserError, match=r"head\.name must be decoder for loss\.objective=map"):
+        validated(RunConfig, content, "test")
+    content = small.model_dump()
+    content["training"] |= {"devices": 2, "batch_subjects": 3}
+    with pytest.raises(UserError, match=r"must be a multiple of training\.devices"):
+        validated(RunConfig, content, "test")
+
+
+def test_a_score_that_is_no_distance_is_not_explained_as_one(small, prepared, tmp_path):
+    run = train(changed(small, loss={"objective": "bce"}), tmp_path / "run")
+    with pytest.raises(UserError, match="must be given a run whose score is the Euclidean"):
+        explain(run, prepared.derivatives)
+
+
+def test_the_decoder_is_given_every_pair_with_a_healthy_half():
+    n = torch.tensor
+    sides, lesioned = n([0, 1, 0, 1]), n([False, False, True, True])
+    items = Items(n([7, 7, 7, 7]), sides, n([7, 7, 7, 7]), lesioned)
+    left, right = side_pairs(items)
+    assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 1), (0, 3), (2, 1)]
+
+
+def test_a_sampler_gives_each_process_its_share(monkeypatch):
+    whole = BatchSampler(7, 4, seed=1)
+    assert [len(batch) for batch in whole] == [4, 3]
+    shares = []
+    for rank in (0, 1):
+        place = (rank, 2)
+        monkeypatch.setattr("hemitwin.pipeline.data.rank_and_world", lambda place=place: place)
+        shares.append(list(whole))
+    assert len(shares[0]) == len(whole) == 1
+    monkeypatch.undo()
+    assert [*shares[0][0], *shares[1][0]] == next(iter(whole))
+
+
+WORKER = """
+    import sys
+    from pathlib import Path
+    import torch
+    from torch import distributed
+    from hemitwin.models import Items
+    from hemitwin.pipeline.config import load_config
+    from hemitwin.pipeline.task import SiameseTask
+    from hemitwin.pipeline.pairs import TrainingBatch
+
+    folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    if world > 1:
+        store = distributed.FileStore(f"{folder}/store", world)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    task = SiameseTask(load_config(Path(folder, "config.yaml")), steps=4)
+    task.log_dict = lambda *_, **__: None
+    content = torch.load(f"{folder}/batch.pt")
+    share = len(content["images"]) // world
+    own = slice(rank * share, (rank + 1) * share)
+    model = torch.nn.parallel.DistributedDataParallel(task) if world > 1 else task
+    task.forward = lambda batch: task.training_step(batch, 0)["loss"]
+    losses = []
+    for _ in range(2):  # the second step has a memory
+        items = Items.unpack(content["items"][own])
+        loss = model(TrainingBatch(content["images"][own], items))
+        task.zero_grad()
+        loss.backward()
+        losses.append(loss.detach())
+    if rank == 0:
+        gradients = {n: p.grad for n, p in task.named_parameters() if p.grad is not None}
+        torch.save({"losses": losses, "gradients": gradients}, f"{folder}/{world}.pt")
+    if world > 1:
+        distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LossConfig(negatives="subject", memory=8),
+        LossConfig(objective="joint", negatives="subject"),
+    ],
+    ids=["triplet with memory", "joint"],
+)
+def test_two_processes_have_the_loss_and_gradients_of_one(small, tmp_path, loss):
+    config = changed(small, loss=loss.model_dump(), training={"chunk": 3})
+    write_config(tmp_path, config)
+    generator = torch.Generator().manual_seed(0)
+    count = 8
+    subjects = torch.arange(count // 4).repeat_interleave(4)
+    kinds = torch.arange(4).repeat(count // 4)
+    items = Items(subjects, kinds % 2, subjects, kinds >= 2)
+    half = torch.randn(count, 1, 11, 26, 20, generator=generator)
+    torch.save({"images": half, "items": items.pack()}, tmp_path / "batch.pt")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for world in (1, 2):
+        started = [
+            subprocess.Popen(  # noqa: S603 (our own script)
+                [sys.executable, "-c", textwrap.dedent(WORKER), tmp_path, str(rank), str(world)],
+                env=environment,
+            )
+            for rank in range(world)
+        ]
+        assert [process.wait(timeout=120) for process in started] == [0] * world
+    one, two = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
+    torch.testing.assert_close(two["losses"], one["losses"], atol=1e-5, rtol=1e-5)
+    assert one["gradients"].keys() == two["gradients"].keys()
+    whole, shared = (
+        torch.cat([g.flatten() for g in found["gradients"].values()]) for found in (one, two)
+    )
+    assert float(whole.norm()) > 0
+    assert float((shared - whole).norm()) <= 1e-5 * float(whole.norm())
+
+
+KILLED = """
+    import sys
+    from pathlib import Path
+    from hemitwin.pipeline.config import load_config
+    from hemitwin.pipeline.train import train
+    train(load_config(Path(sys.argv[1]) / "wanted.yaml"), Path(sys.argv[1]) / "cut")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_continued_bit_for_bit(small, tmp_path):
+    config = changed(small, training=FULL | {"epochs": 8})
+    whole = train(config, tmp_path / "whole")
+    write_config(tmp_path, config)
+    (tmp_path / "config.yaml").rename(tmp_path / "wanted.yaml")
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
+    state = tmp_path / "cut" / "checkpoints" / "state.ckpt"
+    process = subprocess.Popen(command)  # noqa: S603 (our own script)
+    while process.poll() is None and not state.is_file():
+        pass
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert train(config, tmp_path / "cut").weights_digest == whole.weights_digest
