@@ -37,6 +37,9 @@ _BUILDS: Mapping[Pathology, _Build] = {
 }
 
 
+_SUBTLE_LOSS = 0.5
+
+
 def sample_appearance(
     rng: np.random.Generator, config: LesionConfig, pathology: Pathology, volume_mm3: float
 ) -> dict[str, object]:
@@ -45,7 +48,7 @@ def sample_appearance(
     Parameters
     ----------
     rng : numpy.random.Generator
-        All randomness comes from it; generic lesions draw nothing.
+        All randomness comes from it; generic lesions draw nothing, unless `contrast_sd` is set.
     config : LesionConfig
         Ranges.
     pathology : str
@@ -59,7 +62,7 @@ def sample_appearance(
         Field names and values.
     """
     if pathology == "generic":
-        return {}
+        return {} if config.contrast_sd is None else _subtle(rng, config, config.contrast_sd)
     build, contrasts = _BUILDS[pathology], config.contrasts_of(pathology)
     drawn: dict[str, object] = {
         "texture_from": "surroundings",
@@ -80,6 +83,18 @@ def sample_appearance(
         shift_mm = push_shift_mm(float(rng.uniform(*config.push)), reach_mm)
         drawn |= {"mass_effect_mm": shift_mm, "mass_reach_mm": reach_mm}
     return drawn
+
+
+def _subtle(rng: np.random.Generator, config: LesionConfig, size: Range) -> dict[str, object]:
+    """Draw a change that is measured by the tissue around it, up or down."""
+    sign = 1.0 if rng.integers(2) else -1.0
+    return {
+        "contrast": sign * float(rng.uniform(*size)),
+        "contrast_from": "surroundings",
+        "texture": float(rng.uniform(*config.matched_texture)),
+        "texture_from": "surroundings",
+        "replacement": _SUBTLE_LOSS,
+    }
 
 
 def _layer(

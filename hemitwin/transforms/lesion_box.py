@@ -15,9 +15,17 @@ from hemitwin.transforms.lesion_field import (
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionSpec
 
-__all__ = ["LesionBox", "lesion_alpha", "lesion_box", "lesion_share_inside", "side_mask"]
+__all__ = [
+    "LesionBox",
+    "lesion_alpha",
+    "lesion_box",
+    "lesion_offsets",
+    "share_inside",
+    "side_mask",
+]
 
 _GROWTH = (1.0, 1.5, 2.5, 4.0, 8.0)
+_SAMPLE = 30_000
 _LAYER_ROUGHNESS = 0.12  # of the mean radius
 
 
@@ -153,18 +161,56 @@ def side_mask(brain_mask: Mask, affine: Affine, side: Literal["L", "R"]) -> Mask
     return np.asarray(brain_mask & on_side)
 
 
-def lesion_share_inside(
-    spec: LesionSpec, brain_mask: Mask, affine: Affine, library: LesionMaskLibrary | None
-) -> float:
-    """Return which share of the lesion's smooth, uncalibrated shape is in brain and side."""
-    # The edge's noise moves the share little, and costs more than all the rest.
+def lesion_offsets(
+    spec: LesionSpec, affine: Affine, library: LesionMaskLibrary | None
+) -> Int[np.ndarray, "n 3"]:
+    """Return voxels of the lesion's smooth, uncalibrated shape, counted from its centre.
+
+    They hold for every centre that is a voxel's: a place can be tried without a new shape.
+
+    Parameters
+    ----------
+    spec : LesionSpec
+        Its centre plays no part.
+    affine : (4, 4)
+        Voxel index to template RAS+ millimetres.
+    library : LesionMaskLibrary or None
+        Where `spec.mask_name` is found.
+
+    Returns
+    -------
+    (n, 3) int
+    """
+    # The edge's noise moves the shape little, and costs more than all the rest.
     kind = "ellipsoid" if spec.kind == "field" else spec.kind
-    smooth = spec.model_copy(update={"roughness": 0.0, "edge_mm": 0.0, "kind": kind})
-    half_width_mm = lesion_half_width_mm(smooth, library)
-    start, allowed = _box_around(smooth, half_width_mm, brain_mask, affine)
-    everywhere = _points_mm(np.ones_like(allowed), start, affine)
-    shape = lesion_distance(everywhere, smooth, library).reshape(allowed.shape) <= 0
-    return float((shape & allowed).sum() / max(int(shape.sum()), 1))
+    smooth = spec.model_copy(
+        update={"roughness": 0.0, "edge_mm": 0.0, "kind": kind, "centre_mm": (0.0, 0.0, 0.0)}
+    )
+    inverse = np.linalg.inv(affine)
+    reach = np.abs(inverse[:3, :3]) @ lesion_half_width_mm(smooth, library) + 1
+    most = np.ceil(reach).astype(int)
+    step = 1
+    if spec.kind == "mask":  # parts far from one another: a share needs no more than a sample
+        step = max(1, round((np.prod(2.0 * most + 1) / _SAMPLE) ** (1 / 3)))
+    most -= most % step
+    index = np.indices(tuple(2 * most // step + 1)).reshape(3, -1) * step - most.reshape(3, 1)
+    points = affine[:3, :3] @ index
+    return np.asarray(index[:, lesion_distance(points, smooth, library) <= 0].T)
+
+
+def share_inside(
+    voxel: Int[np.ndarray, "3"], offsets: Int[np.ndarray, "n 3"], allowed: Mask
+) -> float:
+    """Return which share of a shape about a voxel lies where it is allowed.
+
+    What lies beyond the grid by more than a voxel does not count at all.
+    """
+    places = voxel + offsets
+    shape = np.asarray(allowed.shape)
+    within = ((places >= 0) & (places < shape)).all(axis=1)
+    near = ((places >= -1) & (places <= shape)).all(axis=1)
+    i, j, k = places[within].T
+    return float(allowed[i, j, k].sum() / max(int(near.sum()), 1))
 
 
 def _box_around(

@@ -40,6 +40,11 @@ class LesionConfig(BaseModel):
     contrast: Range = Field(
         default=(-0.6, -0.3), description="Relative change inside generic lesions."
     )
+    contrast_sd: Range | None = Field(
+        default=None,
+        description="Size of generic lesions' change, up or down, in SDs of the tissue around "
+        "them; in the place of contrast. Half of the tissue's pattern is lost to texture.",
+    )
     contrasts: dict[Pathology, dict[Modality, LesionContrasts]] = Field(
         default={}, description="Relative changes that stand in for a pathology's built-in ones."
     )
@@ -87,6 +92,13 @@ class LesionConfig(BaseModel):
             if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
                 msg = f"{name} must hold shares of 0 or more, one above 0; got {dict(shares)}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _standard_deviations_are_positive(self) -> "LesionConfig":
+        if self.contrast_sd is not None and self.contrast_sd[0] < 0:
+            msg = f"contrast_sd must not be negative, got {self.contrast_sd}; signs are drawn"
+            raise ValueError(msg)
         return self
 
     def contrasts_of(self, pathology: Pathology) -> LesionContrasts:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from hemitwin._shapes import Affine, Mask
 from hemitwin.transforms.lesion_appearance import sample_appearance
-from hemitwin.transforms.lesion_box import lesion_share_inside, side_mask
+from hemitwin.transforms.lesion_box import lesion_offsets, share_inside, side_mask
 from hemitwin.transforms.lesion_config import LesionConfig
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_spec import LesionKind, LesionSpec, Pathology
@@ -75,11 +75,15 @@ def sample_lesion(
         shape = _sample_shape(rng, config, mask_library) | {"side": chosen}
         if shape["pathology"] == "white_matter":
             voxels = _deep(allowed, affine, voxels)
+        offsets: Int[np.ndarray, "n 3"] | None = None
         for _ in range(_TRIES):
-            voxel = np.unravel_index(voxels[int(rng.integers(len(voxels)))], brain_mask.shape)
-            centre = affine[:3, :3] @ np.array(voxel) + affine[:3, 3]
+            flat = voxels[int(rng.integers(len(voxels)))]
+            voxel = np.array(np.unravel_index(flat, brain_mask.shape))
+            centre = affine[:3, :3] @ voxel + affine[:3, 3]
             spec = LesionSpec.model_validate(shape | {"centre_mm": tuple(centre.tolist())})
-            if lesion_share_inside(spec, brain_mask, affine, mask_library) >= config.least_inside:
+            if offsets is None:
+                offsets = lesion_offsets(spec, affine, mask_library)
+            if share_inside(voxel, offsets, allowed) >= config.least_inside:
                 return spec
     msg = (
         f"a lesion must have {config.least_inside:.0%} of its shape in the brain on side "

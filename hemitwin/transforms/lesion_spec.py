@@ -66,7 +66,14 @@ class LesionSpec(BaseModel):
         default=0.0, ge=0, le=1, description="Edge noise (SD) relative to the mean radius."
     )
     edge_mm: float = Field(default=0.0, ge=0, description="Width of the edge from alpha 0 to 1.")
-    contrast: float = Field(ge=-1, description="Relative change inside: -0.4 darkens by 40 %.")
+    contrast: float = Field(
+        ge=-5,
+        description="Relative change inside: -0.4 darkens by 40 %. Or SDs: contrast_from.",
+    )
+    contrast_from: Literal["spec", "surroundings"] = Field(
+        default="spec",
+        description="surroundings: contrasts are in SDs of the tissue around the lesion.",
+    )
     texture: float = Field(
         default=0.0,
         ge=0,
@@ -111,6 +118,12 @@ class LesionSpec(BaseModel):
         shares = sum(layer.share for layer in (self.shell, self.centre) if layer)
         if shares >= 1:
             msg = f"shell and centre must leave a core, got shares of {shares:g}; lower them"
+            raise ValueError(msg)
+        if self.contrast_from == "spec" and self.contrast < -1:
+            msg = (
+                f"contrast must be at least -1, which is black, got {self.contrast:g}; for SDs of "
+                f"the surroundings set contrast_from"
+            )
             raise ValueError(msg)
         most = LARGEST_PUSH * self.mass_reach_mm
         if self.mass_effect_mm > most or (self.mass_effect_mm and self.centre_mm[0] == 0):

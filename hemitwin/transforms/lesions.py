@@ -167,7 +167,8 @@ def _inject_one(
 
 
 def _is_plain(spec: LesionSpec) -> bool:
-    return not (spec.shell or spec.centre or spec.replacement or spec.texture_from != "spec")
+    measured = spec.texture_from != "spec" or spec.contrast_from != "spec"
+    return not (spec.shell or spec.centre or spec.replacement or measured)
 
 
 def _scale(data: Grid, affine: Affine, spec: LesionSpec, lesion: LesionBox) -> None:
@@ -188,13 +189,13 @@ def _paint(
     white: Bool[np.ndarray, " bx by bz"],
 ) -> None:
     held = lesion.alpha > 0
-    mean, noise = _local_tissue(data, affine, spec, lesion, brain_mask)
+    mean, noise, unit = _local_tissue(data, affine, spec, lesion, brain_mask)
     own = data[lesion.box][held]
     painted = own.astype(np.float64)
     for weight, contrast, replacement in _layers(spec, lesion, white):
         tissue = own + replacement * (mean - own)
         lost = 1.0 if spec.texture_from == "spec" else replacement
-        change = (0.0 if spec.role == "control" else contrast) + lost * noise
+        change = (0.0 if spec.role == "control" else contrast * unit) + lost * noise
         painted += weight * (tissue * np.maximum(1 + change, 0) - own)
     data[lesion.box][held] = painted.astype(data.dtype)
 
@@ -219,21 +220,24 @@ def _layers(
 
 def _local_tissue(
     data: Grid, affine: Affine, spec: LesionSpec, lesion: LesionBox, brain_mask: Mask
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return the tissue's local mean and its texture where there is lesion."""
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], float]:
+    """Return the tissue's mean and texture where there is lesion, and the contrast's unit."""
     held = lesion.alpha > 0
     width_mm = max(_NARROWEST_MM, spec.mean_radius_mm)
     outer, inner = _padded(lesion, affine, width_mm / 2, data.shape)
     brain = brain_mask[outer]
     mean = local_mean(data[outer], brain, affine, width_mm)
-    texture, points = spec.texture, _points(affine, lesion, held)
-    if spec.texture_from == "surroundings":
+    texture, unit, points = spec.texture, 1.0, _points(affine, lesion, held)
+    if "surroundings" in {spec.texture_from, spec.contrast_from}:
         around = brain.copy()
         around[inner] &= ~held
         measured = measure_texture(data[outer], mean, around, affine)
-        texture = spec.texture * measured.sd
-        spec = spec.model_copy(update={"texture_mm": measured.grain_mm})
-    return mean[inner][held], texture * lesion_texture(points, spec)
+        if spec.contrast_from == "surroundings":
+            unit = measured.sd
+        if spec.texture_from == "surroundings":
+            texture = spec.texture * measured.sd
+            spec = spec.model_copy(update={"texture_mm": measured.grain_mm})
+    return mean[inner][held], texture * lesion_texture(points, spec), unit
 
 
 def _padded(
