@@ -4,27 +4,23 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig, Positive
 from hemitwin.pipeline.demographics import Demographics
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.kinship import Kin, Kinship
 from hemitwin.pipeline.leakage import refuse_relatives
 from hemitwin.pipeline.outputs import digest_json
 from hemitwin.pipeline.split import Fold, Split
-from hemitwin.pipeline.strangers import StrangersConfig, draw_strangers
+from hemitwin.pipeline.strangers import draw_strangers
 
-__all__ = ["BrainPairsConfig", "People", "Positive", "all_pairs", "brain_pairs"]
+__all__ = ["People", "all_pairs", "brain_pairs"]
 
 logger = logging.getLogger(__name__)
-
-Positive = Literal["mz", "same"]
-"""Which pairs count as the same: identical twins, or two scans of one person."""
 
 _Pair = tuple[Case, Case]
 _Row = tuple[Case, Case, str, str]
@@ -40,17 +36,6 @@ _COLUMNS = (
     "label",
     "matched",
 )
-
-
-class BrainPairsConfig(StrangersConfig):
-    """Which pairs of brains count as the same, and which others stand against them."""
-
-    positive: Positive = Field(
-        default="mz", description="mz: identical twins; same: scan and rescan of one person."
-    )
-    hard_negatives: tuple[Literal["dz", "sibling"], ...] = Field(
-        default=(), description="Relatives who are negatives, too: all such pairs are taken."
-    )
 
 
 @dataclass(frozen=True)

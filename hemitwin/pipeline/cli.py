@@ -211,10 +211,16 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score the test fold: every figure with an interval over families, beside a baseline."""
+    from hemitwin.pipeline.brain_evaluation import evaluate_brains
     from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED, evaluate
     from hemitwin.pipeline.runs import load_run
 
-    result = evaluate(load_run(run), prepared=prepared, simulated=simulated)
+    loaded = load_run(run)
+    if loaded.config.pairs is not None:
+        rows = evaluate_brains(loaded, prepared=prepared).to_rows()
+        _print_rows("hemitwin evaluate", {**rows, "written": str(run / f"{EVALUATION}.json")})
+        return
+    result = evaluate(loaded, prepared=prepared, simulated=simulated)
     stem = EVALUATION if simulated is None else SIMULATED
     written = {"written": str(run / f"{stem}.json"), "picture": str(run / f"{stem}.png")}
     _print_rows("hemitwin evaluate", {**result.to_rows(), **written})

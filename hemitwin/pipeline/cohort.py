@@ -10,6 +10,7 @@ import torch
 
 from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin.pipeline.alignment import Pairing
 from hemitwin.pipeline.bids import Case, Modality, find_scans, sidecar_of
 from hemitwin.pipeline.config import DataConfig
 from hemitwin.pipeline.errors import UserError
@@ -64,7 +65,11 @@ class Brain:
 
 
 def find_prepared(
-    folder: Path, *, labels: Sequence[str] | None = None, modality: Modality = "T1w"
+    folder: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    modality: Modality = "T1w",
+    space: str = TEMPLATE_SPACE,
 ) -> tuple[Case, ...]:
     """Find one modality's prepared volumes below a derivatives' folder.
 
@@ -73,7 +78,7 @@ def find_prepared(
     UserError
         The folder holds none, or a subject asked for has none.
     """
-    tail = f"space-{TEMPLATE_SPACE}_desc-prepared_{modality}"
+    tail = f"space-{space}_desc-prepared_{modality}"
     found = find_scans(folder, labels=labels, tail=tail)
     cases = [replace(case, modality=modality) for case in found]
     missing = [case.name for case in cases if not case.scan.is_file()]
@@ -86,7 +91,13 @@ def find_prepared(
     return tuple(case for case in cases if case.scan.is_file())
 
 
-def load_brain(case: Case, resolution_mm: float, *, store: VolumeStore | None = None) -> Brain:
+def load_brain(
+    case: Case,
+    resolution_mm: float,
+    *,
+    store: VolumeStore | None = None,
+    pairing: Pairing = "hemispheres",
+) -> Brain:
     """Load one prepared volume and bring it to the network's grid by means of each block's brain.
 
     Parameters
@@ -98,13 +109,15 @@ def load_brain(case: Case, resolution_mm: float, *, store: VolumeStore | None = 
     store : VolumeStore, optional
         Where the result is kept, keyed by the volume's bytes, these settings and the versions of
         what computes it; without one it is computed each time.
+    pairing : {'hemispheres', 'brains'}
+        What will be compared: volumes prepared for brains have no mid-plane.
 
     Raises
     ------
     UserError
         `resolution_mm` is no whole multiple of the prepared voxel size, or the sidecar is missing.
     """
-    native_mm3 = native_mm3_of(case)
+    native_mm3 = native_mm3_of(case, pairing=pairing)
 
     def make() -> GridVolume:
         return _at_resolution(case, resolution_mm, native_mm3)
@@ -142,20 +155,21 @@ def _at_resolution(case: Case, resolution_mm: float, native_mm3_per_mm3: float) 
     return GridVolume(volume, volume[0].numpy() > 0, affine, factor, native_mm3_per_mm3)
 
 
-def native_mm3_of(case: Case) -> float:
+def native_mm3_of(case: Case, *, pairing: Pairing = "hemispheres") -> float:
     """Read how many native cubic millimetres one of template space is, from the sidecar.
 
     Raises
     ------
     UserError
-        The prepared volume has no sidecar, or was prepared for pairs of whole brains.
+        The prepared volume has no sidecar, or was prepared for pairs of whole brains and is to be
+        split.
     """
     sidecar = sidecar_of(case.scan)
     if not sidecar.is_file():
         msg = f"{case.scan} must have its sidecar, {sidecar.name} is not there; prepare it again"
         raise UserError(msg)
     content = read_json(sidecar)
-    if content.get("Alignment", {}).get("Pairing") == "brains":
+    if pairing == "hemispheres" and content.get("Alignment", {}).get("Pairing") == "brains":
         msg = (
             f"{case.scan} must be prepared for hemispheres, but it was for pairs of whole brains; "
             f"prepare it with --pairing hemispheres"
@@ -164,7 +178,7 @@ def native_mm3_of(case: Case) -> float:
     return float(content["Quality"]["native_from_template_determinant"])
 
 
-def load_brains(config: DataConfig) -> tuple[Brain, ...]:
+def load_brains(config: DataConfig, *, pairing: Pairing = "hemispheres") -> tuple[Brain, ...]:
     """Load every prepared volume that the configuration does not exclude.
 
     They are memory maps of a `VolumeStore` in ``.cache`` below the prepared volumes. A scan that
@@ -176,7 +190,7 @@ def load_brains(config: DataConfig) -> tuple[Brain, ...]:
         No volume is left.
     """
     excluded = {f"sub-{label.removeprefix('sub-')}" for label in config.exclude}
-    found = find_prepared(config.prepared, modality=config.modality)
+    found = find_prepared(config.prepared, modality=config.modality, space=config.space)
     cases = [case for case in found if case.subject not in excluded]
     if not cases:
         msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
@@ -190,4 +204,6 @@ def load_brains(config: DataConfig) -> tuple[Brain, ...]:
             "; ".join(reasons),
         )
     store = VolumeStore(config.prepared / _STORE)
-    return tuple(load_brain(case, config.resolution_mm, store=store) for case in cases)
+    return tuple(
+        load_brain(case, config.resolution_mm, store=store, pairing=pairing) for case in cases
+    )

@@ -8,9 +8,11 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, HeadConfig, LossConfig
 from hemitwin.pipeline.bids import Modality
+from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
@@ -47,6 +49,10 @@ class DataConfig(_Frozen):
         description="participants.tsv with participant_id; with family_id, mother_id or "
         "father_id, relatives stay on one side of the split.",
     )
+    space: str = Field(
+        default=TEMPLATE_SPACE,
+        description="The space- entity of its volumes; another one for pairs of brains only.",
+    )
     exclude: tuple[str, ...] = Field(
         default=(), description="Subjects left out of every fold, for example known patients."
     )
@@ -64,6 +70,12 @@ class SplitConfig(_Frozen):
     )
     fold: int = Field(default=0, ge=0, description="Which of the folds is the test, from 0.")
     repeat: int = Field(default=0, ge=0, description="Draw anew from the same seed.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of the folds and of the lesions in validation and test; the run's by "
+        "default. Set it to compare runs that differ in their seed on the same pairs.",
+    )
     stratify: str | None = Field(
         default=None,
         description="Column of data.participants whose values every fold gets in proportion.",
@@ -161,6 +173,10 @@ class RunConfig(_Frozen):
 
     seed: int = Field(default=0, ge=0, description="The run's one seed.")
     data: DataConfig = Field(description="Volumes.")
+    pairs: BrainPairsConfig | None = Field(
+        default=None,
+        description="Compare brains, twins or rescans; without it the halves of each brain.",
+    )
     split: SplitConfig = Field(default=SplitConfig(), description="Folds.")
     encoder: EncoderConfig = Field(default=EncoderConfig(), description="The network.")
     head: HeadConfig = Field(
@@ -175,17 +191,24 @@ class RunConfig(_Frozen):
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="Scoring.")
     lrp: LrpConfig = Field(default=LrpConfig(), description="Relevance.")
 
+    @property
+    def evaluation_seed(self) -> int:
+        """What decides the folds, and with 1 and 2 added the lesions of validation and test."""
+        return self.seed if self.split.seed is None else self.split.seed
+
     @model_validator(mode="before")
     @classmethod
-    def _head_follows_the_objective(cls, content: Any) -> Any:  # noqa: ANN401 (raw input)
-        """Choose the head that an objective needs, where none is named."""
-        if isinstance(content, dict) and isinstance(content.get("head", {}), dict):
-            loss = content.get("loss", {})
-            objective = loss.get("objective") if isinstance(loss, dict) else loss.objective
-            if isinstance(objective, str) and objective in _HEADS:
-                content = content | {
-                    "head": {"name": _HEADS[objective][0], **content.get("head", {})}
-                }
+    def _defaults_follow(cls, content: Any) -> Any:  # noqa: ANN401 (raw input)
+        """Choose the head that an objective needs, and a task's negatives, where none is named."""
+        if not isinstance(content, dict):
+            return content
+        loss, head = content.get("loss", {}), content.get("head", {})
+        if isinstance(loss, dict) and content.get("pairs") is not None:
+            loss = {"negatives": "subject", **loss}
+            content = content | {"loss": loss}
+        objective = loss.get("objective") if isinstance(loss, dict) else loss.objective
+        if isinstance(head, dict) and isinstance(objective, str) and objective in _HEADS:
+            content = content | {"head": {"name": _HEADS[objective][0], **head}}
         return content
 
     @model_validator(mode="after")
@@ -195,6 +218,22 @@ class RunConfig(_Frozen):
             msg = (
                 f"head.name must be {' or '.join(fitting)} for loss.objective="
                 f"{self.loss.objective}, got {self.head.name}; leave head.name out"
+            )
+            raise ValueError(msg)
+        if self.pairs is not None and self.loss.objective == "map":
+            msg = "loss.objective=map needs lesions, which pairs of brains have none of"
+            raise ValueError(msg)
+        fit = ("lesion", "subject") if self.pairs is None else ("subject", "relative")
+        if self.loss.negatives not in fit:
+            msg = (
+                f"loss.negatives must be {' or '.join(fit)} for pairs of "
+                f"{'hemispheres' if self.pairs is None else 'brains'}, got {self.loss.negatives}"
+            )
+            raise ValueError(msg)
+        if self.pairs is None and self.data.space != TEMPLATE_SPACE:
+            msg = (
+                f"data.space must be {TEMPLATE_SPACE} for hemispheres, whose mirror image lies in "
+                f"the same space, got {self.data.space}"
             )
             raise ValueError(msg)
         if self.training.batch_subjects % self.training.devices:

@@ -69,7 +69,7 @@ class HemisphereData(pl.LightningDataModule):
             validation,
             source,
             per_subject=config.evaluation.lesions_per_subject,
-            seed=config.seed + 1,
+            seed=config.evaluation_seed + 1,
         )
         self.validation_pairs = _ValidationPairs(validation, specs, source)
 

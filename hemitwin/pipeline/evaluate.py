@@ -33,7 +33,7 @@ from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
-from hemitwin.pipeline.train import VALIDATION_PAIRS
+from hemitwin.pipeline.training_material import VALIDATION_PAIRS
 
 __all__ = ["EVALUATION", "SIMULATED", "Evaluation", "evaluate"]
 
@@ -77,10 +77,13 @@ def evaluate(
     Raises
     ------
     UserError
-        A subject of the test fold has no prepared volume, is related to a subject that the run
-        learnt from, or is a copy of one.
+        The run compares brains, or a subject of the test fold has no prepared volume, is related
+        to a subject that the run learnt from, or is a copy of one.
     """
     config = run.config
+    if config.pairs is not None:
+        msg = f"{run.folder} must be a run on hemispheres, but it compares brains; evaluate it so"
+        raise UserError(msg)
     folder = prepared or config.data.prepared
     brains = load_brains(config.data.model_copy(update={"prepared": folder}))
     tested = _test_brains(run, brains, folder)
@@ -181,7 +184,7 @@ def _drawn_pairs(run: Run, brains: Sequence[Brain]) -> list[tuple[ScoredPair, ..
         brains,
         source,
         per_subject=run.config.evaluation.lesions_per_subject,
-        seed=run.config.seed + 2,
+        seed=run.config.evaluation_seed + 2,
     )
     return [pairs_of(brain, specs[brain.case.name], source) for brain in brains]
 

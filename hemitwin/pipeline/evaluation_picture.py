@@ -110,7 +110,7 @@ def _detection(overall: Axes, by_contrast: Axes, result: Evaluation) -> None:
 def _bins(panel: Axes, rows: Sequence[BinRow], own: str, title: str) -> None:
     names = list(rows[0].auc) if rows else []
     for number, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
-        shift = 0.16 * (number - (len(names) - 1) / 2)
+        shift = min(0.16, 0.8 / len(names)) * (number - (len(names) - 1) / 2)
         places = np.arange(len(rows)) + shift
         marker = _MARKERS[number % len(_MARKERS)]
         label = _plain(name, own)
@@ -118,9 +118,9 @@ def _bins(panel: Axes, rows: Sequence[BinRow], own: str, title: str) -> None:
     panel.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     labels = [f"{row.name.replace(' and more', '+')}\nn = {row.lesions}" for row in rows]
     panel.set_xticks(range(len(rows)), labels, fontsize=7)
-    panel.set(ylabel="AUC", ylim=(min(0.35, *panel.get_ylim()), 1.12))
+    panel.set(ylabel="AUC", ylim=(min(0.35, *panel.get_ylim()), 1.25))
     panel.set_title(title)
-    panel.legend(loc="upper left", ncols=len(names) or 1)
+    panel.legend(loc="upper left", ncols=min(3, len(names) or 1), columnspacing=1.0)
 
 
 def _intervals(

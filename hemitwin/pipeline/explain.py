@@ -119,6 +119,9 @@ def explain(
         A subject asked for has no prepared volume, or the run's score is not the Euclidean
         distance of the embeddings.
     """
+    if run.config.pairs is not None:
+        msg = f"explain must be given a run on hemispheres, but {run.folder} compares brains"
+        raise UserError(msg)
     head = run.config.head
     if run.network.head.needs_maps or head.name == "classifier" or head.metric != "euclidean":
         msg = (

@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 
 from hemitwin.models import SiameseNetwork
+from hemitwin.pipeline.baselines import hemisphere_baselines
 from hemitwin.pipeline.data import batch_of
 from hemitwin.pipeline.pairs import ScoredPair, mirror_difference
 from hemitwin.pipeline.split import Fold, Split
@@ -37,8 +38,9 @@ def score_pairs(
     -------
     DataFrame
         One row a pair: subject, lesioned, role, side, volume_mm3, contrast, distance, `score`
-        where the head has a logit, and the voxel-wise mirror difference (mirror_mean,
-        mirror_peak).
+        where the head has a logit, and what needs no network: the voxel-wise mirror
+        difference (mirror_mean, mirror_peak) and the halves' volumes (half_volume,
+        half_tissue_volumes).
 
     Raises
     ------
@@ -65,6 +67,7 @@ def score_pairs(
                     **({} if output.logit is None else {"score": float(score)}),
                     "mirror_mean": plain["mean"],
                     "mirror_peak": plain["peak"],
+                    **hemisphere_baselines(pair),
                 }
             )
     return pd.DataFrame(rows)

@@ -5,41 +5,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.brain_pairs_config import StrangersConfig
 from hemitwin.pipeline.demographics import Demographics
 from hemitwin.pipeline.errors import UserError
 
-__all__ = ["Stranger", "StrangersConfig", "draw_strangers"]
+__all__ = ["Stranger", "draw_strangers"]
 
 logger = logging.getLogger(__name__)
-
-
-class StrangersConfig(BaseModel):
-    """Which pairs of unrelated people stand against a positive pair."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    negatives: int = Field(
-        default=3, ge=1, description="Pairs of unrelated people for each positive pair."
-    )
-    match: tuple[Literal["sex", "age"], ...] = Field(
-        default=("sex", "age"), description="In what a stranger is like the one it stands for."
-    )
-    caliper_years: float = Field(
-        default=2.0,
-        ge=0,
-        description="Largest difference of age from the one it stands for; twins have none, so "
-        "that above 0 age still tells pairs apart: the baseline age_difference says how well.",
-    )
-    relax_age: bool = Field(
-        default=False,
-        description="Where nobody is within the caliper, take who is nearest in age.",
-    )
-    redraw: int = Field(default=0, ge=0, description="Draw other strangers from the same seed.")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from hemitwin.pipeline.distributed import gather_batch
 from hemitwin.pipeline.metrics import auc_with_interval
 from hemitwin.pipeline.pairs import TrainingBatch
 
-__all__ = ["SiameseTask", "resolve_precision"]
+__all__ = ["SiameseTask", "balanced_cross_entropy", "channels_last", "resolve_precision"]
 
 
 class SiameseTask(pl.LightningModule):
@@ -65,11 +65,11 @@ class SiameseTask(pl.LightningModule):
         """Centre the untrained embeddings on a batch, so that training begins at once."""
         encoder = self.network.encoder
         if isinstance(encoder, PooledEncoder):
-            encoder.centre(_channels_last(batch.images))
+            encoder.centre(channels_last(batch.images))
 
     def training_step(self, batch: TrainingBatch, _: int) -> dict[str, Tensor]:
         """Return the loss, and beside it the distances of what belongs together and apart."""
-        images = _channels_last(batch.images)
+        images = channels_last(batch.images)
         if self._loss.objective == "map":
             loss, embeddings = self._map_step(images, batch)
             items = batch.items
@@ -85,7 +85,7 @@ class SiameseTask(pl.LightningModule):
 
     def validation_step(self, batch: PairBatch, _: int) -> None:
         """Keep the scores of one batch of pairs until the epoch ends."""
-        output = self.network(_channels_last(batch.left), _channels_last(batch.right))
+        output = self.network(channels_last(batch.left), channels_last(batch.right))
         self._scores.append((output.score.float().cpu(), batch))
 
     def on_validation_epoch_end(self) -> None:
@@ -98,7 +98,7 @@ class SiameseTask(pl.LightningModule):
         # The AUC of a few subjects is a staircase and soon at its top; the best checkpoint is
         # chosen by what training lowers.
         if self.network.head.gives_logit:
-            loss = _balanced_cross_entropy(scores, labels)
+            loss = balanced_cross_entropy(scores, labels)
         else:
             loss = _paired_hinge(scores, labels, subjects, self._loss.margin)
         self.log_dict({"validation_auc": area, "validation_loss": loss}, prog_bar=True)
@@ -114,7 +114,8 @@ class SiameseTask(pl.LightningModule):
             optimizer,
             max_lr=self._training.learning_rate,
             total_steps=self._steps,
-            pct_start=self._training.warmup,
+            # The rise needs two steps at least: torch divides by its length less one.
+            pct_start=min(max(self._training.warmup, 2 / self._steps), 1.0),
         )
         return {
             "optimizer": optimizer,
@@ -193,7 +194,8 @@ def resolve_precision(setting: str) -> str:
     return "bf16-mixed" if has_units else "32-true"
 
 
-def _channels_last(images: Batch) -> Batch:
+def channels_last(images: Batch) -> Batch:
+    """Lay a batch out as convolutions on CPUs and GPUs like it best."""
     three = images.ndim == 5
     form = torch.channels_last_3d if three else torch.channels_last
     return images.contiguous(memory_format=form)
@@ -210,7 +212,8 @@ def _mean_distances(
     return means[0], means[1]
 
 
-def _balanced_cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
+def balanced_cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the cross-entropy of logits, both classes with the same weight."""
     logits = torch.from_numpy(scores)
     terms = F.binary_cross_entropy_with_logits(
         logits, torch.from_numpy(labels).float(), reduction="none"

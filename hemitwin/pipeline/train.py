@@ -3,7 +3,6 @@
 import logging
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,16 +16,12 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from hemitwin.atlases import save_table
 from hemitwin.models import count_parameters, save_weights
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
-from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
-from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.families import kinship_of
-from hemitwin.pipeline.leakage import refuse_copies, write_guards
+from hemitwin.pipeline.leakage import write_guards
 from hemitwin.pipeline.metrics import rates_at, youden_threshold
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 from hemitwin.pipeline.runs import (
@@ -36,77 +31,20 @@ from hemitwin.pipeline.runs import (
     WEIGHTS,
     Run,
     config_digest,
-    lesion_source,
     load_run,
     write_config,
 )
-from hemitwin.pipeline.scoring import score_pairs
-from hemitwin.pipeline.split import Split, draw_split, read_split, write_split
+from hemitwin.pipeline.split import write_split
 from hemitwin.pipeline.task import SiameseTask, resolve_precision
+from hemitwin.pipeline.training_material import TrainingMaterial, material_of
+from hemitwin.pipeline.training_plan import plan_training
 
-__all__ = ["VALIDATION_PAIRS", "TrainingPlan", "plan_training", "train"]
+__all__ = ["train"]
 
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
-VALIDATION_PAIRS = "validation_pairs.tsv"
 _CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingPlan:
-    """What training will work on, before it begins.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The settings.
-    split : Split
-        Subjects by fold.
-    brains : tuple of Brain
-        All cases, loaded.
-    """
-
-    config: RunConfig
-    split: Split
-    brains: tuple[Brain, ...]
-
-    def fold(self, name: str) -> tuple[Brain, ...]:
-        """Return the cases of one fold."""
-        return tuple(brain for brain in self.brains if self.split.folds[brain.subject] == name)
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """Everybody who has a fold, sorted."""
-        return tuple(sorted(self.split.folds))
-
-    def describe(self) -> str:
-        """Say in one line what will happen."""
-        counts = [f"{len(self.fold(name))} {name}" for name in ("train", "validation", "test")]
-        network = SiameseTask(self.config, steps=1).network
-        half = [self.brains[0].volume.shape[1] // 2, *self.brains[0].volume.shape[2:]]
-        return (
-            f"{self.config.encoder.name} with {self.config.head.name} head and "
-            f"{self.config.loss.objective} objective, {count_parameters(network):,} parameters, "
-            f"halves of {' x '.join(str(size) for size in half)} voxels; cases: "
-            f"{', '.join(counts)}; {self.config.training.epochs} epochs"
-        )
-
-
-def plan_training(config: RunConfig) -> TrainingPlan:
-    """Load the cohort and draw its folds.
-
-    Raises
-    ------
-    UserError
-        There is no prepared volume, too few groups for the folds, or one volume has two names.
-    """
-    brains = load_brains(config.data)
-    subjects = sorted({brain.subject for brain in brains})
-    participants = config.data.participants
-    split = draw_split(subjects, config.split, participants=participants, seed=config.seed)
-    refuse_copies([brain.case for brain in brains], split)
-    return TrainingPlan(config, split, brains)
 
 
 def train(
@@ -141,17 +79,15 @@ def train(
         logger.info("%s holds this run already", out)
         return load_run(out)
     plan = plan_training(config)
-    logger.info("%s", plan.describe())
+    material = material_of(plan)
+    logger.info("%s", plan.describe(material.make_task(1).network))
     out.mkdir(parents=True, exist_ok=True)
     write_config(out, config)
     write_split(out / SPLITS, plan.split)
-    kinship = kinship_of(plan.subjects, config.data.participants, config.split.families)
     cases = [brain.case for brain in plan.brains]
-    write_guards(out, plan.split, cases, kinship.groups(plan.subjects))
-    source = lesion_source(config)
-    data = HemisphereData(config, plan.fold("train"), plan.fold("validation"), source)
-    task = _fit(config, data, out, progress)
-    _finish(config, task, data, out)
+    write_guards(out, plan.split, cases, plan.people.kinship.groups(plan.subjects))
+    task = _fit(config, material, out, progress)
+    _finish(config, task, material, out)
     return load_run(out)
 
 
@@ -170,13 +106,14 @@ def _is_finished(config: RunConfig, out: Path) -> bool:
 
 def _fit(
     config: RunConfig,
-    data: HemisphereData,
+    material: TrainingMaterial,
     out: Path,
     progress: Callable[[int, int, Mapping[str, float]], None] | None,
 ) -> SiameseTask:
     pl.seed_everything(config.seed, verbose=False)
     training = config.training
-    task = SiameseTask(config, steps=training.epochs * len(data.train_dataloader()))
+    data = material.data
+    task = material.make_task(training.epochs * len(data.train_dataloader()))
     # torch's own stubs do not know the overload with a memory format alone.
     task.network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
     best = ModelCheckpoint(
@@ -253,12 +190,10 @@ def _memory_format(config: RunConfig) -> torch.memory_format:
     return torch.channels_last_3d if config.encoder.spatial_dims == 3 else torch.channels_last
 
 
-def _finish(config: RunConfig, task: SiameseTask, data: HemisphereData, out: Path) -> None:
-    scores = score_pairs(
-        task.network, data.validation_pairs, split=read_split(out / SPLITS), fold="validation"
-    )
-    save_table(out / VALIDATION_PAIRS, scores)
-    labels = scores["lesioned"].to_numpy(bool)
+def _finish(config: RunConfig, task: SiameseTask, material: TrainingMaterial, out: Path) -> None:
+    scores = material.score_validation(task.network)
+    material.write(out, scores)
+    labels = material.labels(scores)
     values = scores["score" if task.network.head.gives_logit else "distance"].to_numpy(float)
     threshold = youden_threshold(labels, values)
     metadata = {"config_sha256": config_digest(config)}

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.brain_pairs import BrainPairsConfig, People, all_pairs, brain_pairs
+from hemitwin.pipeline.brain_pairs import People, all_pairs, brain_pairs
+from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
 from hemitwin.pipeline.demographics import Demographics, read_demographics
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import read_kinship

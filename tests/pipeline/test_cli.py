@@ -28,6 +28,7 @@ def test_help_names_every_verb(capfd):
         "prepare",
         "train",
         "evaluate",
+        "compare",
         "explain",
         "parcellate",
         "export",

@@ -7,7 +7,7 @@ import pytest
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.metrics import youden_threshold
 from hemitwin.pipeline.runs import load_run
-from hemitwin.pipeline.train import VALIDATION_PAIRS
+from hemitwin.pipeline.training_material import VALIDATION_PAIRS
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -23,7 +23,8 @@ def copied(run, tmp_path):
 def test_an_evaluation_holds_every_figure_and_a_picture(copied):
     result = evaluate(copied)
     written = json.loads((copied.folder / "evaluation.json").read_text())
-    assert set(written["figures"]) == {"distance", "mirror_mean", "mirror_peak"}
+    plain = {"mirror_mean", "mirror_peak", "half_volume", "half_tissue_volumes"}
+    assert set(written["figures"]) == {"distance", *plain}
     assert set(written["figures"]["mirror_mean"]) == set(written["figures"]["distance"])
     own = written["figures"]["distance"]
     assert own["auc"] == written["auc"]["distance"]

@@ -1,0 +1,197 @@
+"""Evaluate pairs of brains: verification, identification, and what needs no network."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
+from hemitwin.pipeline.bootstrap import Estimate
+from hemitwin.pipeline.brain_data import IndexedPairs, pairs_of_fold
+from hemitwin.pipeline.brain_pairs import People, all_pairs
+from hemitwin.pipeline.brain_scoring import embed_brains, score_brain_pairs
+from hemitwin.pipeline.brain_task import score_embedded
+from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.combined_baseline import fit_combined
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.identification import identification_rates
+from hemitwin.pipeline.leakage import require_unseen
+from hemitwin.pipeline.metrics import auc_with_interval, figures_with_intervals, plain_name
+from hemitwin.pipeline.outputs import write_json
+from hemitwin.pipeline.pair_tables import write_brain_pairs, write_shareable_pairs
+from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.training_plan import people_of
+
+__all__ = ["BrainEvaluation", "evaluate_brains"]
+
+logger = logging.getLogger(__name__)
+
+_STEM = "evaluation"
+_COMBINED = "combined_baseline"
+_PRIVATE = ("age_difference",)  # differences of age may not be shared under the HCP's terms
+
+
+@dataclass(frozen=True, eq=False)
+class BrainEvaluation:
+    """What the test fold says.
+
+    Parameters
+    ----------
+    auc : dict of str to Estimate
+        By score, the network's (`score` or `distance`) first, then the baselines.
+    figures : dict of str to Estimate
+        Of the network at the threshold from validation; the positive class is what belongs
+        together, as in the literature of twins.
+    identification : dict of int to Estimate
+        Share of brains whose mate is among the k nearest of all of the fold, by k.
+    pairs : DataFrame
+        One row a pair; it names relatives.
+    """
+
+    auc: dict[str, Estimate]
+    figures: dict[str, Estimate]
+    identification: dict[int, Estimate]
+    pairs: pd.DataFrame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON."""
+        same = self.pairs["label"] == "same"
+        return {
+            "auc": {name: one.to_dict() for name, one in self.auc.items()},
+            "figures": {name: one.to_dict() for name, one in self.figures.items()},
+            "identification": {str(k): one.to_dict() for k, one in self.identification.items()},
+            "pairs": {"same": int(same.sum()), "different": int((~same).sum())},
+        }
+
+    def to_rows(self) -> dict[str, str]:
+        """Return the figures as the lines of a short table."""
+        rows = {f"AUC, {name}": str(one) for name, one in self.auc.items()}
+        rows |= {plain_name(name): str(one) for name, one in self.figures.items() if name != "auc"}
+        found = {f"rank-{k} identification": str(one) for k, one in self.identification.items()}
+        return rows | found
+
+
+def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluation:
+    """Score the pairs of the run's test subjects.
+
+    Writes `evaluation.json` and `evaluation_pairs.tsv` (without names) into the run folder, and
+    `evaluation_pairs.private.tsv`, which names relatives, for its owner alone (mode 0600).
+
+    Parameters
+    ----------
+    run : Run
+        Trained on pairs of brains.
+    prepared : Path, optional
+        Where the prepared volumes lie now; by default where training found them.
+
+    Raises
+    ------
+    UserError
+        A subject of the test fold has no prepared volume, is related to a subject that the run
+        learnt from, or is a copy of one; or as `brain_pairs` says.
+    """
+    config = run.config
+    if config.pairs is None:
+        msg = f"{run.folder} must be a run on pairs of brains, but its config has no pairs"
+        raise UserError(msg)
+    folder = prepared or config.data.prepared
+    data = config.data.model_copy(update={"prepared": folder})
+    brains = load_brains(data, pairing="brains")
+    subjects = tuple(sorted(run.split.folds))
+    people = people_of(config, subjects)
+    tested = _fold(run, brains, "test", folder)
+    require_unseen(run.folder, run.split, [brain.case for brain in tested])
+    pairs = pairs_of_fold(config, tested, people, run.split, "test")
+    scored = score_brain_pairs(run.network, tested, pairs, people.demographics)
+    scored = _with_combined(run, brains, people, scored)
+    result = _summarise(run, tested, people, scored)
+    shared = [name for name in result.auc if name not in _PRIVATE]
+    write_brain_pairs(run.folder / f"{_STEM}_pairs.private.tsv", scored)
+    write_shareable_pairs(run.folder / f"{_STEM}_pairs.tsv", scored, shared)
+    splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
+    write_json(run.folder / f"{_STEM}.json", {**result.to_dict(), **splits})
+    return result
+
+
+def _fold(run: Run, brains: Sequence[Brain], fold: str, folder: Path) -> tuple[Brain, ...]:
+    wanted = {name for name, own in run.split.folds.items() if own == fold}
+    found = tuple(brain for brain in brains if brain.subject in wanted)
+    missing = wanted - {brain.subject for brain in found}
+    if missing:
+        msg = (
+            f"every {fold} subject must have a prepared volume below {folder}, but "
+            f"{', '.join(sorted(missing))} has none; prepare it"
+        )
+        raise UserError(msg)
+    return found
+
+
+def _with_combined(
+    run: Run, brains: Sequence[Brain], people: People, scored: pd.DataFrame
+) -> pd.DataFrame:
+    """Add the baselines' combination, fitted on training pairs, where they allow for one."""
+    learnt = [brain for brain in brains if run.split.folds.get(brain.subject) == "train"]
+    try:
+        pairs = pairs_of_fold(run.config, learnt, people, run.split, "train")
+        volumes = {brain.case.name: brain_volumes(brain) for brain in learnt}
+        baselines = brain_baselines(pairs, volumes, people.demographics)
+        combined = fit_combined(pairs, baselines, split=run.split)
+        return scored.assign(**{_COMBINED: combined.score(scored)})
+    except UserError as error:
+        logger.warning("the baselines are not combined: %s", error)
+        return scored
+
+
+def _summarise(
+    run: Run, tested: Sequence[Brain], people: People, scored: pd.DataFrame
+) -> BrainEvaluation:
+    indexed = IndexedPairs.of(scored, tested)
+    draws = {"draws": run.config.evaluation.bootstrap, "seed": run.config.seed}
+    own = "score" if run.network.head.gives_logit else "distance"
+    names = [own, *BRAIN_BASELINES, _COMBINED]
+    known = [name for name in names if name in scored and scored[name].notna().all()]
+    auc = {
+        name: auc_with_interval(
+            indexed.different, scored[name].to_numpy(float), indexed.clusters, **draws
+        )
+        for name in known
+    }
+    figures = figures_with_intervals(
+        ~indexed.different,
+        -scored[own].to_numpy(float),
+        indexed.clusters,
+        threshold=-run.threshold,
+        **draws,
+    )
+    return BrainEvaluation(auc, figures, _identify(run, tested, people), scored)
+
+
+def _identify(run: Run, tested: Sequence[Brain], people: People) -> dict[int, Estimate]:
+    """Look for each brain's mate among all brains of the fold."""
+    config = run.config
+    positive = config.pairs.positive if config.pairs else "mz"
+    cases = [brain.case for brain in tested]
+    table = all_pairs(cases, people, positive, split=run.split, fold="test")
+    names = sorted({*table["case"], *table["partner_case"]})
+    brains = [brain for brain in tested if brain.case.name in set(names)]
+    rows = {brain.case.name: k for k, brain in enumerate(brains)}
+    pairs = IndexedPairs.of(table, brains)
+    embeddings = embed_brains(run.network, brains)
+    scores = score_embedded(run.network, embeddings, pairs)["score"]
+    # Pairs that the tables leave unsettled are not there: they count as infinitely far.
+    distances = np.full((len(brains), len(brains)), np.finfo(np.float64).max)
+    distances[pairs.first, pairs.second] = distances[pairs.second, pairs.first] = scores
+    np.fill_diagonal(distances, 0.0)
+    mates = np.full(len(brains), -1)
+    for row in table[table["label"] == "same"].itertuples():
+        one, other = rows[str(row.case)], rows[str(row.partner_case)]
+        mates[one], mates[other] = other, one
+    groups = people.kinship.groups([brain.subject for brain in brains])
+    families = [groups[brain.subject] for brain in brains]
+    return identification_rates(
+        distances, mates, families, draws=config.evaluation.bootstrap, seed=config.seed
+    )

@@ -1,0 +1,66 @@
+"""Score pairs of brains with a network, and beside it without one."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from hemitwin.models import SiameseNetwork
+from hemitwin.pipeline.baselines import brain_baselines, brain_volumes
+from hemitwin.pipeline.brain_data import IndexedPairs, standard_brain
+from hemitwin.pipeline.brain_task import score_embedded
+from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.demographics import Demographics
+
+__all__ = ["embed_brains", "score_brain_pairs"]
+
+
+def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> torch.Tensor:
+    """Embed each brain once, in float32.
+
+    Returns
+    -------
+    (n, D) float32
+        In the order of the brains.
+    """
+    with torch.inference_mode():
+        return torch.cat([network.encoder(standard_brain(brain)[None]) for brain in brains])
+
+
+def score_brain_pairs(
+    network: SiameseNetwork,
+    brains: Sequence[Brain],
+    pairs: pd.DataFrame,
+    demographics: Demographics,
+) -> pd.DataFrame:
+    """Add the network's scores and the baselines to a table of pairs.
+
+    Parameters
+    ----------
+    network : SiameseNetwork
+        In evaluation mode.
+    brains : sequence of Brain
+        All that the pairs name.
+    pairs : DataFrame
+        As `brain_pairs` gives it.
+    demographics : Demographics
+        Age and sex, where known.
+
+    Returns
+    -------
+    DataFrame
+        The pairs with ``distance``, ``score`` where the head has a logit, and the columns of
+        `brain_baselines`. It names relatives.
+    """
+    indexed = IndexedPairs.of(pairs, brains)
+    scores = score_embedded(network, embed_brains(network, brains), indexed)
+    kept = ("distance", "score") if network.head.gives_logit else ("distance",)
+    volumes = {brain.case.name: brain_volumes(brain) for brain in brains}
+    return pd.concat(
+        [
+            pairs,
+            pd.DataFrame({name: scores[name] for name in kept}, index=pairs.index),
+            brain_baselines(pairs, volumes, demographics),
+        ],
+        axis=1,
+    )

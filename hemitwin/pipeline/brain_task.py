@@ -1,0 +1,82 @@
+"""Training on pairs of brains: each is embedded once, also where it is validated."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hemitwin.models import Items, Relations, SiameseNetwork, relate_brains
+from hemitwin.models.heads import Side
+from hemitwin.pipeline.brain_data import IndexedPairs
+from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.metrics import auc_with_interval
+from hemitwin.pipeline.task import SiameseTask, balanced_cross_entropy, channels_last
+
+__all__ = ["BrainTask", "score_embedded"]
+
+
+class BrainTask(SiameseTask):
+    """As `SiameseTask`, for sets of brains.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Network, objective and schedule.
+    steps : int
+        Optimizer steps in the whole run.
+    pairs : IndexedPairs
+        What validation scores.
+    """
+
+    def __init__(self, config: RunConfig, *, steps: int, pairs: IndexedPairs) -> None:
+        super().__init__(config, steps=steps)
+        self._pairs = pairs
+        self._embedded: list[tuple[int, Tensor]] = []
+
+    def validation_step(self, batch: Any, _: int) -> None:  # noqa: ANN401 (other data, other batches)
+        """Keep the embedding of one brain until the epoch ends."""
+        embedding: Tensor = self.network.encoder(channels_last(batch.images)).float()
+        self._embedded.append((int(batch.items.item[0]), embedding[0]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the AUC and the loss of the validation pairs."""
+        embeddings = torch.stack([one for _, one in sorted(self._embedded, key=_number)])
+        self._embedded.clear()
+        scores = score_embedded(self.network, embeddings, self._pairs)["score"]
+        labels = self._pairs.different
+        area = auc_with_interval(labels, scores, self._pairs.clusters, draws=100).value
+        if self.network.head.gives_logit:
+            loss = balanced_cross_entropy(scores, labels)
+        else:
+            gaps = scores[labels][:, None] - scores[~labels][None]
+            loss = float(np.maximum(0.0, self._loss.margin - gaps).mean())
+        self.log_dict({"validation_auc": area, "validation_loss": loss}, prog_bar=True)
+
+    def _relate(self, anchors: Items, others: Items) -> Relations:
+        return relate_brains(anchors, others, self._loss.negatives)
+
+
+def score_embedded(
+    network: SiameseNetwork, embeddings: Tensor, pairs: IndexedPairs
+) -> dict[str, np.ndarray]:
+    """Score pairs of brains that have been embedded once each.
+
+    Returns
+    -------
+    dict of str to (n,) float64
+        ``distance``, and ``score``: the head's logit, or the distance again.
+    """
+    with torch.no_grad():
+        one, other = (
+            Side(embeddings[rows, None], embeddings[rows]) for rows in (pairs.first, pairs.second)
+        )
+        output = network.head(one, other)
+    return {
+        "distance": output.distance.double().cpu().numpy(),
+        "score": output.score.double().cpu().numpy(),
+    }
+
+
+def _number(embedded: tuple[int, Tensor]) -> int:
+    return embedded[0]

@@ -1,0 +1,104 @@
+"""What differs between training on hemispheres and on pairs of brains."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from hemitwin.atlases import save_table
+from hemitwin.models import SiameseNetwork
+from hemitwin.pipeline.brain_data import BrainSetData, IndexedPairs, pairs_of_fold
+from hemitwin.pipeline.brain_scoring import score_brain_pairs
+from hemitwin.pipeline.brain_task import BrainTask
+from hemitwin.pipeline.data import HemisphereData
+from hemitwin.pipeline.pair_tables import write_brain_pairs
+from hemitwin.pipeline.runs import lesion_source
+from hemitwin.pipeline.scoring import score_pairs
+from hemitwin.pipeline.task import SiameseTask
+from hemitwin.pipeline.training_plan import TrainingPlan
+
+__all__ = ["VALIDATION_PAIRS", "TrainingMaterial", "material_of"]
+
+VALIDATION_PAIRS = "validation_pairs.tsv"
+"""Scored pairs of validation in the run folder; for brains a private file, not this one."""
+
+_PRIVATE_PAIRS = "validation_pairs.private.tsv"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingMaterial:
+    """Data, task and validation of one training.
+
+    Parameters
+    ----------
+    data : HemisphereData or BrainSetData
+        Training and validation batches.
+    make_task : callable
+        From the number of optimizer steps to the Lightning module.
+    score_validation : callable
+        From the trained network to the table of scored validation pairs.
+    labels : callable
+        From that table to the label of each pair: a lesion, or two that are not one set.
+    write : callable
+        Writes that table into a run folder.
+    """
+
+    data: HemisphereData | BrainSetData
+    make_task: Callable[[int], SiameseTask]
+    score_validation: Callable[[SiameseNetwork], pd.DataFrame]
+    labels: Callable[[pd.DataFrame], Bool[np.ndarray, " n"]]
+    write: Callable[[Path, pd.DataFrame], object]
+
+
+def material_of(plan: TrainingPlan) -> TrainingMaterial:
+    """Return what the plan's task needs."""
+    return _halves(plan) if plan.config.pairs is None else _brains(plan)
+
+
+def _halves(plan: TrainingPlan) -> TrainingMaterial:
+    config = plan.config
+    data = HemisphereData(
+        config, plan.fold("train"), plan.fold("validation"), lesion_source(config)
+    )
+
+    def score(network: SiameseNetwork) -> pd.DataFrame:
+        return score_pairs(network, data.validation_pairs, split=plan.split, fold="validation")
+
+    return TrainingMaterial(
+        data,
+        lambda steps: SiameseTask(config, steps=steps),
+        score,
+        lambda table: table["lesioned"].to_numpy(bool),
+        lambda folder, table: save_table(folder / VALIDATION_PAIRS, table),
+    )
+
+
+def _brains(plan: TrainingPlan) -> TrainingMaterial:
+    config = plan.config
+    validation = plan.fold("validation")
+    learnt, checked = (
+        pairs_of_fold(config, plan.fold(fold), plan.people, plan.split, fold)
+        for fold in ("train", "validation")
+    )
+    data = BrainSetData(
+        config,
+        plan.fold("train"),
+        validation,
+        pairs=learnt,
+        families=plan.people.kinship.groups(plan.subjects),
+    )
+    pairs = IndexedPairs.of(checked, validation)
+
+    def score(network: SiameseNetwork) -> pd.DataFrame:
+        return score_brain_pairs(network, validation, checked, plan.people.demographics)
+
+    return TrainingMaterial(
+        data,
+        lambda steps: BrainTask(config, steps=steps, pairs=pairs),
+        score,
+        lambda table: (table["label"] == "different").to_numpy(),
+        lambda folder, table: write_brain_pairs(folder / _PRIVATE_PAIRS, table),
+    )

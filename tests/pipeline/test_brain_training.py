@@ -1,0 +1,176 @@
+"""Pairs of brains from the table of families to the figures of verification."""
+
+import json
+import shutil
+import stat
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hemitwin.atlases import TEMPLATE_SPACE, save_volume
+from hemitwin.pipeline.brain_data import BrainSetData, _sets_of
+from hemitwin.pipeline.brain_evaluation import evaluate_brains
+from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cohort import load_brains
+from hemitwin.pipeline.config import RunConfig, validated
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.runs import load_run
+from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training_plan import plan_training
+from hemitwin.transforms import load_scan
+
+pytestmark = pytest.mark.xdist_group("path")
+
+PAIRS = 7
+
+
+@pytest.fixture(scope="module")
+def twins(prepared, tmp_path_factory):
+    """Fourteen brains, two a family: twins are one synthetic brain with noise of their own."""
+    folder = tmp_path_factory.mktemp("twins")
+    rng = np.random.default_rng(0)
+    people, families = (
+        ["participant_id\tsex"],
+        ["Subject,Family_ID,ZygosityGT,Mother_ID,Father_ID"],
+    )
+    for number in range(2 * PAIRS):
+        source = f"sub-{number // 2 + 1:02d}"
+        name = f"sub-t{number:02d}"
+        tail = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
+        given = prepared.derivatives / source / "anat" / f"{source}_{tail}"
+        anat = folder / "derivatives" / name / "anat"
+        anat.mkdir(parents=True)
+        scan = load_scan(given.with_suffix(".nii.gz"))
+        noise = rng.normal(1, 0.02, scan.data.shape).astype(np.float32)
+        save_volume(anat / f"{name}_{tail}.nii.gz", scan.data * noise, scan.affine, space="x")
+        shutil.copy(given.with_suffix(".json"), anat / f"{name}_{tail}.json")
+        people.append(f"{name}\tF")
+        families.append(f"t{number:02d},f{number // 2},MZ,m{number // 2},d{number // 2}")
+    (folder / "participants.tsv").write_text("\n".join(people) + "\n")
+    (folder / "families.csv").write_text("\n".join(families) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(twins, prepared):
+    content = prepared.config.model_dump()
+    content["data"] = {
+        "prepared": twins / "derivatives",
+        "resolution_mm": 8.0,
+        "participants": twins / "participants.tsv",
+    }
+    content["split"] = {"families": twins / "families.csv", "validation": 2, "test": 2}
+    content |= {"pairs": {"match": ["sex"], "negatives": 1}, "loss": {"objective": "ntxent"}}
+    content["head"] = {}
+    return validated(RunConfig, content, "test")
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    return train(config, tmp_path_factory.mktemp("runs") / "twins")
+
+
+def test_the_config_of_brains_has_negatives_of_its_own(config):
+    assert config.loss.negatives == "subject"
+    content = config.model_dump() | {"loss": {"negatives": "lesion"}}
+    with pytest.raises(UserError, match="must be subject or relative for pairs of brains"):
+        validated(RunConfig, content, "test")
+    content = config.model_dump() | {"loss": {"objective": "map", "negatives": "subject"}}
+    with pytest.raises(UserError, match="map needs lesions"):
+        validated(RunConfig, content | {"head": {}}, "test")
+
+
+def test_a_batch_holds_whole_brains_of_whole_sets(config):
+    plan = plan_training(config)
+    brains = plan.fold("train")
+    table = pd.DataFrame(
+        {
+            "case": [brains[0].case.name, brains[2].case.name],
+            "partner_case": [brains[1].case.name, brains[3].case.name],
+            "label": "same",
+        }
+    )
+    data = BrainSetData(config, brains, (), pairs=table, families={})
+    (batch,) = list(data.train_dataloader())
+    assert batch.images.shape[2:] == brains[0].volume.shape[1:]
+    assert sorted(batch.items.group.tolist()) == [0, 0, 1, 1]
+    assert sorted(batch.items.item.tolist()) == [0, 1, 2, 3]
+    again = next(iter(data.train_dataloader()))
+    assert torch.equal(again.images, batch.images)
+
+
+def test_scans_of_one_person_make_one_set(config):
+    brains = load_brains(config.data, pairing="brains")[:4]
+    names = [brain.case.name for brain in brains]
+    table = pd.DataFrame(
+        {
+            "case": [names[0], names[1], names[2]],
+            "partner_case": [names[1], names[2], names[3]],
+            "label": ["same", "same", "different"],
+        }
+    )
+    assert _sets_of(table, brains) == [(0, 1, 2)]
+
+
+def test_one_set_is_too_few_to_learn_from(config):
+    brains = load_brains(config.data, pairing="brains")
+    names = [brain.case.name for brain in brains]
+    table = pd.DataFrame({"case": names[:1], "partner_case": names[1:2], "label": "same"})
+    with pytest.raises(UserError, match="at least two sets"):
+        BrainSetData(config, brains, (), pairs=table, families={})
+
+
+def test_verification_and_identification_have_figures_and_baselines(run):
+    result = evaluate_brains(load_run(run.folder))
+    assert {"distance", "brain_volume", "tissue_volumes"} <= set(result.auc)
+    assert {"f1", "eer", "accuracy"} <= set(result.figures)
+    assert 0 <= result.identification[1].value <= 1
+    written = json.loads((run.folder / "evaluation.json").read_text())
+    assert written["pairs"] == {"same": 2, "different": 2}
+    # Twins that differ by little noise are told from strangers.
+    assert result.auc["distance"].value == 1
+
+
+def test_no_shareable_file_names_relatives(run):
+    evaluate_brains(run)
+    private = {path for path in run.folder.iterdir() if "private" in path.name}
+    assert {path.name for path in private} >= {
+        "evaluation_pairs.private.tsv",
+        "validation_pairs.private.tsv",
+    }
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in private)
+    shared = pd.read_csv(run.folder / "evaluation_pairs.tsv", sep="\t")
+    assert not {"subject", "partner", "case", "age_difference"} & set(shared)
+    assert not (run.folder / "validation_pairs.tsv").exists()
+
+
+def test_the_verb_evaluates_brains_and_hemispheres_alike(run, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(run.folder)])
+    assert ended.value.code == 0
+    printed = capfd.readouterr().out
+    assert "rank-1 identification" in printed
+    assert "AUC, tissue_volumes" in printed
+    halves = replace(run, config=run.config.model_copy(update={"pairs": None}))
+    with pytest.raises(UserError, match="has no pairs"):
+        evaluate_brains(halves)
+
+
+def test_volumes_of_several_grids_are_refused(config, twins, tmp_path):
+    folder = tmp_path / "derivatives"
+    shutil.copytree(twins / "derivatives", folder)
+    path = next(folder.glob("sub-t00/anat/*.nii.gz"))
+    scan = load_scan(path)
+    save_volume(path, scan.data[:, :-2], scan.affine, space="x")
+    data = config.data.model_copy(update={"prepared": folder})
+    with pytest.raises(UserError, match="must lie on one grid"):
+        plan_training(config.model_copy(update={"data": data}))
+
+
+def test_brains_are_not_scored_as_hemispheres(run):
+    with pytest.raises(UserError, match="must be a run on hemispheres"):
+        evaluate(run)
