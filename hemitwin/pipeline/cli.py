@@ -198,8 +198,8 @@ def train(
 
     with epoch_progress() as report:
         run = train(load_config(config, overrides or ()), out, progress=report)
-    rows = {"run": str(run.folder), "threshold (validation)": f"{run.threshold:.4f}"}
-    _print_rows("hemitwin train", {**rows, "curves": str(run.folder / "curves.png")})
+    rows = {"run": str(run.folder), **run.summary_rows(), "curves": str(run.folder / "curves.png")}
+    _print_rows("hemitwin train", rows)
 
 
 @app.command()

@@ -52,6 +52,21 @@ class Run:
     reference_score: float
     weights_digest: str
 
+    def summary_rows(self) -> dict[str, str]:
+        """Return what training ended with, as the lines of a short table."""
+        summary = read_json(self.folder / SUMMARY)
+        rates = {
+            f"{name.replace('_', ' ')} (validation)": f"{value:.3f}"
+            for name, value in summary["validation"].items()
+        }
+        return {
+            "best epoch": str(summary["best_epoch"]),
+            "parameters": f"{summary['parameters']:,}",
+            "precision": summary["precision"],
+            "threshold (validation)": f"{self.threshold:.4f}",
+            **rates,
+        }
+
 
 def write_config(folder: Path, config: RunConfig) -> None:
     """Write the resolved configuration as YAML."""

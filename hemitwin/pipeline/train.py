@@ -35,6 +35,7 @@ from hemitwin.pipeline.runs import (
     write_config,
 )
 from hemitwin.pipeline.split import write_split
+from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, resolve_precision
 from hemitwin.pipeline.training_material import TrainingMaterial, material_of
 from hemitwin.pipeline.training_plan import plan_training
@@ -138,7 +139,9 @@ def _fit(
     )
     last = _latest_state(out / _CHECKPOINTS)
     if last is None:
-        task.centre(next(iter(data.train_dataloader())))
+        batch = next(iter(data.train_dataloader()))
+        task.centre(batch)
+        logger.info("%s", probe_step(task, batch, precision=resolve_precision(training.precision)))
     trainer.fit(task, data, ckpt_path=last, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])

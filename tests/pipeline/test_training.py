@@ -20,8 +20,11 @@ from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.runs import load_run, write_config
+from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, side_pairs
 from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training_material import material_of
+from hemitwin.pipeline.training_plan import plan_training
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -274,3 +277,21 @@ def test_a_killed_process_is_continued_bit_for_bit(small, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert train(config, tmp_path / "cut").weights_digest == whole.weights_digest
+
+
+def test_a_probed_step_leaves_the_task_as_it_was(small):
+    material = material_of(plan_training(changed(small, loss={"memory": 4})))
+    task = material.make_task(4)
+    before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
+    batch = next(iter(material.data.train_dataloader()))
+    cost = probe_step(task, batch, precision="32-true")
+    assert cost.seconds > 0
+    assert cost.activation_bytes > batch.images.nbytes
+    assert all(torch.equal(before[name], tensor) for name, tensor in task.state_dict().items())
+    assert all(p.grad is None for p in task.parameters())
+    cached = probe_step(
+        material_of(plan_training(changed(small, training={"chunk": 2}))).make_task(4),
+        batch,
+        precision="32-true",
+    )
+    assert cached.activation_bytes < 0.5 * cost.activation_bytes
