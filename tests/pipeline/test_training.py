@@ -37,6 +37,9 @@ HEADS = {
 }
 
 
+_DISTANCES = ("contrastive", "ntxent", "joint")
+
+
 def changed(config, *, training=None, **parts):
     content = config.model_dump()
     content["training"] |= training or {}
@@ -52,7 +55,10 @@ def small(prepared):
     )
 
 
-@pytest.mark.parametrize("objective", HEADS)
+@pytest.mark.parametrize(
+    "objective",
+    ["bce", "map", *(pytest.param(one, marks=pytest.mark.slow) for one in _DISTANCES)],
+)
 def test_every_objective_trains_its_head_to_a_run(small, tmp_path, objective):
     config = changed(small, loss={"objective": objective, "memory": 6})
     assert config.head.name == HEADS[objective]
@@ -64,6 +70,7 @@ def test_every_objective_trains_its_head_to_a_run(small, tmp_path, objective):
     assert evaluate(again).pairs["subject"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_chunks_train_to_the_same_losses(small, tmp_path):
     for objective in ("triplet", "map"):
         losses = []
@@ -92,7 +99,7 @@ class _CutAfter(Callback):
 FULL = {"ema_decay": 0.9, "checkpoint_steps": 1, "epochs": 3, "batch_subjects": 2}
 
 
-@pytest.mark.parametrize("after", [1, 2, 4])
+@pytest.mark.parametrize("after", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 4))])
 def test_a_run_cut_at_any_step_ends_as_if_it_had_never_been(small, tmp_path, monkeypatch, after):
     config = changed(small, loss={"memory": 6}, training=FULL)
     whole = train(config, tmp_path / "whole")
@@ -219,10 +226,11 @@ WORKER = """
 @pytest.mark.parametrize(
     "loss",
     [
-        LossConfig(negatives="subject", memory=8),
-        LossConfig(objective="joint", negatives="subject"),
+        pytest.param(LossConfig(negatives="subject", memory=8), id="triplet with memory"),
+        pytest.param(
+            LossConfig(objective="joint", negatives="subject"), id="joint", marks=pytest.mark.slow
+        ),
     ],
-    ids=["triplet with memory", "joint"],
 )
 def test_two_processes_have_the_loss_and_gradients_of_one(small, tmp_path, loss):
     config = changed(small, loss=loss.model_dump(), training={"chunk": 3})
