@@ -24,4 +24,4 @@ spelling:
 	$(PYTHON) -m codespell_lib hemitwin tests docs README.md CONTRIBUTING.md CHANGELOG.md
 
 test:
-	$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
+	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as pl
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 
 from hemitwin._atomic import atomic_path
 
@@ -33,28 +33,29 @@ class EpochReport(Callback):
         self._report(trainer.current_epoch + 1, trainer.max_epochs or 0, values)
 
 
-class StateCheckpoint(ModelCheckpoint):
-    """Save the state every so many steps, over and over to one file.
+class StateCheckpoint(Callback):
+    """Save the state when so many steps have gone by, over and over to one file.
 
-    Not at an epoch's last step: the epoch's validation would be lost to a run that is resumed
-    there. The checkpoint after the validation holds that state.
+    Not at an epoch's last step but after the next: the epoch's validation would be lost to a run
+    that is resumed there.
 
     Parameters
     ----------
-    folder : Path
-        Gets ``state.ckpt``.
+    path : Path
+        The file.
     steps : int
         From one state to the next.
     """
 
-    def __init__(self, folder: Path, steps: int) -> None:
-        super().__init__(
-            folder,
-            "state",
-            every_n_train_steps=steps,
-            save_top_k=1,
-            enable_version_counter=False,
-        )
+    def __init__(self, path: Path, steps: int) -> None:
+        self._path = path
+        self._steps = steps
+        self._saved_at = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count from where a resumed run begins."""
+        del pl_module
+        self._saved_at = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -64,9 +65,15 @@ class StateCheckpoint(ModelCheckpoint):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Save, unless the epoch ends."""
-        if not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        """Save where it is due, beside the file first: a cut leaves the earlier state."""
+        del pl_module, outputs, batch, batch_idx
+        if trainer.is_last_batch or trainer.global_step - self._saved_at < self._steps:
+            return
+        self._saved_at = trainer.global_step
+        beside = self._path.with_suffix(".partial")
+        trainer.save_checkpoint(beside)
+        if trainer.is_global_zero:
+            beside.replace(self._path)
 
 
 class MetricsTable(Callback):

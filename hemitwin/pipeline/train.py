@@ -172,7 +172,7 @@ def _optional_callbacks(config: RunConfig, out: Path) -> list[Callback]:
     if training.early_stopping is not None:
         found.append(EarlyStopping("validation_loss", patience=training.early_stopping))
     if training.checkpoint_steps is not None:
-        found.append(StateCheckpoint(out / _CHECKPOINTS, training.checkpoint_steps))
+        found.append(StateCheckpoint(out / _CHECKPOINTS / "state.ckpt", training.checkpoint_steps))
     return found
 
 

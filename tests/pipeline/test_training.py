@@ -129,6 +129,14 @@ def test_a_state_cut_off_while_it_was_written_is_passed_over(small, tmp_path, ca
     assert "state.ckpt cannot be read and is passed over" in caplog.text
 
 
+@pytest.mark.slow
+def test_a_state_is_saved_though_it_falls_due_at_an_epochs_end(small, tmp_path):
+    training = {"checkpoint_steps": 2, "epochs": 3, "batch_subjects": 2}
+    run = train(changed(small, training=training), tmp_path / "run")
+    state = torch.load(run.folder / "checkpoints" / "state.ckpt", weights_only=True)
+    assert state["global_step"] == 5  # 2, 4 and 6 end an epoch: saved after 3 and 5
+
+
 def test_early_stopping_ends_before_the_last_epoch(small, tmp_path):
     training = {"early_stopping": 1, "epochs": 12, "learning_rate": 1e-8, "validate_every": 1}
     run = train(changed(small, training=training), tmp_path / "run")
