@@ -1,7 +1,12 @@
 """Places with names, statistics over them, and the file formats."""
 
 from hemitwin.atlases.cifti import save_dense_labels, save_dense_scalar, save_parcel_scalar
-from hemitwin.atlases.gifti import save_metric, save_surface, save_surface_labels
+from hemitwin.atlases.gifti import (
+    load_surface,
+    save_metric,
+    save_surface,
+    save_surface_labels,
+)
 from hemitwin.atlases.grayordinates import grayordinates_from_volume, parcellate_dense
 from hemitwin.atlases.hcpmmp import hcpmmp_surface_labels, hcpmmp_volume
 from hemitwin.atlases.nifti import save_labels_volume, save_volume
@@ -28,7 +33,7 @@ __all__ = [
     "TEMPLATE_SPACE", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Surface",
     "SurfaceMontage", "TemplateImage", "VolumeSlices", "asymmetry_by_pair",
     "grayordinates_from_volume", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume",
-    "load_fslr_surface", "load_template", "parcellate_dense", "project_to_surface",
+    "load_fslr_surface", "load_surface", "load_template", "parcellate_dense", "project_to_surface",
     "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
     "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_scalar", "save_surface",
     "save_surface_labels", "save_table", "save_volume", "template_grid", "template_on_grid",

@@ -1,10 +1,12 @@
 """GIFTI surfaces, metrics and labels that name their side."""
 
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Int32
+from nibabel.filebasedimages import ImageFileError
 from nibabel.gifti.gifti import (
     GiftiDataArray,
     GiftiImage,
@@ -18,7 +20,7 @@ from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.regions import Region
 from hemitwin.atlases.surfaces import Surface
 
-__all__ = ["save_metric", "save_surface", "save_surface_labels"]
+__all__ = ["load_surface", "save_metric", "save_surface", "save_surface_labels"]
 
 _STRUCTURES = {"L": "CortexLeft", "R": "CortexRight"}
 # Workbench's words for (AnatomicalStructureSecondary, GeometricType).
@@ -31,6 +33,47 @@ _GEOMETRY = {
     "flat": ("MidThickness", "Flat"),
     "sphere": ("MidThickness", "Spherical"),
 }
+
+
+def load_surface(path: Path, hemisphere: str, *, kind: str = "midthickness") -> Surface:
+    """Read a mesh from a `.surf.gii`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    hemisphere : str
+        "L" or "R": the side that it must say it is of, where it says one.
+    kind : str
+        One of `SURFACE_KINDS`.
+
+    Returns
+    -------
+    Surface
+        Vertices in the RAS+ millimetres of the scan it belongs to.
+
+    Raises
+    ------
+    ValueError
+        When the file is no mesh, or of the other side.
+    """
+    try:
+        image = GiftiImage.from_filename(path)
+        vertices, faces = (
+            np.asarray(image.agg_data(f"NIFTI_INTENT_{name}")) for name in ("POINTSET", "TRIANGLE")
+        )
+    except (OSError, ValueError, ImageFileError, ExpatError) as error:
+        msg = f"a surface must be a readable GIFTI file, {path} is not ({error}); copy it again"
+        raise ValueError(msg) from error
+    if vertices.ndim != 2 or faces.ndim != 2:
+        msg = f"a surface must hold one set of points and of triangles, {path} does not"
+        raise ValueError(msg)
+    metas = (image.meta, *(array.meta for array in image.darrays))
+    said = {meta.get("AnatomicalStructurePrimary") for meta in metas} - {None}
+    if said - {_structure(hemisphere)}:
+        msg = f"{path} must be of {_structure(hemisphere)}, it says {sorted(map(str, said))}"
+        raise ValueError(msg)
+    return Surface(vertices.astype(np.float32), faces.astype(np.int32), hemisphere, kind)
 
 
 def save_surface(path: Path, surface: Surface) -> None:

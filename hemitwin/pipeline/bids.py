@@ -55,6 +55,8 @@ class Case:
         ITK affine that maps template points to the scan's (`read_itk_affine`).
     uri : str, optional
         Where it came from, for its sidecar; the path in a raw BIDS dataset by default.
+    surfaces : tuple of Path
+        Its left and right mid-thickness with 32,492 vertices each, where the source has them.
     problem : str, optional
         Why it cannot be taken, where that is plain from the names.
     """
@@ -68,6 +70,7 @@ class Case:
     mask: Path | None = None
     transform: Path | None = None
     uri: str | None = None
+    surfaces: tuple[Path, ...] = ()
     problem: str | None = None
 
     @property

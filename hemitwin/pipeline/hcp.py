@@ -31,8 +31,9 @@ def find_hcp_scans(
     """Find one modality's scans in an HCP tree.
 
     The ACPC-aligned image is taken, with the brain extracted where that file is there and else
-    with FreeSurfer's mask. ``MNINonLinear`` is taken when its space is asked for, or when a
-    subject has nothing else; it is marked as non-linearly normalised.
+    with FreeSurfer's mask; the surfaces in ``fsaverage_LR32k`` beside it are noted.
+    ``MNINonLinear`` is taken when its space is asked for, or when a subject has nothing else; it
+    is marked as non-linearly normalised.
 
     Parameters
     ----------
@@ -107,4 +108,15 @@ def _case(folder: Path, modality: Modality, *, normalised: bool) -> Case:
         space=HCP_TEMPLATE if alignment == "nonlinear" else None,
         mask=mask if mask is not None and mask.is_file() else None,
         uri=f"hcp:{folder.resolve().name}/{scan.parent.name}/{scan.name}",
+        surfaces=_surfaces(scan.parent),
     )
+
+
+def _surfaces(folder: Path) -> tuple[Path, ...]:
+    """Find both mid-thickness surfaces of one world, those of the newer matching first."""
+    for matching in ("_MSMAll", ""):
+        names = (f"*.{side}.midthickness{matching}.32k_fs_LR.surf.gii" for side in "LR")
+        found = [sorted((folder / "fsaverage_LR32k").glob(name)) for name in names]
+        if all(found):
+            return found[0][0], found[1][0]
+    return ()

@@ -38,6 +38,7 @@ from hemitwin.pipeline.pictures import picture_of_prepared
 from hemitwin.pipeline.quality import flags_of, quality_figures, write_quality_table
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.sources import SourceConfig, find_sources
+from hemitwin.pipeline.subject_surfaces import checked_surfaces
 from hemitwin.pipeline.transform_files import write_itk_affine
 from hemitwin.transforms import (
     Scan,
@@ -275,6 +276,7 @@ def _write(
         "NativeFromTemplate": aligned.native_from_template.tolist(),
         "Alignment": _alignment(case, pairing),
         "HeaderNotes": list(scan.notes),
+        "Surfaces": checked_surfaces(case, scan, volume.parent),
         "Quality": quality,
         "Flags": flags_of(quality, modality=case.modality),
         "GeneratedBy": provenance(),

@@ -1,12 +1,19 @@
 """Trees as other programs leave them, made from one phantom: what is registered, what is not."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin.atlases import (
+    TEMPLATE_SPACE,
+    load_fslr_surface,
+    load_surface,
+    save_surface,
+    warp_surface,
+)
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
@@ -61,6 +68,43 @@ def test_an_hcp_subject_is_taken_as_it_lies_and_scaled(phantom, prepared, tmp_pa
     assert np.cbrt(np.linalg.det(matrix)) == pytest.approx(scale, rel=0.03)
     registered = load_scan(prepared.derivatives / f"sub-01/anat/sub-01_{PREPARED}.nii.gz").data
     assert _correlation(load_scan(one.volume).data, registered) > 0.95
+
+
+def _write_surfaces(folder, scale, shift_mm=0.0):
+    """Write the group's surfaces as if they were the subject's own."""
+    for side in "LR":
+        group = load_fslr_surface(side)
+        own = warp_surface(group, np.diag([scale, scale, scale, 1.0]))
+        moved = replace(own, vertices=own.vertices + np.float32(shift_mm))
+        save_surface(folder / f"100307.{side}.midthickness_MSMAll.32k_fs_LR.surf.gii", moved)
+
+
+def test_an_hcp_subjects_own_surfaces_are_checked_and_noted(phantom, tmp_path, caplog):
+    affine, scale = _acpc(*phantom)
+    tree = tmp_path / "hcp"
+    folder = tree / "100307" / "T1w" / "fsaverage_LR32k"
+    folder.mkdir(parents=True)
+    _save(tree / "100307/T1w/T1w_acpc_dc_restore_brain.nii.gz", phantom[0].data, affine)
+
+    def noted(out):
+        (one,) = prepare(tree, tmp_path / out, config=CONFIG).results
+        return one.volume, read_json(sidecar_of(one.volume))["Surfaces"]
+
+    assert noted("none")[1] is None
+    _write_surfaces(folder, scale)
+    volume, surfaces = noted("good")
+    assert sorted(surfaces) == ["L", "R"]
+    assert load_surface(volume.parent / surfaces["R"], "R").vertices.shape == (32492, 3)
+    _write_surfaces(folder, scale, shift_mm=90.0)
+    assert noted("moved")[1] is None
+    assert "32492 vertices that lie in the scan" in caplog.text
+    left, right = sorted(folder.iterdir())
+    left.write_bytes(right.read_bytes())
+    assert noted("swapped")[1] is None
+    assert "must be of CortexLeft" in caplog.text
+    left.write_text("no mesh")
+    assert noted("broken")[1] is None
+    assert "must be a readable GIFTI file" in caplog.text
 
 
 def test_normalised_hcp_input_is_refused_for_hemispheres_and_taken_for_brains(
