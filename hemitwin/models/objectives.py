@@ -1,5 +1,7 @@
 """Losses over the relations of a batch, with mining inside it."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from pytorch_metric_learning.losses import (
@@ -49,12 +51,11 @@ class Objective(nn.Module):
         self.config = config
         self._distance = metric_learning_distance(metric)
         self._triplet = TripletMarginLoss(margin=config.margin, distance=self._distance)
-        inverted = self._distance.is_inverted
-        self._contrastive = ContrastiveLoss(
-            pos_margin=1 if inverted else 0,
-            neg_margin=1 - config.margin if inverted else config.margin,
-            distance=self._distance,
-        )
+        # Of similarities the library takes the bounds of these.
+        margins: dict[str, Any] = {"pos_margin": 0, "neg_margin": config.margin}
+        if self._distance.is_inverted:
+            margins = {name: 1 - distance for name, distance in margins.items()}
+        self._contrastive = ContrastiveLoss(**margins, distance=self._distance)
         self._ntxent = NTXentLoss(temperature=config.temperature)
 
     def forward(

@@ -22,9 +22,9 @@ ENCODERS = {
 
 
 def network(head="distance", name="resnet18", dims=2, **head_settings):
-    config = EncoderConfig(name=name, spatial_dims=dims, embedding_dim=5, **ENCODERS[name])
-    encoder = build_encoder(config)
-    settings = HeadConfig(name=head, decoder_width=4, **head_settings)
+    content = {"name": name, "spatial_dims": dims, "embedding_dim": 5, **ENCODERS[name]}
+    encoder = build_encoder(EncoderConfig.model_validate(content))
+    settings = HeadConfig.model_validate({"name": head, "decoder_width": 4, **head_settings})
     return SiameseNetwork(encoder, build_head(settings, encoder)).eval(), settings
 
 
