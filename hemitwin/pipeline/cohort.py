@@ -12,7 +12,7 @@ from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.alignment import Pairing
 from hemitwin.pipeline.bids import Case, Modality, find_scans, sidecar_of
-from hemitwin.pipeline.config import DataConfig
+from hemitwin.pipeline.data_config import DataConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json
 from hemitwin.pipeline.quality import flagged_cases

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,17 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, HeadConfig, LossConfig
-from hemitwin.pipeline.bids import Modality
 from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
+from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.errors import UserError
-from hemitwin.transforms import AugmentationConfig, LesionConfig
+from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
+from hemitwin.transforms import LesionConfig
 
 __all__ = [
-    "DataConfig",
-    "EvaluationConfig",
     "RunConfig",
-    "SplitConfig",
-    "TrainingConfig",
     "load_config",
     "read_config",
     "validated",
@@ -32,129 +29,6 @@ M = TypeVar("M", bound=BaseModel)
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(_Frozen):
-    """Where the volumes come from and at which grid the network sees them."""
-
-    prepared: Path = Field(description="Folder that `hemitwin prepare` wrote.")
-    modality: Modality = Field(default="T1w", description="Which of its volumes.")
-    resolution_mm: float = Field(
-        default=4.0,
-        gt=0,
-        description="Voxel size the network sees, in mm; a whole multiple of the prepared one.",
-    )
-    participants: Path | None = Field(
-        default=None,
-        description="participants.tsv with participant_id; with family_id, mother_id or "
-        "father_id, relatives stay on one side of the split.",
-    )
-    space: str = Field(
-        default=TEMPLATE_SPACE,
-        description="The space- entity of its volumes; another one for pairs of brains only.",
-    )
-    exclude: tuple[str, ...] = Field(
-        default=(), description="Subjects left out of every fold, for example known patients."
-    )
-
-
-class SplitConfig(_Frozen):
-    """How many groups go to each fold; whole numbers are counts, the rest goes to training."""
-
-    validation: float = Field(default=0.2, gt=0, description="Share (below 1) or count.")
-    test: float = Field(
-        default=0.2, gt=0, description="Share (below 1) or count; with folds, 1 / folds instead."
-    )
-    folds: int | None = Field(
-        default=None, ge=2, description="Cross-validation: every group is tested in one of them."
-    )
-    fold: int = Field(default=0, ge=0, description="Which of the folds is the test, from 0.")
-    repeat: int = Field(default=0, ge=0, description="Draw anew from the same seed.")
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        description="Of the folds and of the lesions in validation and test; the run's by "
-        "default. Set it to compare runs that differ in their seed on the same pairs.",
-    )
-    stratify: str | None = Field(
-        default=None,
-        description="Column of data.participants whose values every fold gets in proportion.",
-    )
-    families: Path | None = Field(
-        default=None,
-        description="Private table of relatives beside data.participants, for example the Human "
-        "Connectome Project's restricted CSV.",
-    )
-
-    @model_validator(mode="after")
-    def _fold_exists(self) -> "SplitConfig":
-        if self.fold >= (self.folds or 1):
-            msg = f"fold must be below folds ({self.folds}), got {self.fold}; they count from 0"
-            raise ValueError(msg)
-        return self
-
-
-class TrainingConfig(_Frozen):
-    """How the network is trained."""
-
-    epochs: int = Field(default=50, ge=1, description="Passes over the training subjects.")
-    batch_subjects: int = Field(default=8, ge=1, description="Subjects in a batch.")
-    lesions_per_side: int = Field(
-        default=1, ge=1, description="Lesioned copies of each hemisphere in a batch."
-    )
-    learning_rate: float = Field(default=2e-3, gt=0, description="Peak of the one-cycle schedule.")
-    warmup: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of the steps until the rate is at its peak."
-    )
-    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW's weight decay.")
-    gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    intensity_jitter: float = Field(
-        default=0.1, ge=0, description="SD of the random log gamma that both halves share."
-    )
-    augmentation: AugmentationConfig = Field(
-        default=AugmentationConfig(), description="Random changes that both halves share."
-    )
-    precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
-        default="auto", description="auto: bf16 where the device has units for it, else float32."
-    )
-    chunk: int | None = Field(
-        default=None,
-        ge=1,
-        description="Images embedded at a time; a batch larger than memory keeps the gradients "
-        "of the whole batch, for a second forward pass.",
-    )
-    ema_decay: float | None = Field(
-        default=None,
-        gt=0,
-        lt=1,
-        description="Validate and keep the exponential moving average of the weights.",
-    )
-    early_stopping: int | None = Field(
-        default=None, ge=1, description="End after so many validations without a lower loss."
-    )
-    checkpoint_steps: int | None = Field(
-        default=None, ge=1, description="Save the state after so many steps, beside every epoch."
-    )
-    validate_every: int | None = Field(
-        default=None, ge=1, description="Epochs from validation to validation; default epochs/15."
-    )
-    deterministic: bool = Field(
-        default=False, description="Refuse operations whose result may differ from run to run."
-    )
-    compiled: bool = Field(default=False, description="Compile the encoder with torch.compile.")
-    workers: int = Field(default=0, ge=0, description="Processes that make batches ahead.")
-    devices: int = Field(
-        default=1, ge=1, description="Processes or GPUs that share each batch (DDP)."
-    )
-
-
-class EvaluationConfig(_Frozen):
-    """How pairs are scored."""
-
-    lesions_per_subject: int = Field(
-        default=4, ge=1, description="Lesioned pairs a subject, beside its healthy pair."
-    )
-    bootstrap: int = Field(default=2000, ge=100, description="Bootstrap draws over subjects.")
 
 
 _HEADS: Mapping[str, tuple[str, ...]] = {

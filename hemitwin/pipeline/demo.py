@@ -12,13 +12,8 @@ import numpy as np
 from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.bids import sidecar_of
-from hemitwin.pipeline.config import (
-    DataConfig,
-    EvaluationConfig,
-    RunConfig,
-    SplitConfig,
-    TrainingConfig,
-)
+from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
@@ -31,6 +26,7 @@ from hemitwin.pipeline.progress import epoch_progress
 from hemitwin.pipeline.runner import Outcome
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import LesionConfig, load_scan, resample
 
 __all__ = ["DemoSummary", "demo_config", "run_demo"]

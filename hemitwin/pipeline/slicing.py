@@ -15,7 +15,7 @@ from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine, Grid
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.config import SplitConfig
+from hemitwin.pipeline.data_config import SplitConfig
 from hemitwin.pipeline.families import FAMILIES, groups_of, write_families
 from hemitwin.pipeline.leakage import refuse_copies, refuse_relatives, require_unseen
 from hemitwin.pipeline.outputs import write_json

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from hemitwin.pipeline.config import SplitConfig
+from hemitwin.pipeline.data_config import SplitConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import groups_of, read_table
 from hemitwin.pipeline.outputs import digest_json, read_json, write_json

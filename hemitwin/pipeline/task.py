@@ -143,28 +143,28 @@ class SiameseTask(pl.LightningModule):
         truth = torch.stack([batch.masks[left], batch.masks[right]], dim=1)
         if self._training.chunk is None:
             sides = self.network.look(images)
-            output: PairOutput = self.network.head(take(sides, left), take(sides, right))
-            assert output.anomaly is not None  # noqa: S101 (the decoder's)
-            assert output.logit is not None  # noqa: S101
-            return map_loss(output.anomaly, truth, output.logit), sides.embedding.float()
+            maps, logits = _maps(self.network.head(take(sides, left), take(sides, right)))
+            return map_loss(maps, truth, logits), sides.embedding.float()
         pairs = max(1, self._training.chunk // 2)
-        anomaly, logit = [], []
-        for some in torch.arange(len(left), device=left.device).split(pairs):
-            maps, peaks = checkpoint(
-                self._decode, images[left[some]], images[right[some]], use_reentrant=False
-            )
-            anomaly.append(maps)
-            logit.append(peaks)
-        loss = map_loss(torch.cat(anomaly), truth, torch.cat(logit))
+        decoded = [
+            checkpoint(self._decode, images[left[some]], images[right[some]], use_reentrant=False)
+            for some in torch.arange(len(left), device=left.device).split(pairs)
+        ]
+        maps, logits = (torch.cat(parts) for parts in zip(*decoded, strict=True))
+        loss = map_loss(maps, truth, logits)
         with torch.no_grad():
             embeddings = embed_in_chunks(self._embed[0], images, self._training.chunk)
         return loss, embeddings.float()
 
     def _decode(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        output: PairOutput = self.network(left, right)
-        assert output.anomaly is not None  # noqa: S101 (the decoder's)
-        assert output.logit is not None  # noqa: S101
-        return output.anomaly, output.logit
+        return _maps(self.network(left, right))
+
+
+def _maps(output: PairOutput) -> tuple[Tensor, Tensor]:
+    if output.anomaly is None or output.logit is None:
+        msg = "the map objective must have a head that gives maps; got none; take the decoder"
+        raise TypeError(msg)
+    return output.anomaly, output.logit
 
 
 def side_pairs(items: Items) -> tuple[Tensor, Tensor]:

@@ -6,17 +6,13 @@ from pathlib import Path
 import pytest
 
 from hemitwin.models import EncoderConfig
-from hemitwin.pipeline.config import (
-    DataConfig,
-    EvaluationConfig,
-    RunConfig,
-    SplitConfig,
-    TrainingConfig,
-)
+from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import LesionConfig
 
 

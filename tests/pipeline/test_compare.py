@@ -7,7 +7,8 @@ import pytest
 from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.compare import compare
-from hemitwin.pipeline.config import DataConfig, RunConfig, SplitConfig
+from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.metrics import figures_with_intervals
 from hemitwin.pipeline.outputs import write_json

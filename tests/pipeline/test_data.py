@@ -8,16 +8,12 @@ from hemitwin.models import EncoderConfig
 from hemitwin.pipeline import data as data_module
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.config import (
-    DataConfig,
-    EvaluationConfig,
-    RunConfig,
-    TrainingConfig,
-    validated,
-)
+from hemitwin.pipeline.config import RunConfig, validated
 from hemitwin.pipeline.data import BatchSampler, HemisphereData
+from hemitwin.pipeline.data_config import DataConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.pairs import LesionSource, halves_of, pairs_of
+from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))

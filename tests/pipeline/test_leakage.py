@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from hemitwin.atlases import load_template, save_volume
 from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.config import SplitConfig
+from hemitwin.pipeline.data_config import SplitConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.leakage import fingerprint, refuse_copies, require_unseen, write_guards

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hemitwin.pipeline.config import SplitConfig
+from hemitwin.pipeline.data_config import SplitConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import read_families
 from hemitwin.pipeline.slicing import SliceConfig, slice_dataset

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hemitwin.pipeline.config import SplitConfig
+from hemitwin.pipeline.data_config import SplitConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.split import Split, draw_split, make_split, read_split, write_split
 

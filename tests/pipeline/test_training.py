@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from hemitwin.models import Items, LossConfig
 from hemitwin.pipeline import train as train_module
-from hemitwin.pipeline.config import EvaluationConfig, RunConfig, validated
+from hemitwin.pipeline.config import RunConfig, validated
 from hemitwin.pipeline.data import BatchSampler
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
@@ -23,6 +23,7 @@ from hemitwin.pipeline.runs import load_run, write_config
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, side_pairs
 from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training_config import EvaluationConfig
 from hemitwin.pipeline.training_material import material_of
 from hemitwin.pipeline.training_plan import plan_training
 

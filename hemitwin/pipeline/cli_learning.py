@@ -1,0 +1,77 @@
+"""Verbs that train, score and compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hemitwin.pipeline.cli_options import (
+    print_rows,
+)
+
+__all__ = ["compare", "evaluate", "train"]
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key, a.b=c; repeatable.")
+    ] = None,
+) -> None:
+    """Train a Siamese network and write a run folder."""
+    from hemitwin.pipeline.config import load_config
+    from hemitwin.pipeline.progress import epoch_progress
+    from hemitwin.pipeline.train import train
+
+    with epoch_progress() as report:
+        run = train(load_config(config, overrides or ()), out, progress=report)
+    rows = {"run": str(run.folder), **run.summary_rows(), "curves": str(run.folder / "curves.png")}
+    print_rows("hemitwin train", rows)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    prepared: Annotated[Path | None, typer.Option(help="Prepared volumes, if moved.")] = None,
+    simulated: Annotated[
+        Path | None, typer.Option(help="Score this set of `simulate lesions` instead.")
+    ] = None,
+) -> None:
+    """Score the test fold: every figure with an interval over families, beside a baseline."""
+    from hemitwin.pipeline.brain_evaluation import evaluate_brains
+    from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED, evaluate
+    from hemitwin.pipeline.runs import load_run
+
+    loaded = load_run(run)
+    if loaded.config.pairs is not None:
+        rows = evaluate_brains(loaded, prepared=prepared).to_rows()
+        print_rows("hemitwin evaluate", {**rows, "written": str(run / f"{EVALUATION}.json")})
+        return
+    result = evaluate(loaded, prepared=prepared, simulated=simulated)
+    stem = EVALUATION if simulated is None else SIMULATED
+    written = {"written": str(run / f"{stem}.json"), "picture": str(run / f"{stem}.png")}
+    print_rows("hemitwin evaluate", {**result.to_rows(), **written})
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Evaluated run folders; the first is held against the others."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the result.")] = Path(
+        "comparison"
+    ),
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Compare the evaluations on a simulated set.")
+    ] = False,
+    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws over families.")] = 2000,
+) -> None:
+    """Compare evaluated runs: every figure, paired tests of differences, a forest plot."""
+    from hemitwin.pipeline.compare import compare
+
+    result = compare(runs, out, simulated=simulated, draws=draws)
+    for row in result.rows:
+        print_rows(row.title, row.to_rows())
+    kinds = {"written": "json", "table": "tsv", "picture": "png"}
+    files = {name: str(out / f"compare.{suffix}") for name, suffix in kinds.items()}
+    print_rows("hemitwin compare", files)

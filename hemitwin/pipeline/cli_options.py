@@ -1,0 +1,96 @@
+"""What the verbs of the command line share: options, tables, and how a stage ends."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from hemitwin.pipeline.runner import Outcome
+
+__all__ = [
+    "LABEL",
+    "SESSION",
+    "Derivatives",
+    "Desc",
+    "Labels",
+    "Modality",
+    "atlas_cache",
+    "chosen_labels",
+    "console",
+    "errors",
+    "finish",
+    "map_words",
+    "option_words",
+    "print_rows",
+]
+
+console = Console()
+errors = Console(stderr=True)
+
+LABEL = "--participant-label"
+SESSION = "--session-id"
+
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(LABEL, help="Subjects, with or without 'sub-'; several after one another."),
+]
+Desc = Annotated[str, typer.Option(help="Which map: lrp, or lrplesion (injected lesion).")]
+Modality = Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")]
+Derivatives = Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")]
+
+
+def chosen_labels(labels: list[str] | None) -> tuple[str, ...] | None:
+    """Return the subjects asked for, or `None` for all."""
+    return tuple(labels) if labels else None
+
+
+def map_words(desc: str, modality: str) -> list[str]:
+    """Write the options that choose a map as they were given."""
+    return option_words(
+        {
+            "--desc": desc if desc != "lrp" else None,
+            "--modality": modality if modality != "T1w" else None,
+        }
+    )
+
+
+def option_words(options: dict[str, Any]) -> list[str]:
+    """Write options as they were given; `None` and empty ones were not."""
+    words: list[str] = []
+    for name, value in options.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None:
+                words += [name, f"{one:g}" if isinstance(one, float) else str(one)]
+    return words
+
+
+def atlas_cache() -> Path:
+    """Tell where the atlas is kept: `HEMITWIN_CACHE`, the XDG folder, or the home folder."""
+    if folder := os.environ.get("HEMITWIN_CACHE"):
+        return Path(folder)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "hemitwin"
+
+
+def print_rows(title: str, rows: dict[str, str]) -> None:
+    """Print aligned lines; no line is broken, so that paths can be copied."""
+    width = max(len(name) for name in rows)
+    lines = [title, *(f"  {name:{width}}  {value}" for name, value in rows.items())]
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def finish(outcome: "Outcome[Any]", command: list[str], note: str = "") -> None:
+    """Say what was done; end with 1 and the line to rerun when a case failed."""
+    done = f"{len(outcome.results)} done{f', {note}' if note else ''}"
+    console.print(f"{done}, {len(outcome.failures)} failed", highlight=False)
+    if outcome.failures:
+        labels = dict.fromkeys(
+            failure.case.split("_")[0].removeprefix("sub-") for failure in outcome.failures
+        )
+        again = shlex.join(["hemitwin", *command, LABEL, *labels])
+        errors.print(f"run again: {again}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)

@@ -1,0 +1,74 @@
+"""Which volumes a run works on, and how its folds are drawn."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin.pipeline.bids import Modality
+
+__all__ = ["DataConfig", "SplitConfig"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Frozen):
+    """Where the volumes come from and at which grid the network sees them."""
+
+    prepared: Path = Field(description="Folder that `hemitwin prepare` wrote.")
+    modality: Modality = Field(default="T1w", description="Which of its volumes.")
+    resolution_mm: float = Field(
+        default=4.0,
+        gt=0,
+        description="Voxel size the network sees, in mm; a whole multiple of the prepared one.",
+    )
+    participants: Path | None = Field(
+        default=None,
+        description="participants.tsv with participant_id; with family_id, mother_id or "
+        "father_id, relatives stay on one side of the split.",
+    )
+    space: str = Field(
+        default=TEMPLATE_SPACE,
+        description="The space- entity of its volumes; another one for pairs of brains only.",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Subjects left out of every fold, for example known patients."
+    )
+
+
+class SplitConfig(_Frozen):
+    """How many groups go to each fold; whole numbers are counts, the rest goes to training."""
+
+    validation: float = Field(default=0.2, gt=0, description="Share (below 1) or count.")
+    test: float = Field(
+        default=0.2, gt=0, description="Share (below 1) or count; with folds, 1 / folds instead."
+    )
+    folds: int | None = Field(
+        default=None, ge=2, description="Cross-validation: every group is tested in one of them."
+    )
+    fold: int = Field(default=0, ge=0, description="Which of the folds is the test, from 0.")
+    repeat: int = Field(default=0, ge=0, description="Draw anew from the same seed.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of the folds and of the lesions in validation and test; the run's by "
+        "default. Set it to compare runs that differ in their seed on the same pairs.",
+    )
+    stratify: str | None = Field(
+        default=None,
+        description="Column of data.participants whose values every fold gets in proportion.",
+    )
+    families: Path | None = Field(
+        default=None,
+        description="Private table of relatives beside data.participants, for example the Human "
+        "Connectome Project's restricted CSV.",
+    )
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "SplitConfig":
+        if self.fold >= (self.folds or 1):
+            msg = f"fold must be below folds ({self.folds}), got {self.fold}; they count from 0"
+            raise ValueError(msg)
+        return self
