@@ -83,7 +83,7 @@ class DistanceHead(nn.Module):
     def forward(self, left: Side, right: Side) -> PairOutput:
         """Compare pair by pair."""
         a, b = left.embedding, right.embedding
-        return PairOutput(a, b, pair_distance(a, b, self.metric))
+        return PairOutput(a, b, pair_distance(a, b, self.metric), self.logit(a, b))
 
     def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"] | None:
         """Return the logit of pairs of embeddings, where there is one."""
@@ -108,18 +108,9 @@ class JointHead(DistanceHead):
         self.log_slope = nn.Parameter(torch.tensor(math.log(5.0)))
         self.threshold = nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, left: Side, right: Side) -> PairOutput:
-        """Compare pair by pair."""
-        a, b = left.embedding, right.embedding
-        distance = pair_distance(a, b, self.metric)
-        return PairOutput(a, b, distance, self._calibrated(distance))
-
     def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
         """Return the logit of pairs of embeddings."""
-        return self._calibrated(pair_distance(a, b, self.metric))
-
-    def _calibrated(self, distance: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        return self.log_slope.exp() * (distance - self.threshold)
+        return self.log_slope.exp() * (pair_distance(a, b, self.metric) - self.threshold)
 
 
 class PairClassifier(DistanceHead):
@@ -143,11 +134,6 @@ class PairClassifier(DistanceHead):
         self.hidden = nn.Linear(2 * embedding_dim, hidden)
         self.relu = nn.ReLU()
         self.out = nn.Linear(hidden, 1)
-
-    def forward(self, left: Side, right: Side) -> PairOutput:
-        """Compare pair by pair."""
-        a, b = left.embedding, right.embedding
-        return PairOutput(a, b, pair_distance(a, b, self.metric), self.logit(a, b))
 
     def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
         """Return the logit of pairs of embeddings."""

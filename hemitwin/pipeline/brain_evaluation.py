@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
 from hemitwin.pipeline.bootstrap import Estimate
@@ -106,9 +107,13 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     tested = _fold(run, brains, "test", folder)
     require_unseen(run.folder, run.split, [brain.case for brain in tested])
     pairs = pairs_of_fold(config, tested, people, run.split, "test")
-    scored = score_brain_pairs(run.network, tested, pairs, people.demographics)
+    embeddings = embed_brains(run.network, tested)
+    scored = score_brain_pairs(
+        run.network, tested, embeddings, pairs=pairs, demographics=people.demographics
+    )
     scored = _with_combined(run, brains, people, scored)
-    result = _summarise(run, tested, people, scored)
+    identification = _identify(run, tested, embeddings, people)
+    result = _summarise(run, tested, scored, identification)
     shared = [name for name in result.auc if name not in _PRIVATE]
     write_brain_pairs(run.folder / f"{_STEM}_pairs.private.tsv", scored)
     write_shareable_pairs(run.folder / f"{_STEM}_pairs.tsv", scored, shared)
@@ -147,7 +152,10 @@ def _with_combined(
 
 
 def _summarise(
-    run: Run, tested: Sequence[Brain], people: People, scored: pd.DataFrame
+    run: Run,
+    tested: Sequence[Brain],
+    scored: pd.DataFrame,
+    identification: dict[int, Estimate],
 ) -> BrainEvaluation:
     indexed = IndexedPairs.of(scored, tested)
     draws = {"draws": run.config.evaluation.bootstrap, "seed": run.config.seed}
@@ -167,21 +175,23 @@ def _summarise(
         threshold=-run.threshold,
         **draws,
     )
-    return BrainEvaluation(auc, figures, _identify(run, tested, people), scored)
+    return BrainEvaluation(auc, figures, identification, scored)
 
 
-def _identify(run: Run, tested: Sequence[Brain], people: People) -> dict[int, Estimate]:
+def _identify(
+    run: Run, tested: Sequence[Brain], embeddings: torch.Tensor, people: People
+) -> dict[int, Estimate]:
     """Look for each brain's mate among all brains of the fold."""
     config = run.config
     positive = config.pairs.positive if config.pairs else "mz"
     cases = [brain.case for brain in tested]
     table = all_pairs(cases, people, positive, split=run.split, fold="test")
-    names = sorted({*table["case"], *table["partner_case"]})
-    brains = [brain for brain in tested if brain.case.name in set(names)]
+    names = {*table["case"], *table["partner_case"]}
+    kept = [k for k, brain in enumerate(tested) if brain.case.name in names]
+    brains = [tested[k] for k in kept]
     rows = {brain.case.name: k for k, brain in enumerate(brains)}
     pairs = IndexedPairs.of(table, brains)
-    embeddings = embed_brains(run.network, brains)
-    scores = score_embedded(run.network, embeddings, pairs)["score"]
+    scores = score_embedded(run.network, embeddings[kept], pairs)["score"]
     # Pairs that the tables leave unsettled are not there: they count as infinitely far.
     distances = np.full((len(brains), len(brains)), np.finfo(np.float64).max)
     distances[pairs.first, pairs.second] = distances[pairs.second, pairs.first] = scores

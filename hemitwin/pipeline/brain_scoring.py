@@ -30,6 +30,8 @@ def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> torch.Tens
 def score_brain_pairs(
     network: SiameseNetwork,
     brains: Sequence[Brain],
+    embeddings: torch.Tensor,
+    *,
     pairs: pd.DataFrame,
     demographics: Demographics,
 ) -> pd.DataFrame:
@@ -41,6 +43,8 @@ def score_brain_pairs(
         In evaluation mode.
     brains : sequence of Brain
         All that the pairs name.
+    embeddings : (n, D) float32
+        What `embed_brains` makes of them.
     pairs : DataFrame
         As `brain_pairs` gives it.
     demographics : Demographics
@@ -53,7 +57,7 @@ def score_brain_pairs(
         `brain_baselines`. It names relatives.
     """
     indexed = IndexedPairs.of(pairs, brains)
-    scores = score_embedded(network, embed_brains(network, brains), indexed)
+    scores = score_embedded(network, embeddings, indexed)
     kept = ("distance", "score") if network.head.gives_logit else ("distance",)
     volumes = {brain.case.name: brain_volumes(brain) for brain in brains}
     return pd.concat(

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from hemitwin.atlases import save_table
 from hemitwin.models import SiameseNetwork
 from hemitwin.pipeline.brain_data import BrainSetData, IndexedPairs, pairs_of_fold
-from hemitwin.pipeline.brain_scoring import score_brain_pairs
+from hemitwin.pipeline.brain_scoring import embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import BrainTask
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.pair_tables import write_brain_pairs
@@ -93,7 +93,13 @@ def _brains(plan: TrainingPlan) -> TrainingMaterial:
     pairs = IndexedPairs.of(checked, validation)
 
     def score(network: SiameseNetwork) -> pd.DataFrame:
-        return score_brain_pairs(network, validation, checked, plan.people.demographics)
+        return score_brain_pairs(
+            network,
+            validation,
+            embed_brains(network, validation),
+            pairs=checked,
+            demographics=plan.people.demographics,
+        )
 
     return TrainingMaterial(
         data,
