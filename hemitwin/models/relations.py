@@ -1,5 +1,6 @@
 """Which embeddings of a batch belong together, and which do not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,11 @@ class Items:
         """Return what `pack` was given."""
         group, item, kin, lesioned = packed.unbind(1)
         return cls(group, item, kin, lesioned.bool())
+
+    @classmethod
+    def join(cls, parts: Sequence["Items"]) -> "Items":
+        """Put the images of several batches after one another."""
+        return cls.unpack(torch.cat([part.pack() for part in parts]))
 
 
 @dataclass(frozen=True, eq=False)

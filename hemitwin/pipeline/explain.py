@@ -123,7 +123,7 @@ def explain(
         msg = f"explain must be given a run on hemispheres, but {run.folder} compares brains"
         raise UserError(msg)
     head = run.config.head
-    if run.network.head.needs_maps or head.name == "classifier" or head.metric != "euclidean":
+    if head.name not in {"distance", "joint"} or head.metric != "euclidean":
         msg = (
             f"explain must be given a run whose score is the Euclidean distance (head distance or "
             f"joint), got head {head.name} with metric {head.metric}; train one with head.name="

@@ -150,7 +150,7 @@ def join(parts: Sequence[TrainingBatch]) -> TrainingBatch:
     masks = [part.masks for part in parts if part.masks is not None]
     return TrainingBatch(
         torch.cat([part.images for part in parts]),
-        Items.unpack(torch.cat([part.items.pack() for part in parts])),
+        Items.join([part.items for part in parts]),
         torch.cat(masks) if len(masks) == len(parts) else None,
     )
 

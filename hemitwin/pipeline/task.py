@@ -32,7 +32,13 @@ from hemitwin.pipeline.distributed import gather_batch
 from hemitwin.pipeline.metrics import auc_with_interval
 from hemitwin.pipeline.pairs import TrainingBatch
 
-__all__ = ["SiameseTask", "balanced_cross_entropy", "channels_last", "resolve_precision"]
+__all__ = [
+    "SiameseTask",
+    "balanced_cross_entropy",
+    "channels_last",
+    "memory_format",
+    "resolve_precision",
+]
 
 
 class SiameseTask(pl.LightningModule):
@@ -127,7 +133,7 @@ class SiameseTask(pl.LightningModule):
 
     def _embedding_loss(self, embeddings: Tensor, items: Items) -> Tensor:
         older, old_items = self._memory.read()
-        everyone = Items.unpack(torch.cat([items.pack(), old_items.pack()]))
+        everyone = Items.join([items, old_items])
         others = torch.cat([embeddings, older.to(embeddings.dtype)])
         relations = self._relate(items, everyone)
         loss: Tensor = self._objective(embeddings, relations, self.network.head, others)
@@ -195,10 +201,13 @@ def resolve_precision(setting: str) -> str:
 
 
 def channels_last(images: Batch) -> Batch:
-    """Lay a batch out as convolutions on CPUs and GPUs like it best."""
-    three = images.ndim == 5
-    form = torch.channels_last_3d if three else torch.channels_last
-    return images.contiguous(memory_format=form)
+    """Lay a batch out as convolutions like it best."""
+    return images.contiguous(memory_format=memory_format(images.ndim - 2))
+
+
+def memory_format(spatial_dims: int) -> torch.memory_format:
+    """Return the layout that convolutions on CPUs and GPUs like best."""
+    return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last
 
 
 def _mean_distances(

@@ -36,7 +36,7 @@ from hemitwin.pipeline.runs import (
 )
 from hemitwin.pipeline.split import write_split
 from hemitwin.pipeline.step_probe import probe_step
-from hemitwin.pipeline.task import SiameseTask, resolve_precision
+from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
 from hemitwin.pipeline.training_material import TrainingMaterial, material_of
 from hemitwin.pipeline.training_plan import plan_training
 
@@ -116,7 +116,7 @@ def _fit(
     data = material.data
     task = material.make_task(training.epochs * len(data.train_dataloader()))
     # torch's own stubs do not know the overload with a memory format alone.
-    task.network.to(memory_format=_memory_format(config))  # type: ignore[call-overload]
+    task.network.to(memory_format=memory_format(config.encoder.spatial_dims))  # type: ignore[call-overload]
     best = ModelCheckpoint(
         out / _CHECKPOINTS, "best", monitor="validation_loss", save_last=True, save_top_k=1
     )
@@ -187,10 +187,6 @@ def _logger(out: Path) -> TensorBoardLogger | bool:
     if find_spec("tensorboard") is None:
         return False
     return TensorBoardLogger(out, name="tensorboard", version="")
-
-
-def _memory_format(config: RunConfig) -> torch.memory_format:
-    return torch.channels_last_3d if config.encoder.spatial_dims == 3 else torch.channels_last
 
 
 def _finish(config: RunConfig, task: SiameseTask, material: TrainingMaterial, out: Path) -> None:
