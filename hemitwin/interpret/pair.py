@@ -21,6 +21,14 @@ class HasEncoder(Protocol):
 
     encoder: Encoder
 
+    def see(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
+        """Return what the encoder sees of images."""
+        ...
+
+    def gather(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
+        """Bring relevance of what the encoder sees back to the images."""
+        ...
+
 
 @dataclass(frozen=True)
 class PairExplanation:
@@ -86,10 +94,11 @@ def explain_pair(
             f"{tuple(left.shape)} and {tuple(right.shape)}; explain pair by pair on one grid"
         )
         raise ValueError(msg)
-    run = run_forward(model.encoder, (torch.cat([left, right]),), config or LrpConfig())
+    seen = model.see(torch.cat([left, right]))
+    run = run_forward(model.encoder, (seen,), config or LrpConfig())
     directions, distance = _directions(run.output.detach().double())
     explanation = run.explain(_weigh(run.output, directions))
-    maps, (one, other) = explanation.relevance[0], explanation.ledgers
+    maps, (one, other) = model.gather(explanation.relevance[0]), explanation.ledgers
     return PairExplanation(maps[:1], maps[1:], distance, one, other, one + other)
 
 

@@ -12,6 +12,7 @@ from hemitwin.models.memory_bank import MemoryBank
 from hemitwin.models.objective_config import LossConfig
 from hemitwin.models.objectives import Objective, map_loss, mine
 from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.reference import Reference
 from hemitwin.models.relations import Items, Relations, relate_brains, relate_halves
 from hemitwin.models.siamese import SiameseNetwork, build_head, count_parameters, take
 from hemitwin.models.staged_trunk import PyramidLevel, PyramidTrunk, StagedTrunk
@@ -37,6 +38,7 @@ __all__ = [
     "PooledEncoder",
     "PyramidLevel",
     "PyramidTrunk",
+    "Reference",
     "Relations",
     "SiameseNetwork",
     "Side",

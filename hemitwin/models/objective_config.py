@@ -42,6 +42,11 @@ class LossConfig(BaseModel):
     contrastive_weight: float = Field(
         default=1.0, ge=0, description="joint: weight of the contrastive part."
     )
+    pair_weight: float = Field(
+        default=0.1,
+        ge=0,
+        description="map: weight of the pair's cross-entropy beside its voxels'.",
+    )
     memory: int = Field(
         default=0,
         ge=0,

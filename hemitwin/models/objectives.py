@@ -21,6 +21,8 @@ from hemitwin.models.relations import Relations
 Triplets = tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]
 """Rows of the anchors, positives and negatives."""
 
+_LESION_WEIGHT = 0.5
+
 _PairMatrix = Bool[Tensor, "anchors others"]
 
 
@@ -184,9 +186,14 @@ def map_loss(
     anomaly: Float[Tensor, "batch 2 *spatial"],
     truth: Bool[Tensor, "batch 2 *spatial"],
     logit: Float[Tensor, " batch"],
+    *,
+    pair_weight: float = 0.1,
 ) -> Float[Tensor, ""]:
     """
-    Score the decoder's maps: voxel cross-entropy, soft Dice, and cross-entropy of the pair.
+    Score the decoder's maps: cross-entropy of voxels, and of the pair.
+
+    Every lesion counts alike, however small: its voxels' mean is taken first, and weighs half of
+    what all healthy voxels do.
 
     Parameters
     ----------
@@ -196,18 +203,21 @@ def map_loss(
         The injected lesion; empty for pairs without one.
     logit : (B,) float
         Of the pair; its label is whether `truth` holds anything.
+    pair_weight : float
+        Of the pair's cross-entropy. The logit is the map's peak: much weight on it pulls all
+        voxels down before there is any peak, and nothing is learnt.
 
     Returns
     -------
     () float
-        Their sum. Dice is taken over the whole batch, so that healthy pairs count in it too
-        (Milletari et al. 2016, arXiv:1606.04797).
+        Their sum.
     """
-    logits, target = anomaly.float(), truth.float()
-    voxels = F.binary_cross_entropy_with_logits(logits, target)
-    chance = torch.sigmoid(logits)
-    overlap = 2 * (chance * target).sum() + 1
-    dice = 1 - overlap / (chance.sum() + target.sum() + 1)
+    target = truth.float().flatten(1)
+    voxels = F.binary_cross_entropy_with_logits(
+        anomaly.float().flatten(1), target, reduction="none"
+    )
+    healthy = (voxels * (1 - target)).sum() / (1 - target).sum()
+    inside = (voxels * target).sum(dim=1) / target.sum(dim=1).clamp(min=1)
     label = truth.flatten(1).any(dim=1).float()
     pair = F.binary_cross_entropy_with_logits(logit.float(), label)
-    return voxels + dice + pair
+    return healthy + _LESION_WEIGHT * inside.mean() + pair_weight * pair

@@ -4,12 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hemitwin._shapes import Batch
+from hemitwin._shapes import Batch, Embedding
 from hemitwin.models.decoder import AnomalyDecoder
 from hemitwin.models.encoder import Encoder
 from hemitwin.models.head_config import HeadConfig
 from hemitwin.models.heads import DistanceHead, JointHead, PairClassifier, PairOutput, Side
 from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.reference import Reference
 
 
 class SiameseNetwork(nn.Module):
@@ -22,15 +23,24 @@ class SiameseNetwork(nn.Module):
         Used for both sides; called once a forward pass, on the two batches joined.
     head : DistanceHead, optional
         What compares them; the Euclidean distance by default.
+    reference : Reference, optional
+        Gives each image its second channel.
     """
 
     encoder: Encoder
     head: DistanceHead
+    reference: Reference | None
 
-    def __init__(self, encoder: Encoder, head: DistanceHead | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: DistanceHead | None = None,
+        reference: Reference | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head or DistanceHead()
+        self.reference = reference
 
     def forward(self, left: Batch, right: Float[Tensor, " ..."]) -> PairOutput:
         """
@@ -39,7 +49,8 @@ class SiameseNetwork(nn.Module):
         Parameters
         ----------
         left, right : (B, C, *spatial) float
-            Hemispheres, the right one mirrored onto the left; or two brains.
+            Hemispheres, the right one mirrored onto the left; or two brains. With a reference C
+            is 1.
 
         Returns
         -------
@@ -57,14 +68,29 @@ class SiameseNetwork(nn.Module):
                 f"{tuple(right.shape)}; split or crop them onto one grid"
             )
             raise ValueError(msg)
-        both = self.look(torch.cat([left, right]))
-        output: PairOutput = self.head(
-            take(both, slice(len(left))), take(both, slice(len(left), None))
-        )
+        return self.compare(self.see(torch.cat([left, right])))
+
+    def compare(self, images: Batch) -> PairOutput:
+        """Compare the first half of what `see` gave with the second."""
+        both, pairs = self.look(images), len(images) // 2
+        output: PairOutput = self.head(take(both, slice(pairs)), take(both, slice(pairs, None)))
         return output
 
+    def see(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
+        """Return what the encoder sees of images: themselves, or with their deviation."""
+        return images if self.reference is None else self.reference(images)
+
+    def embed(self, images: Batch) -> Embedding:
+        """Embed images one by one, as a pair's two sides are."""
+        embeddings: Embedding = self.encoder(self.see(images))
+        return embeddings
+
+    def gather(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
+        """Add up the relevance of the channels that `see` made of one."""
+        return relevance if self.reference is None else relevance.sum(dim=1, keepdim=True)
+
     def look(self, images: Batch) -> Side:
-        """Pass images through the encoder once, keeping the maps where the head needs them."""
+        """Pass what `see` gave through the encoder once, keeping the maps that the head needs."""
         if self.head.needs_maps:
             encoder = self.encoder
             if not isinstance(encoder, PooledEncoder):

@@ -12,6 +12,7 @@ from hemitwin.models.encoder import build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.head_config import HeadConfig
 from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.reference import Reference
 from hemitwin.models.siamese import SiameseNetwork, build_head
 
 _HEADER = "hemitwin"  # one entry: safetensors does not keep the order of several
@@ -95,6 +96,6 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
     header = json.loads(raw)
     encoder = build_encoder(EncoderConfig.model_validate(header["encoder"]))
     head = build_head(HeadConfig.model_validate(header.get("head", {})), encoder)
-    siamese = SiameseNetwork(encoder, head)
+    siamese = SiameseNetwork(encoder, head, Reference.read(tensors, "reference."))
     siamese.load_state_dict(tensors)
     return siamese.eval(), header["metadata"]

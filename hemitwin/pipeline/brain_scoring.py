@@ -24,7 +24,7 @@ def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> torch.Tens
         In the order of the brains.
     """
     with torch.inference_mode():
-        return torch.cat([network.encoder(standard_brain(brain)[None]) for brain in brains])
+        return torch.cat([network.embed(standard_brain(brain)[None]) for brain in brains])
 
 
 def score_brain_pairs(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hemitwin.models import Items, Relations, SiameseNetwork, relate_brains
+from hemitwin.models import Items, Reference, Relations, SiameseNetwork, relate_brains
 from hemitwin.models.heads import Side
 from hemitwin.pipeline.brain_data import IndexedPairs
 from hemitwin.pipeline.config import RunConfig
@@ -27,16 +27,25 @@ class BrainTask(SiameseTask):
         Optimizer steps in the whole run.
     pairs : IndexedPairs
         What validation scores.
+    reference : Reference, optional
+        Of the training brains.
     """
 
-    def __init__(self, config: RunConfig, *, steps: int, pairs: IndexedPairs) -> None:
-        super().__init__(config, steps=steps)
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        steps: int,
+        pairs: IndexedPairs,
+        reference: Reference | None = None,
+    ) -> None:
+        super().__init__(config, steps=steps, reference=reference)
         self._pairs = pairs
         self._embedded: list[tuple[int, Tensor]] = []
 
     def validation_step(self, batch: Any, _: int) -> None:  # noqa: ANN401 (other data, other batches)
         """Keep the embedding of one brain until the epoch ends."""
-        embedding: Tensor = self.network.encoder(channels_last(batch.images)).float()
+        embedding: Tensor = self.network.embed(channels_last(batch.images)).float()
         self._embedded.append((int(batch.items.item[0]), embedding[0]))
 
     def on_validation_epoch_end(self) -> None:

@@ -94,6 +94,12 @@ class RunConfig(_Frozen):
                 f"{self.loss.objective}, got {self.head.name}; leave head.name out"
             )
             raise ValueError(msg)
+        if self.encoder.in_channels != 1:
+            msg = (
+                f"encoder.in_channels must be 1, what a volume has (data.reference adds its own), "
+                f"got {self.encoder.in_channels}; leave it out"
+            )
+            raise ValueError(msg)
         if self.pairs is not None and self.loss.objective == "map":
             msg = "loss.objective=map needs lesions, which pairs of brains have none of"
             raise ValueError(msg)

@@ -33,6 +33,11 @@ class DataConfig(_Frozen):
         default=TEMPLATE_SPACE,
         description="The space- entity of its volumes; another one for pairs of brains only.",
     )
+    reference: bool = Field(
+        default=True,
+        description="Give the network each voxel's deviation from the training images too, in "
+        "their SDs.",
+    )
     exclude: tuple[str, ...] = Field(
         default=(), description="Subjects left out of every fold, for example known patients."
     )

@@ -15,6 +15,7 @@ from hemitwin.models import (
     Objective,
     PairOutput,
     PooledEncoder,
+    Reference,
     Relations,
     SiameseNetwork,
     build_encoder,
@@ -50,13 +51,20 @@ class SiameseTask(pl.LightningModule):
         Network, objective and schedule.
     steps : int
         Optimizer steps in the whole run, for the one-cycle schedule.
+    reference : Reference, optional
+        Of the training images; it gives the encoder its second channel.
     """
 
-    def __init__(self, config: RunConfig, *, steps: int) -> None:
+    def __init__(
+        self, config: RunConfig, *, steps: int, reference: Reference | None = None
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
-        encoder = build_encoder(config.encoder, generator)
-        self.network = SiameseNetwork(encoder, build_head(config.head, encoder, generator))
+        channels = 1 if reference is None else reference.channels
+        seen = config.encoder.model_copy(update={"in_channels": channels})
+        encoder = build_encoder(seen, generator)
+        head = build_head(config.head, encoder, generator)
+        self.network = SiameseNetwork(encoder, head, reference)
         self._objective = Objective(config.loss, config.head.metric)
         self._memory = MemoryBank(config.loss.memory, config.encoder.embedding_dim)
         self._loss = config.loss
@@ -71,11 +79,11 @@ class SiameseTask(pl.LightningModule):
         """Centre the untrained embeddings on a batch, so that training begins at once."""
         encoder = self.network.encoder
         if isinstance(encoder, PooledEncoder):
-            encoder.centre(channels_last(batch.images))
+            encoder.centre(channels_last(self.network.see(batch.images)))
 
     def training_step(self, batch: TrainingBatch, _: int) -> dict[str, Tensor]:
         """Return the loss, and beside it the distances of what belongs together and apart."""
-        images = channels_last(batch.images)
+        images = channels_last(self.network.see(batch.images))
         if self._loss.objective == "map":
             loss, embeddings = self._map_step(images, batch)
             items = batch.items
@@ -150,20 +158,23 @@ class SiameseTask(pl.LightningModule):
         if self._training.chunk is None:
             sides = self.network.look(images)
             maps, logits = _maps(self.network.head(take(sides, left), take(sides, right)))
-            return map_loss(maps, truth, logits), sides.embedding.float()
+            return self._map_loss(maps, truth, logits), sides.embedding.float()
         pairs = max(1, self._training.chunk // 2)
         decoded = [
             checkpoint(self._decode, images[left[some]], images[right[some]], use_reentrant=False)
             for some in torch.arange(len(left), device=left.device).split(pairs)
         ]
         maps, logits = (torch.cat(parts) for parts in zip(*decoded, strict=True))
-        loss = map_loss(maps, truth, logits)
+        loss = self._map_loss(maps, truth, logits)
         with torch.no_grad():
             embeddings = embed_in_chunks(self._embed[0], images, self._training.chunk)
         return loss, embeddings.float()
 
+    def _map_loss(self, maps: Tensor, truth: Tensor, logits: Tensor) -> Tensor:
+        return map_loss(maps, truth, logits, pair_weight=self._loss.pair_weight)
+
     def _decode(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        return _maps(self.network(left, right))
+        return _maps(self.network.compare(torch.cat([left, right])))
 
 
 def _maps(output: PairOutput) -> tuple[Tensor, Tensor]:

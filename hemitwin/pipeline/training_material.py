@@ -1,6 +1,6 @@
 """What differs between training on hemispheres and on pairs of brains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +8,21 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from hemitwin._shapes import Volume
 from hemitwin.atlases import save_table
-from hemitwin.models import SiameseNetwork
-from hemitwin.pipeline.brain_data import BrainSetData, IndexedPairs, pairs_of_fold
+from hemitwin.models import Reference, SiameseNetwork
+from hemitwin.pipeline.brain_data import (
+    BrainSetData,
+    IndexedPairs,
+    pairs_of_fold,
+    standard_brain,
+)
 from hemitwin.pipeline.brain_scoring import embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import BrainTask
+from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.pair_tables import write_brain_pairs
+from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import lesion_source
 from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.task import SiameseTask
@@ -26,6 +34,7 @@ VALIDATION_PAIRS = "validation_pairs.tsv"
 """Scored pairs of validation in the run folder; for brains a private file, not this one."""
 
 _PRIVATE_PAIRS = "validation_pairs.private.tsv"
+_SMOOTH_REFERENCE_MM = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +76,15 @@ def _halves(plan: TrainingPlan) -> TrainingMaterial:
     def score(network: SiameseNetwork) -> pd.DataFrame:
         return score_pairs(network, data.validation_pairs, split=plan.split, fold="validation")
 
+    def images() -> Iterator[Volume]:
+        for brain in plan.fold("train"):
+            pair = split_brain(brain, brain.volume)
+            yield from (pair.left, pair.right)
+
+    reference = _reference(config, images())
     return TrainingMaterial(
         data,
-        lambda steps: SiameseTask(config, steps=steps),
+        lambda steps: SiameseTask(config, steps=steps, reference=reference),
         score,
         lambda table: table["lesioned"].to_numpy(bool),
         lambda folder, table: save_table(folder / VALIDATION_PAIRS, table),
@@ -101,10 +116,18 @@ def _brains(plan: TrainingPlan) -> TrainingMaterial:
             demographics=plan.people.demographics,
         )
 
+    reference = _reference(config, map(standard_brain, plan.fold("train")))
     return TrainingMaterial(
         data,
-        lambda steps: BrainTask(config, steps=steps, pairs=pairs),
+        lambda steps: BrainTask(config, steps=steps, pairs=pairs, reference=reference),
         score,
         lambda table: (table["label"] == "different").to_numpy(),
         lambda folder, table: write_brain_pairs(folder / _PRIVATE_PAIRS, table),
     )
+
+
+def _reference(config: RunConfig, images: Iterable[Volume]) -> Reference | None:
+    """Take the reference of the training fold alone, unchanged by augmentation."""
+    if not config.data.reference:
+        return None
+    return Reference.fit(images, smooth_voxels=_SMOOTH_REFERENCE_MM / config.data.resolution_mm)

@@ -236,4 +236,16 @@ def test_the_map_loss_is_lowest_for_the_true_map():
     best = map_loss(right, truth, logit)
     assert best < 0.01
     assert map_loss(wrong_side, truth, logit) > best + 0.5
-    assert map_loss(right, truth, -logit) > best + 5
+    assert map_loss(right, truth, -logit, pair_weight=1.0) > best + 5
+
+
+def test_a_small_lesion_counts_as_much_as_a_large_one():
+    truth = torch.zeros(2, 2, 6, 6, 6, dtype=torch.bool)
+    truth[0, 0, :5, :5, :5] = True
+    truth[1, 1, 0, 0, 0] = True
+    seen, logit = torch.where(truth, 9.0, -9.0), torch.full((2,), 9.0)
+    missed = [seen.index_fill(0, torch.tensor([k]), -9.0) for k in range(2)]
+    large, small = (map_loss(anomaly, truth, logit) for anomaly in missed)
+    torch.testing.assert_close(large, small)
+    # Half of the mean over both pairs of a miss, whose cross-entropy is 9.
+    assert float(large) == pytest.approx(0.5 * 9 / 2, abs=0.01)

@@ -1,0 +1,147 @@
+"""What images of healthy people look like at each place, and how far an image is from it."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from monai.networks.layers.convutils import gaussian_1d
+from monai.networks.layers.simplelayers import separable_filtering
+from torch import Tensor, nn
+
+from hemitwin._shapes import Batch
+
+_FLOOR = 0.02
+"""Added to the variance, in the images' own variance of 1: where nobody differs nothing counts."""
+_LEAST_SHARE = 0.2
+_LARGEST = 6.0
+_BUFFERS = ("mean", "sd", "kernel")
+
+
+class Reference(nn.Module):
+    """
+    Add to each image its deviation from the reference images at each voxel, in their SDs.
+
+    Convolutions are the same everywhere and know no place; what is common in one place (a bright
+    voxel in white matter) is rare in another. In template space the deviation tells them apart.
+    Images are smoothed before, inside the brain, since no two people's folds lie alike.
+
+    Parameters
+    ----------
+    mean, sd : (*spatial) float
+        Of the smoothed reference images.
+    kernel : (n,) float
+        Of the smoothing, along each axis.
+
+    Attributes
+    ----------
+    channels : int
+        Of what it gives: 2.
+
+    References
+    ----------
+    Outliers by voxel, smoothed: Seghier et al. 2008, doi:10.1016/j.neuroimage.2008.04.237.
+    """
+
+    channels = 2
+    mean: Tensor
+    sd: Tensor
+    kernel: Tensor
+
+    def __init__(
+        self,
+        mean: Float[Tensor, " *spatial"],
+        sd: Float[Tensor, " *spatial"],
+        kernel: Float[Tensor, " n"],
+    ) -> None:
+        super().__init__()
+        for name, value in zip(_BUFFERS, (mean, sd, kernel), strict=True):
+            self.register_buffer(name, value)
+
+    @classmethod
+    def fit(
+        cls, images: Iterable[Float[Tensor, " channels *spatial"]], *, smooth_voxels: float = 1.0
+    ) -> "Reference":
+        """
+        Take mean and SD over images, one at a time.
+
+        Parameters
+        ----------
+        images : iterable of (1, *spatial) float
+            Standardised, background 0, in one space.
+        smooth_voxels : float
+            SD of the Gaussian.
+
+        Returns
+        -------
+        Reference
+            With a floor below the variance.
+
+        Raises
+        ------
+        ValueError
+            When there are fewer than two images.
+        """
+        kernel = gaussian_1d(
+            torch.tensor(smooth_voxels), truncated=3.0, approx="sampled", normalize=True
+        )
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for image in images:
+            values = _smooth(image[None], kernel)[0, 0].double()
+            count, total, squares = count + 1, total + values, squares + values.square()
+        if count < 2:
+            msg = f"a reference must have two images at least; got {count}; add subjects"
+            raise ValueError(msg)
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0) * count / (count - 1)
+        return cls(mean.float(), (variance + _FLOOR).sqrt().float(), kernel)
+
+    @classmethod
+    def read(cls, tensors: dict[str, Tensor], prefix: str) -> "Reference | None":
+        """Take the reference out of a network's state, where it has one."""
+        if f"{prefix}mean" not in tensors:
+            return None
+        return cls(*(tensors[f"{prefix}{name}"] for name in _BUFFERS))
+
+    def deviation(self, images: Batch) -> Batch:
+        """
+        Return how far images are from the reference, in its SDs.
+
+        Parameters
+        ----------
+        images : (B, 1, *spatial) float
+            On the reference's grid.
+
+        Returns
+        -------
+        (B, 1, *spatial) float
+            At most 6 SDs either way, 0 in the background.
+
+        Raises
+        ------
+        ValueError
+            When the images do not lie on the reference's grid.
+        """
+        if images.shape[1:] != (1, *self.mean.shape):
+            msg = (
+                f"images must be (B, 1, {', '.join(map(str, self.mean.shape))}), the reference's "
+                f"grid; got {tuple(images.shape)}; prepare them as those that it was taken from"
+            )
+            raise ValueError(msg)
+        # In bf16 a hundredth of the intensity is lost, which is much of an SD where SDs are small.
+        with torch.autocast(images.device.type, enabled=False):
+            found = (_smooth(images, self.kernel) - self.mean) / self.sd
+        bounded: Tensor = found.clamp(-_LARGEST, _LARGEST) * (images != 0)
+        return bounded
+
+    def forward(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
+        """Return the images and their `deviation`, (B, 2, *spatial)."""
+        return torch.cat([images, self.deviation(images)], dim=1)
+
+
+def _smooth(images: Batch, kernel: Float[Tensor, " n"]) -> Batch:
+    """Take the weighted mean over each voxel's neighbours inside the brain."""
+    inside = (images != 0).to(images.dtype)
+    kernels = [kernel.to(images)] * (images.ndim - 2)
+    total, share = (separable_filtering(one, kernels) for one in (images, inside))
+    smooth: Tensor = total / share.clamp(min=_LEAST_SHARE) * inside
+    return smooth
