@@ -13,6 +13,8 @@ from hemitwin._shapes import Batch
 _FLOOR = 0.02
 """Added to the variance, in the images' own variance of 1: where nobody differs nothing counts."""
 _LEAST_SHARE = 0.2
+_COMMON = 0.9
+"""Share of the reference images with brain at a voxel, from which on it has a deviation."""
 _LARGEST = 6.0
 _BUFFERS = ("mean", "sd", "kernel")
 
@@ -23,12 +25,13 @@ class Reference(nn.Module):
 
     Convolutions are the same everywhere and know no place; what is common in one place (a bright
     voxel in white matter) is rare in another. In template space the deviation tells them apart.
-    Images are smoothed before, inside the brain, since no two people's folds lie alike.
+    Images are smoothed before, inside the brain, since no two people's folds lie alike; and the
+    brain's edge, where the largest deviations of healthy people are, has none.
 
     Parameters
     ----------
     mean, sd : (*spatial) float
-        Of the smoothed reference images.
+        Of the smoothed reference images; the SD is infinite where too few of them have brain.
     kernel : (n,) float
         Of the smoothing, along each axis.
 
@@ -59,7 +62,7 @@ class Reference(nn.Module):
 
     @classmethod
     def fit(
-        cls, images: Iterable[Float[Tensor, " channels *spatial"]], *, smooth_voxels: float = 1.0
+        cls, images: Iterable[Float[Tensor, " channels *spatial"]], *, smooth_voxels: float = 1.5
     ) -> "Reference":
         """
         Take mean and SD over images, one at a time.
@@ -74,7 +77,8 @@ class Reference(nn.Module):
         Returns
         -------
         Reference
-            With a floor below the variance.
+            Each voxel's moments are those of the images with brain there: nine tenths of them at
+            least, else it has no deviation.
 
         Raises
         ------
@@ -84,16 +88,19 @@ class Reference(nn.Module):
         kernel = gaussian_1d(
             torch.tensor(smooth_voxels), truncated=3.0, approx="sampled", normalize=True
         )
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        count, inside, total, squares = 0, *(torch.zeros(()) for _ in range(3))
         for image in images:
             values = _smooth(image[None], kernel)[0, 0].double()
-            count, total, squares = count + 1, total + values, squares + values.square()
+            count, inside = count + 1, inside + (image[0] != 0)
+            total, squares = total + values, squares + values.square()
         if count < 2:
             msg = f"a reference must have two images at least; got {count}; add subjects"
             raise ValueError(msg)
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0) * count / (count - 1)
-        return cls(mean.float(), (variance + _FLOOR).sqrt().float(), kernel)
+        known = inside.clamp(min=2)
+        mean = total / known
+        variance = (squares - known * mean.square()).clamp(min=0) / (known - 1) + _FLOOR
+        sd = torch.where(inside >= max(2, _COMMON * count), variance.sqrt(), torch.inf)
+        return cls(mean.float(), sd.float(), kernel)
 
     @classmethod
     def read(cls, tensors: dict[str, Tensor], prefix: str) -> "Reference | None":
@@ -114,7 +121,7 @@ class Reference(nn.Module):
         Returns
         -------
         (B, 1, *spatial) float
-            At most 6 SDs either way, 0 in the background.
+            At most 6 SDs either way, 0 outside the brain and at its edge.
 
         Raises
         ------

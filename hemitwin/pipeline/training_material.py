@@ -34,7 +34,7 @@ VALIDATION_PAIRS = "validation_pairs.tsv"
 """Scored pairs of validation in the run folder; for brains a private file, not this one."""
 
 _PRIVATE_PAIRS = "validation_pairs.private.tsv"
-_SMOOTH_REFERENCE_MM = 4.0
+_SMOOTH_REFERENCE_MM = 6.0
 
 
 @dataclass(frozen=True, eq=False)
