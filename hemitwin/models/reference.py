@@ -16,6 +16,7 @@ _LEAST_SHARE = 0.2
 _COMMON = 0.9
 """Share of the reference images with brain at a voxel, from which on it has a deviation."""
 _LARGEST = 6.0
+_HIGHEST = 0.005
 _BUFFERS = ("mean", "sd", "kernel")
 
 
@@ -139,6 +140,30 @@ class Reference(nn.Module):
             found = (_smooth(images, self.kernel) - self.mean) / self.sd
         bounded: Tensor = found.clamp(-_LARGEST, _LARGEST) * (images != 0)
         return bounded
+
+    def asymmetry(
+        self, left: Batch, right: Float[Tensor, " batch channels *spatial"]
+    ) -> Float[Tensor, " batch"]:
+        """
+        Score pairs by their deviations alone: what a network must beat.
+
+        Parameters
+        ----------
+        left, right : (B, 1, *spatial) float
+            On the reference's grid.
+
+        Returns
+        -------
+        (B,) float
+            Mean over the 0.5 % of the voxels inside both whose deviations differ most.
+        """
+        differences = (self.deviation(left) - self.deviation(right)).abs().flatten(1)
+        inside = ((left != 0) & (right != 0)).flatten(1)
+        scores = [
+            row[chosen].topk(max(1, int(_HIGHEST * int(chosen.sum())))).values.mean()
+            for row, chosen in zip(differences, inside, strict=True)
+        ]
+        return torch.stack(scores)
 
     def forward(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
         """Return the images and their `deviation`, (B, 2, *spatial)."""

@@ -7,7 +7,7 @@ import torch
 
 from hemitwin.models import SiameseNetwork
 from hemitwin.pipeline.baselines import hemisphere_baselines
-from hemitwin.pipeline.data import batch_of
+from hemitwin.pipeline.data import PairBatch, batch_of
 from hemitwin.pipeline.pairs import ScoredPair, mirror_difference
 from hemitwin.pipeline.split import Fold, Split
 
@@ -39,8 +39,8 @@ def score_pairs(
     DataFrame
         One row a pair: subject, lesioned, role, side, volume_mm3, contrast, distance, `score`
         where the head has a logit, and what needs no network: the voxel-wise mirror
-        difference (mirror_mean, mirror_peak) and the halves' volumes (half_volume,
-        half_tissue_volumes).
+        difference (mirror_mean, mirror_peak; with a reference mirror_deviation, see
+        `Reference.asymmetry`) and the halves' volumes (half_volume, half_tissue_volumes).
 
     Raises
     ------
@@ -53,7 +53,10 @@ def score_pairs(
         batch = batch_of(group)
         with torch.inference_mode():
             output = network(batch.left, batch.right)
-        for pair, distance, score in zip(group, output.distance, output.score, strict=True):
+        deviation = _deviation(network, batch)
+        for k, (pair, distance, score) in enumerate(
+            zip(group, output.distance, output.score, strict=True)
+        ):
             plain = mirror_difference(pair.left, pair.right)
             rows.append(
                 {
@@ -67,7 +70,14 @@ def score_pairs(
                     **({} if output.logit is None else {"score": float(score)}),
                     "mirror_mean": plain["mean"],
                     "mirror_peak": plain["peak"],
+                    **({} if deviation is None else {"mirror_deviation": float(deviation[k])}),
                     **hemisphere_baselines(pair),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _deviation(network: SiameseNetwork, batch: PairBatch) -> torch.Tensor | None:
+    if network.reference is None:
+        return None
+    return network.reference.asymmetry(batch.left, batch.right)

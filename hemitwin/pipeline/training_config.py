@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hemitwin.transforms import AugmentationConfig
 
@@ -65,6 +65,16 @@ class TrainingConfig(_Frozen):
     devices: int = Field(
         default=1, ge=1, description="Processes or GPUs that share each batch (DDP)."
     )
+
+    @model_validator(mode="after")
+    def _some_epoch_is_validated(self) -> "TrainingConfig":
+        if (self.validate_every or 1) > self.epochs:
+            msg = (
+                f"training.validate_every must not exceed training.epochs ({self.epochs}), else "
+                f"no weights are chosen, got {self.validate_every}; lower it"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class EvaluationConfig(_Frozen):

@@ -79,6 +79,17 @@ def test_the_edge_where_some_have_no_brain_has_no_deviation(images):
     torch.testing.assert_close(reference.sd[5], alone.sd[5])
 
 
+def test_asymmetry_is_the_mean_of_the_largest_differences(images):
+    reference = Reference.fit(images)
+    left, right = images[:3], images[3:]
+    found = reference.asymmetry(left, right)
+    assert torch.equal(found, reference.asymmetry(right, left))
+    assert (reference.asymmetry(left, left) == 0).all()
+    difference = (reference.deviation(left) - reference.deviation(right)).abs()[1, 0, 1:]
+    # 0.5 % of 7 x 9 x 8 voxels.
+    torch.testing.assert_close(found[1], difference.flatten().topk(2).values.mean())
+
+
 def test_another_grid_and_too_few_images_are_refused(images):
     with pytest.raises(ValueError, match="the reference's grid"):
         Reference.fit(images)(images[..., :-1])

@@ -61,3 +61,13 @@ def test_a_missing_file_and_broken_yaml_are_refused(tmp_path):
     broken.write_text("- a\n- b\n")
     with pytest.raises(UserError, match="got list"):
         load_config(broken)
+
+
+def test_a_training_without_any_validation_is_refused(config_file):
+    with pytest.raises(UserError, match=r"training\.validate_every must not exceed"):
+        load_config(config_file, ["training.epochs=3", "training.validate_every=4"])
+
+
+def test_channels_that_no_volume_has_are_refused(config_file):
+    with pytest.raises(UserError, match=r"encoder\.in_channels must be 1"):
+        load_config(config_file, ["encoder.in_channels=2"])

@@ -23,7 +23,13 @@ def copied(run, tmp_path):
 def test_an_evaluation_holds_every_figure_and_a_picture(copied):
     result = evaluate(copied)
     written = json.loads((copied.folder / "evaluation.json").read_text())
-    plain = {"mirror_mean", "mirror_peak", "half_volume", "half_tissue_volumes"}
+    plain = {
+        "mirror_mean",
+        "mirror_peak",
+        "mirror_deviation",
+        "half_volume",
+        "half_tissue_volumes",
+    }
     assert set(written["figures"]) == {"distance", *plain}
     assert set(written["figures"]["mirror_mean"]) == set(written["figures"]["distance"])
     own = written["figures"]["distance"]
