@@ -7,7 +7,14 @@ from hemitwin.models.encoder import BUILDERS, Encoder, build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.gradient_cache import embed_in_chunks
 from hemitwin.models.head_config import HeadConfig
-from hemitwin.models.heads import DistanceHead, JointHead, PairClassifier, PairOutput, Side
+from hemitwin.models.heads import (
+    DistanceHead,
+    JointHead,
+    PairClassifier,
+    PairOutput,
+    Side,
+    SingleClassifier,
+)
 from hemitwin.models.memory_bank import MemoryBank
 from hemitwin.models.objective_config import LossConfig
 from hemitwin.models.objectives import Objective, map_loss, mine
@@ -42,6 +49,7 @@ __all__ = [
     "Relations",
     "SiameseNetwork",
     "Side",
+    "SingleClassifier",
     "StagedTrunk",
     "build_encoder",
     "build_head",

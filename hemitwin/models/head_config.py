@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hemitwin.models.objective_config import Metric
 
-HeadName = Literal["distance", "joint", "classifier", "decoder"]
+HeadName = Literal["distance", "joint", "classifier", "single", "decoder"]
 
 
 class HeadConfig(BaseModel):
@@ -17,10 +17,13 @@ class HeadConfig(BaseModel):
     name: HeadName = Field(
         default="distance",
         description="distance; joint: a logit that calibrates the distance; classifier: a logit "
-        "from |a - b| and a * b; decoder: a map of each side, and a logit from it.",
+        "from |a - b| and a * b; single: a logit of each image by itself, the larger counts; "
+        "decoder: a map of each side, and a logit from it.",
     )
     metric: Metric = Field(default="euclidean", description="Distance of normalised embeddings.")
-    hidden: int = Field(default=64, ge=1, description="classifier: width of its hidden layer.")
+    hidden: int = Field(
+        default=64, ge=1, description="classifier, single: width of the hidden layer."
+    )
     decoder_width: int = Field(
         default=16, ge=4, description="decoder: channels at the finest level; doubled below."
     )

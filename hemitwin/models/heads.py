@@ -113,6 +113,43 @@ class JointHead(DistanceHead):
         return self.log_slope.exp() * (pair_distance(a, b, self.metric) - self.threshold)
 
 
+class SingleClassifier(DistanceHead):
+    """
+    A classifier of each image by itself, what a Siamese network is held against.
+
+    The pair's logit is the larger of both: one abnormal side makes an abnormal pair. No image is
+    compared with another.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Length D of the embeddings.
+    hidden : int
+        Width of the hidden layer.
+    metric : {'euclidean', 'cosine', 'l1'}
+        Of the distance that is reported beside the logit.
+    """
+
+    gives_logit = True
+
+    def __init__(self, embedding_dim: int, hidden: int, metric: Metric = "euclidean") -> None:
+        super().__init__(metric)
+        self.hidden = nn.Linear(embedding_dim, hidden)
+        self.relu = nn.ReLU()
+        self.out = nn.Linear(hidden, 1)
+
+    def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
+        """Return the logit of pairs of embeddings."""
+        return torch.maximum(self.classify(a), self.classify(b))
+
+    def classify(self, embedding: Embedding) -> Float[Tensor, " batch"]:
+        """Return the logit of each image's being abnormal."""
+        # As in `PairClassifier`: entries of a unit vector are about D^-1/2.
+        unit = F.normalize(embedding) * embedding.shape[1] ** 0.5
+        logit: Tensor = self.out(self.relu(self.hidden(unit)))
+        return logit[:, 0]
+
+
 class PairClassifier(DistanceHead):
     """
     A logit from |a - b| and a * b of the normalised embeddings, which no order of a and b changes.

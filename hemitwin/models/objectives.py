@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hemitwin._shapes import Embedding
 from hemitwin.models.distances import distance_matrix, metric_learning_distance
-from hemitwin.models.heads import DistanceHead
+from hemitwin.models.heads import DistanceHead, SingleClassifier
 from hemitwin.models.objective_config import LossConfig, Metric
 from hemitwin.models.relations import Relations
 
@@ -37,7 +37,8 @@ class Objective(nn.Module):
       (Hadsell et al. 2006, doi:10.1109/CVPR.2006.100).
     - `ntxent`: cross-entropy of the positive among the anchor's negatives, by cosine similarity
       over a temperature (Chen et al. 2020, arXiv:2002.05709).
-    - `bce`: cross-entropy of the head's logit over all pairs, both classes with the same weight.
+    - `bce`: cross-entropy of the head's logit over all pairs, both classes with the same weight;
+      of each image by itself where the head is a `SingleClassifier`.
     - `joint`: `bce` plus `contrastive`.
 
     Parameters
@@ -99,6 +100,8 @@ class Objective(nn.Module):
             loss = self._pairs(self._contrastive, embeddings, relations, others)
         elif name == "ntxent":
             loss = self._pairs(self._ntxent, embeddings, relations, others)
+        elif isinstance(head, SingleClassifier):
+            loss = _single_cross_entropy(embeddings, relations, head)
         else:
             loss = _cross_entropy(embeddings, relations, head, others)
             if name == "joint":
@@ -180,6 +183,21 @@ def _cross_entropy(
             raise TypeError(msg)
         terms.append(F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target)))
     return torch.stack(terms).mean() if terms else 0 * embeddings.sum()
+
+
+def _single_cross_entropy(
+    embeddings: Embedding, relations: Relations, head: SingleClassifier
+) -> Tensor:
+    if relations.abnormal is None:
+        msg = "a classifier of single images must have their labels; got pairs of brains"
+        raise TypeError(msg)
+    logit, label = head.classify(embeddings), relations.abnormal
+    terms = [
+        F.binary_cross_entropy_with_logits(logit[chosen], label[chosen].to(logit))
+        for chosen in (label, ~label)
+        if chosen.any()
+    ]
+    return torch.stack(terms).mean()
 
 
 def map_loss(

@@ -61,10 +61,13 @@ class Relations:
         They belong together.
     negative : (A, B) bool
         They do not. A pair may be neither.
+    abnormal : (A,) bool or None
+        The anchors' own label, where they have one.
     """
 
     positive: Bool[Tensor, "anchors others"]
     negative: Bool[Tensor, "anchors others"]
+    abnormal: Bool[Tensor, " anchors"] | None = None
 
 
 def relate_halves(anchors: Items, others: Items, negatives: Negatives = "lesion") -> Relations:
@@ -81,7 +84,7 @@ def relate_halves(anchors: Items, others: Items, negatives: Negatives = "lesion"
     Returns
     -------
     Relations
-        Positive: the same subject's other healthy half.
+        Positive: the same subject's other healthy half. Abnormal: the lesioned halves.
 
     Examples
     --------
@@ -95,7 +98,8 @@ def relate_halves(anchors: Items, others: Items, negatives: Negatives = "lesion"
     negative = same & others.lesioned[None]
     if negatives != "lesion":
         negative = negative | ~same
-    return Relations(usable & same & ~others.lesioned[None], usable & negative)
+    positive = usable & same & ~others.lesioned[None]
+    return Relations(positive, usable & negative, anchors.lesioned)
 
 
 def relate_brains(anchors: Items, others: Items, negatives: Negatives = "subject") -> Relations:

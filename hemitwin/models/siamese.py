@@ -8,7 +8,14 @@ from hemitwin._shapes import Batch, Embedding
 from hemitwin.models.decoder import AnomalyDecoder
 from hemitwin.models.encoder import Encoder
 from hemitwin.models.head_config import HeadConfig
-from hemitwin.models.heads import DistanceHead, JointHead, PairClassifier, PairOutput, Side
+from hemitwin.models.heads import (
+    DistanceHead,
+    JointHead,
+    PairClassifier,
+    PairOutput,
+    Side,
+    SingleClassifier,
+)
 from hemitwin.models.pooled_encoder import PooledEncoder
 from hemitwin.models.reference import Reference
 
@@ -138,9 +145,9 @@ def build_head(
                 peak_voxels=config.peak_voxels,
                 metric=config.metric,
             )
-        if config.name == "classifier":
-            dim = encoder.config.embedding_dim
-            return PairClassifier(dim, config.hidden, config.metric)
+        if config.name in {"classifier", "single"}:
+            kind = PairClassifier if config.name == "classifier" else SingleClassifier
+            return kind(encoder.config.embedding_dim, config.hidden, config.metric)
         return (JointHead if config.name == "joint" else DistanceHead)(config.metric)
 
 

@@ -35,7 +35,7 @@ _HEADS: Mapping[str, tuple[str, ...]] = {
     "triplet": ("distance",),
     "contrastive": ("distance",),
     "ntxent": ("distance",),
-    "bce": ("classifier", "joint"),
+    "bce": ("classifier", "joint", "single"),
     "joint": ("joint", "classifier"),
     "map": ("decoder",),
 }
@@ -102,6 +102,12 @@ class RunConfig(_Frozen):
             raise ValueError(msg)
         if self.pairs is not None and self.loss.objective == "map":
             msg = "loss.objective=map needs lesions, which pairs of brains have none of"
+            raise ValueError(msg)
+        if self.pairs is not None and self.head.name == "single":
+            msg = (
+                "head.name must be one that compares where pairs of brains are the task; got "
+                "single, which sees each brain by itself; take classifier"
+            )
             raise ValueError(msg)
         fit = ("lesion", "subject") if self.pairs is None else ("subject", "relative")
         if self.loss.negatives not in fit:

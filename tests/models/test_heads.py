@@ -14,7 +14,7 @@ from hemitwin.models import (
     save_weights,
 )
 
-HEADS = ("distance", "joint", "classifier", "decoder")
+HEADS = ("distance", "joint", "classifier", "single", "decoder")
 ENCODERS = {
     "resnet18": {"width": 4, "blocks": (1, 1), "stem_stride": 2},
     "unet": {"width": 4, "levels": 3},
@@ -65,6 +65,14 @@ def test_the_decoders_logit_is_the_mean_of_its_highest_voxels():
     assert output.anomaly is not None
     for logit, anomaly in zip(output.score, output.anomaly, strict=True):
         torch.testing.assert_close(logit, anomaly.flatten().sort().values[-3:].mean())
+
+
+def test_a_single_classifier_compares_nothing():
+    model, _ = network("single")
+    left, right = images(2)
+    each = model.head.classify(model.embed(torch.cat([left, right])))
+    torch.testing.assert_close(model(left, right).score, each.view(2, 2).amax(0))
+    torch.testing.assert_close(model(left, left).score, each[:2])
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -16,6 +16,7 @@ from hemitwin.models import (
     MemoryBank,
     Objective,
     PairClassifier,
+    SingleClassifier,
     map_loss,
     mine,
     pair_distance,
@@ -143,6 +144,19 @@ def test_both_classes_of_pairs_weigh_the_same_in_the_cross_entropy():
     torch.testing.assert_close(both, loss + contrast)
     with pytest.raises(TypeError, match="head with a logit"):
         Objective(LossConfig(objective="bce"))(embeddings, relations, DistanceHead())
+
+
+def test_a_single_classifier_learns_each_images_own_label():
+    embeddings, items = batch(3)
+    head = SingleClassifier(4, 3).double()
+    objective = Objective(LossConfig(objective="bce"))
+    found = objective(embeddings, relate_halves(items, items), head)
+    chances = torch.sigmoid(head.classify(embeddings))
+    miss = torch.where(items.lesioned, -chances.log(), -(1 - chances).log())
+    means = [miss[items.lesioned == label].mean() for label in (True, False)]
+    torch.testing.assert_close(found, sum(means) / 2)
+    with pytest.raises(TypeError, match="must have their labels"):
+        objective(embeddings, relate_brains(items, items), head)
 
 
 @pytest.mark.parametrize("objective", ["triplet", "contrastive", "ntxent", "bce", "joint"])

@@ -71,3 +71,9 @@ def test_a_training_without_any_validation_is_refused(config_file):
 def test_channels_that_no_volume_has_are_refused(config_file):
     with pytest.raises(UserError, match=r"encoder\.in_channels must be 1"):
         load_config(config_file, ["encoder.in_channels=2"])
+
+
+def test_a_classifier_of_single_images_is_refused_for_pairs_of_brains(config_file):
+    overrides = ["pairs.positive=mz", "loss.objective=bce", "head.name=single"]
+    with pytest.raises(UserError, match=r"head\.name must be one that compares"):
+        load_config(config_file, overrides)
