@@ -13,12 +13,14 @@ from hemitwin.pipeline.score_table import ScoreTable
 
 __all__ = [
     "CONTRAST_BINS",
+    "CONTRAST_SD_BINS",
     "SIZE_BINS_MM3",
     "Bin",
     "BinRow",
     "RoleRow",
     "auc_by_bin",
     "by_role",
+    "contrast_bins",
     "values_of_bins",
 ]
 
@@ -53,6 +55,14 @@ CONTRAST_BINS = (
     Bin("0.5 and more", 0.5, float("inf")),
 )
 """Of the core's relative change, whatever its sign."""
+
+CONTRAST_SD_BINS = (
+    Bin("below 0.5 SD", 0.0, 0.5),
+    Bin("0.5-0.8 SD", 0.5, 0.8),
+    Bin("0.8-1.2 SD", 0.8, 1.2),
+    Bin("1.2 SD and more", 1.2, float("inf")),
+)
+"""Of the core's change in SDs of the tissue around the lesion, whatever its sign."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,14 @@ class RoleRow:
 def values_of_bins(table: ScoreTable, column: str) -> Float[np.ndarray, " n"]:
     """Return what a bin looks at: a size, or the size of a contrast."""
     return np.asarray(np.abs(table.rows[column].to_numpy(float)))
+
+
+def contrast_bins(table: ScoreTable) -> tuple[Bin, ...]:
+    """Return the bins in the unit of the lesions' contrasts: SDs only where all are in SDs."""
+    if "contrast_from" not in table.rows:
+        return CONTRAST_BINS
+    units = table.rows["contrast_from"][table.labels].dropna()
+    return CONTRAST_SD_BINS if len(units) and (units == "surroundings").all() else CONTRAST_BINS
 
 
 def auc_by_bin(

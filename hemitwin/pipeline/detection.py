@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hemitwin.pipeline.breakdown import CONTRAST_BINS, values_of_bins
+from hemitwin.pipeline.breakdown import contrast_bins, values_of_bins
 from hemitwin.pipeline.detection_threshold import DetectionThreshold, detection_threshold
 from hemitwin.pipeline.psychometric import Detections, PsychometricCurve, fit_psychometric
 from hemitwin.pipeline.score_table import ScoreTable
@@ -90,7 +90,7 @@ def detection_by_size(
         return fit_psychometric(found, draws=draws, seed=seed)
 
     contrasts = values_of_bins(table, "contrast")
-    bins = {one.name: lesions & one.holds(contrasts) for one in CONTRAST_BINS}
+    bins = {one.name: lesions & one.holds(contrasts) for one in contrast_bins(table)}
     volumes = table.rows["volume_mm3"]
     curves = {
         name: fit(inside)

@@ -8,10 +8,10 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.breakdown import (
-    CONTRAST_BINS,
     SIZE_BINS_MM3,
     auc_by_bin,
     by_role,
+    contrast_bins,
 )
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.data import HemisphereData
@@ -134,7 +134,7 @@ def _summarise(run: Run, pairs: pd.DataFrame, validation: pd.DataFrame | None) -
         thresholds=thresholds,
         figures={name: {**figures[name], "auc": auc[name]} for name in figures},
         by_size=auc_by_bin(table, "volume_mm3", SIZE_BINS_MM3, **draws),
-        by_contrast=auc_by_bin(table, "contrast", CONTRAST_BINS, **draws),
+        by_contrast=auc_by_bin(table, "contrast", contrast_bins(table), **draws),
         roles=by_role(table, run.threshold, **draws),
         detection=_detection(table, learnt, run.config.seed),
     )

@@ -11,7 +11,17 @@ from hemitwin.pipeline.bootstrap import Clusters
 
 __all__ = ["KEYS", "ScoreTable"]
 
-KEYS = ("subject", "partner", "lesioned", "label", "role", "side", "volume_mm3", "contrast")
+KEYS = (
+    "subject",
+    "partner",
+    "lesioned",
+    "label",
+    "role",
+    "side",
+    "volume_mm3",
+    "contrast",
+    "contrast_from",
+)
 """What a pair is, as far as its table has it; every other column of numbers is a score."""
 
 _NETWORK = ("score", "distance")

@@ -37,10 +37,11 @@ def score_pairs(
     Returns
     -------
     DataFrame
-        One row a pair: subject, lesioned, role, side, volume_mm3, contrast, distance, `score`
-        where the head has a logit, and what needs no network: the voxel-wise mirror
-        difference (mirror_mean, mirror_peak; with a reference mirror_deviation, see
-        `Reference.asymmetry`) and the halves' volumes (half_volume, half_tissue_volumes).
+        One row a pair: subject, lesioned, role, side, volume_mm3, contrast and its unit
+        (contrast_from), distance, `score` where the head has a logit, and what needs no network:
+        the voxel-wise mirror difference (mirror_mean, mirror_peak; with a reference
+        mirror_deviation, see `Reference.asymmetry`) and the halves' volumes (half_volume,
+        half_tissue_volumes).
 
     Raises
     ------
@@ -66,6 +67,7 @@ def score_pairs(
                     "side": pair.spec.side if pair.spec else None,
                     "volume_mm3": pair.spec.volume_mm3 if pair.spec else 0.0,
                     "contrast": getattr(pair.spec, "contrast", 0.0),
+                    "contrast_from": getattr(pair.spec, "contrast_from", None),
                     "distance": float(distance),
                     **({} if output.logit is None else {"score": float(score)}),
                     "mirror_mean": plain["mean"],

@@ -4,7 +4,14 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from hemitwin.pipeline.breakdown import CONTRAST_BINS, SIZE_BINS_MM3, auc_by_bin, by_role
+from hemitwin.pipeline.breakdown import (
+    CONTRAST_BINS,
+    CONTRAST_SD_BINS,
+    SIZE_BINS_MM3,
+    auc_by_bin,
+    by_role,
+    contrast_bins,
+)
 from hemitwin.pipeline.detection import detection_by_size
 from hemitwin.pipeline.psychometric_picture import draw_psychometric
 from hemitwin.pipeline.score_table import ScoreTable
@@ -54,6 +61,21 @@ def test_pairs_of_two_brains_have_two_families():
     assert table.clusters.second.tolist() == [1, 0]
     assert table.labels.tolist() == [False, True]
     assert by_role(table, 0.15)[0].called.value == 0.5
+
+
+def test_contrasts_in_sds_have_bins_of_their_own():
+    rows = _table().rows.assign(contrast_from="surroundings")
+    rows.loc[rows["role"] == "healthy", "contrast_from"] = None
+    rows["contrast"] = rows["contrast"] * 2.5
+    table = ScoreTable(rows)
+    assert contrast_bins(table) == CONTRAST_SD_BINS
+    assert contrast_bins(_table()) is CONTRAST_BINS
+    assert contrast_bins(ScoreTable(rows.assign(contrast_from="spec"))) is CONTRAST_BINS
+    found = auc_by_bin(table, "contrast", contrast_bins(table), draws=100)
+    assert [row.name for row in found] == [
+        "below 0.5 SD", "0.5-0.8 SD", "0.8-1.2 SD", "1.2 SD and more"
+    ]  # fmt: skip
+    assert sum(row.lesions for row in found) == int(table.labels.sum())
 
 
 def test_each_bin_is_held_against_all_pairs_without_a_lesion():
