@@ -50,6 +50,9 @@ class SplitConfig(_Frozen):
     test: float = Field(
         default=0.2, gt=0, description="Share (below 1) or count; with folds, 1 / folds instead."
     )
+    train_share: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the training groups that are used."
+    )
     folds: int | None = Field(
         default=None, ge=2, description="Cross-validation: every group is tested in one of them."
     )

@@ -1,5 +1,6 @@
 """Leak-proof folds: a subject's relatives, sessions and injected copies stay together."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from hemitwin.pipeline.outputs import digest_json, read_json, write_json
 
 __all__ = ["Fold", "Split", "draw_split", "make_split", "read_split", "write_split"]
 
-Fold = Literal["train", "validation", "test"]
+Fold = Literal["train", "validation", "test", "unused"]
 _FOLDS: tuple[Fold, ...] = get_args(Fold)
 
 
@@ -25,7 +26,8 @@ class Split:
     Parameters
     ----------
     folds : mapping of str to Fold
-        ``sub-01`` to ``train``, ``validation`` or ``test``.
+        ``sub-01`` to ``train``, ``validation`` or ``test``; ``unused`` are those whom
+        `SplitConfig.train_share` leaves out: neither learnt from nor tested.
     seed : int
         The seed that drew it.
     """
@@ -138,6 +140,10 @@ def make_split(
     stretch of it, and so every fold, has them in proportion (systematic sampling); a group with
     members of several strata is a stratum of its own kind.
 
+    Of the training groups, `config.train_share` keeps the first of the order, rounded up, and the
+    rest is ``unused``: a smaller share lies within every larger one, and validation and test are
+    the same for all.
+
     Parameters
     ----------
     groups : mapping of str to str
@@ -178,10 +184,11 @@ def make_split(
             f"and split.test lower"
         )
         raise UserError(msg)
-    fold_of: dict[str, Fold] = {}
-    for rank, group in enumerate(order):
-        later: Fold = "validation" if rank < n_test + n_validation else "train"
-        fold_of[group] = "test" if rank < n_test else later
+    n_train = _kept(config.train_share, len(names) - n_validation - n_test)
+    counts: dict[Fold, int] = {"test": n_test, "validation": n_validation, "train": n_train}
+    counts["unused"] = len(names) - sum(counts.values())
+    ranked: list[Fold] = [fold for fold, count in counts.items() for _ in range(count)]
+    fold_of = dict(zip(order, ranked, strict=True))
     return Split({name: fold_of[group] for name, group in sorted(groups.items())}, seed)
 
 
@@ -206,6 +213,11 @@ def _spread(
 
 def _count(wanted: float, total: int) -> int:
     return round(wanted * total) if wanted < 1 else int(wanted)
+
+
+def _kept(share: float, total: int) -> int:
+    # Rounded first: 0.07 * 100 is a little more than 7, and 8 groups would be kept of it.
+    return max(1, math.ceil(round(share * total, 6)))
 
 
 def write_split(path: Path, split: Split) -> None:

@@ -147,6 +147,64 @@ def test_every_fold_gets_each_stratum_in_proportion(seed):
             assert abs(len(found) - 1.2) <= 1
 
 
+@settings(max_examples=25)
+@given(
+    members=st.lists(st.integers(0, 14), min_size=12, max_size=50),
+    shares=st.lists(st.floats(0.001, 1.0), min_size=2, max_size=2).map(sorted),
+    folds=st.sampled_from([None, 3]),
+    sexes=st.randoms(use_true_random=False),
+)
+def test_smaller_shares_of_training_lie_within_larger_ones(members, shares, folds, sexes):
+    groups = {f"sub-{k}": f"family-{family}" for k, family in enumerate(members)}
+    groups |= {f"sub-x{k}": f"sub-x{k}" for k in range(9)}
+    strata = {name: sexes.choice("FM") for name in groups}
+    whole, small, large = (
+        make_split(groups, SplitConfig(folds=folds, train_share=one), seed=3, strata=strata)
+        for one in (1.0, *shares)
+    )
+    learnt = [set(split.subjects("train")) for split in (small, large, whole)]
+    assert set() < learnt[0] <= learnt[1] <= learnt[2]
+    assert not whole.subjects("unused")
+    for split in (small, large):
+        assert split.subjects("validation") == whole.subjects("validation")
+        assert split.subjects("test") == whole.subjects("test")
+        used, unused = ({groups[one] for one in split.subjects(f)} for f in ("train", "unused"))
+        assert not used & unused
+        assert learnt[2] == set(split.subjects("train")) | set(split.subjects("unused"))
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"), [(1.0, 21), (0.5, 11), (0.3, 7), (1 / 21, 1), (1e-9, 1)]
+)
+def test_a_share_of_training_is_rounded_up_to_whole_groups(share, kept):
+    split = make_split(DEMO, SplitConfig(validation=8, test=8, train_share=share), seed=0)
+    assert [len(split.subjects(fold)) for fold in (*FOLDS, "unused")] == [kept, 8, 8, 21 - kept]
+
+
+def test_a_share_that_is_a_whole_number_of_groups_is_not_rounded_up():
+    groups = {f"sub-{k}": f"sub-{k}" for k in range(102)}
+    config = SplitConfig(validation=1, test=1, train_share=0.07)
+    assert len(make_split(groups, config, seed=0).subjects("train")) == 7
+
+
+def test_unused_subjects_are_written_and_can_not_be_scored(tmp_path):
+    splits = [make_split(DEMO, SplitConfig(train_share=share), seed=0) for share in (1.0, 0.5)]
+    assert splits[0].hash != splits[1].hash
+    write_split(tmp_path / "splits.json", splits[1])
+    split = read_split(tmp_path / "splits.json")
+    assert split == splits[1]
+    unused = split.subjects("unused")
+    for fold in FOLDS:
+        with pytest.raises(UserError, match=rf"{unused[0]} \(unused\)"):
+            split.require(unused, fold)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_of_training_out_of_range_is_refused(share):
+    with pytest.raises(ValidationError, match="train_share"):
+        SplitConfig(train_share=share)
+
+
 def test_a_cohorts_tables_give_groups_and_strata(tmp_path):
     participants, families = tmp_path / "participants.tsv", tmp_path / "restricted.csv"
     names = [f"sub-{k:02d}" for k in range(20)]
