@@ -7,6 +7,7 @@ from hemitwin.models import (
     EncoderConfig,
     HeadConfig,
     SiameseNetwork,
+    SingleClassifier,
     build_encoder,
     build_head,
     embed_in_chunks,
@@ -69,6 +70,7 @@ def test_the_decoders_logit_is_the_mean_of_its_highest_voxels():
 
 def test_a_single_classifier_compares_nothing():
     model, _ = network("single")
+    assert isinstance(model.head, SingleClassifier)
     left, right = images(2)
     each = model.head.classify(model.embed(torch.cat([left, right])))
     torch.testing.assert_close(model(left, right).score, each.view(2, 2).amax(0))

@@ -122,5 +122,6 @@ def test_decoder_sees_the_deviation_at_its_finest_level(images):
     assert there.anomaly is not None
     assert back.anomaly is not None
     torch.testing.assert_close(there.anomaly, back.anomaly.flip(1))
+    assert network.reference is not None
     network.reference.mean += 1
     assert not torch.allclose(network(images[:3], images[3:]).anomaly, there.anomaly)
