@@ -32,7 +32,7 @@ from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import FAMILIES, read_families
-from hemitwin.pipeline.leakage import require_unseen
+from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.metrics import auc_with_interval
 from hemitwin.pipeline.pairs import draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
@@ -55,7 +55,7 @@ def main() -> None:
             for low, high in pairwise(arguments.edges_ml)
         }
         runs = {name: trained(config, name, arguments.out) for name, config in configs.items()}
-        tested = test_brains(list(runs.values()))
+        tested = tested_brains(list(runs.values()))
         lines = [
             line for name, config in configs.items() for line in column(name, config, runs, tested)
         ]
@@ -102,18 +102,11 @@ def trained(config: RunConfig, name: str, out: Path) -> Run:
     return run
 
 
-def test_brains(runs: Sequence[Run]) -> tuple[Brain, ...]:
+def tested_brains(runs: Sequence[Run]) -> tuple[Brain, ...]:
     """Return the test subjects' brains, which none of the runs may have seen."""
-    first = runs[0]
-    wanted = first.split.subjects("test")
-    brains = load_brains(first.config.data)
-    tested = tuple(brain for brain in brains if brain.subject in wanted)
-    if missing := sorted(set(wanted) - {brain.subject for brain in tested}):
-        msg = f"every test subject must have a prepared volume, {', '.join(missing)} has none"
-        raise UserError(msg)
-    for run in runs:
-        require_unseen(run.folder, run.split, [brain.case for brain in tested])
-    return tested
+    brains = load_brains(runs[0].config.data)
+    tested = [unseen_brains(run.folder, run.split, brains) for run in runs]
+    return tested[0]  # their folds are the same
 
 
 def column(

@@ -20,7 +20,7 @@ from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.combined_baseline import fit_combined
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.identification import identification_rates
-from hemitwin.pipeline.leakage import require_unseen
+from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.metrics import auc_with_interval, figures_with_intervals, plain_name
 from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.pair_tables import write_brain_pairs, write_shareable_pairs
@@ -104,8 +104,7 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     brains = load_brains(data, pairing="brains")
     subjects = tuple(sorted(run.split.folds))
     people = people_of(config, subjects)
-    tested = _fold(run, brains, "test", folder)
-    require_unseen(run.folder, run.split, [brain.case for brain in tested])
+    tested = unseen_brains(run.folder, run.split, brains)
     pairs = pairs_of_fold(config, tested, people, run.split, "test")
     embeddings = embed_brains(run.network, tested)
     scored = score_brain_pairs(
@@ -120,19 +119,6 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
     write_json(run.folder / f"{_STEM}.json", {**result.to_dict(), **splits})
     return result
-
-
-def _fold(run: Run, brains: Sequence[Brain], fold: str, folder: Path) -> tuple[Brain, ...]:
-    wanted = {name for name, own in run.split.folds.items() if own == fold}
-    found = tuple(brain for brain in brains if brain.subject in wanted)
-    missing = wanted - {brain.subject for brain in found}
-    if missing:
-        msg = (
-            f"every {fold} subject must have a prepared volume below {folder}, but "
-            f"{', '.join(sorted(missing))} has none; prepare it"
-        )
-        raise UserError(msg)
-    return found
 
 
 def _with_combined(

@@ -21,7 +21,7 @@ from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
 from hemitwin.pipeline.evaluation_set import pairs_of_set
 from hemitwin.pipeline.families import FAMILIES, read_families
-from hemitwin.pipeline.leakage import require_unseen
+from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.metrics import (
     auc_with_interval,
     figures_with_intervals,
@@ -86,7 +86,7 @@ def evaluate(
         raise UserError(msg)
     folder = prepared or config.data.prepared
     brains = load_brains(config.data.model_copy(update={"prepared": folder}))
-    tested = _test_brains(run, brains, folder)
+    tested = unseen_brains(run.folder, run.split, brains)
     stem = EVALUATION if simulated is None else SIMULATED
     groups = (
         _drawn_pairs(run, tested)
@@ -187,17 +187,3 @@ def _drawn_pairs(run: Run, brains: Sequence[Brain]) -> list[tuple[ScoredPair, ..
         seed=run.config.evaluation_seed + 2,
     )
     return [pairs_of(brain, specs[brain.case.name], source) for brain in brains]
-
-
-def _test_brains(run: Run, brains: Sequence[Brain], prepared: Path) -> tuple[Brain, ...]:
-    wanted = set(run.split.subjects("test"))
-    tested = tuple(brain for brain in brains if brain.subject in wanted)
-    missing = wanted - {brain.subject for brain in tested}
-    if missing:
-        msg = (
-            f"every test subject must have a prepared volume below {prepared}, but "
-            f"{', '.join(sorted(missing))} has none; a test without them is another test"
-        )
-        raise UserError(msg)
-    require_unseen(run.folder, run.split, [brain.case for brain in tested])
-    return tested

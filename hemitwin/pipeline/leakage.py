@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import FAMILIES, read_families, write_families
 from hemitwin.pipeline.outputs import read_json, write_json
@@ -21,6 +22,7 @@ __all__ = [
     "refuse_copies",
     "refuse_relatives",
     "require_unseen",
+    "unseen_brains",
     "write_guards",
 ]
 
@@ -87,6 +89,37 @@ def write_guards(
     }
     write_json(folder / FINGERPRINTS, {"salt": split.hash, **seen})
     write_families(folder / FAMILIES, groups)
+
+
+def unseen_brains(folder: Path, split: Split, brains: Sequence[Brain]) -> tuple[Brain, ...]:
+    """Return the brains of the test fold, all of them, and none that the run learnt from.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    split : Split
+        Its folds.
+    brains : sequence of Brain
+        Everybody who is prepared.
+
+    Raises
+    ------
+    UserError
+        A test subject is not among the brains, or as `require_unseen` says.
+    """
+    wanted = set(split.subjects("test"))
+    tested = tuple(brain for brain in brains if brain.subject in wanted)
+    missing = wanted - {brain.subject for brain in tested}
+    if missing:
+        msg = (
+            f"every test subject of {folder} must have a prepared volume, but "
+            f"{', '.join(sorted(missing))} has none; prepare it: a test without it is another "
+            f"test"
+        )
+        raise UserError(msg)
+    require_unseen(folder, split, [brain.case for brain in tested])
+    return tested
 
 
 def require_unseen(folder: Path, split: Split, cases: Sequence[Case]) -> None:

@@ -18,12 +18,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hemitwin.models import count_parameters, save_weights
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
-from hemitwin.pipeline.config import RunConfig
+from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.leakage import write_guards
 from hemitwin.pipeline.metrics import rates_at, youden_threshold
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
+from hemitwin.pipeline.outputs import digest_file, provenance, write_json
 from hemitwin.pipeline.runs import (
     CONFIG,
     SPLITS,
@@ -93,10 +93,10 @@ def train(
 
 
 def _is_finished(config: RunConfig, out: Path) -> bool:
-    summary = out / SUMMARY
-    if not summary.is_file():
+    if not (out / SUMMARY).is_file():
         return False
-    if read_json(summary).get("config_sha256") == config_digest(config):
+    # Read again rather than by its digest: a key that came later has its default there.
+    if load_config(out / CONFIG) == config:
         return True
     msg = (
         f"{out} must be empty or hold a run with these settings, but its {CONFIG} differs; "

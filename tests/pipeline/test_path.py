@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,14 @@ def test_a_finished_run_is_returned_and_another_config_is_refused(run, prepared)
     other = prepared.config.model_copy(update={"seed": 9})
     with pytest.raises(UserError, match="choose another folder"):
         train(other, run.folder)
+
+
+def test_a_run_from_before_a_key_was_there_is_still_that_run(run, prepared, tmp_path):
+    older = shutil.copytree(run.folder, tmp_path / "older")
+    content = yaml.safe_load((older / "config.yaml").read_text("utf-8"))
+    assert content["split"].pop("train_share") == 1.0
+    (older / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    assert train(prepared.config, older).folder == older
 
 
 def test_training_again_gives_the_same_weights(run, prepared, tmp_path):
