@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.config import load_config
+from hemitwin.pipeline.config import load_config, read_config
+from hemitwin.pipeline.evaluation_set import EvaluationSetConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-RUNS = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.name != "lesion_set.yaml")
+SETS = sorted(EXAMPLES.rglob("*_set.yaml"))
+RUNS = sorted(set(EXAMPLES.rglob("*.yaml")) - set(SETS))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
@@ -17,5 +19,10 @@ def test_an_example_is_a_configuration(path):
     assert (config.pairs is not None) == ("twins" in path.stem)
 
 
+@pytest.mark.parametrize("path", SETS, ids=lambda path: path.stem)
+def test_an_example_is_an_evaluation_set(path):
+    assert read_config(EvaluationSetConfig, path).shams_per_subject > 0
+
+
 def test_every_example_is_tried():
-    assert len(RUNS) == 8
+    assert (len(RUNS), len(SETS)) == (8, 2)

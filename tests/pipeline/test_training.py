@@ -147,7 +147,7 @@ def test_early_stopping_ends_before_the_last_epoch(small, tmp_path):
 def test_the_average_of_the_weights_is_what_is_kept(small, tmp_path):
     plain = train(changed(small), tmp_path / "plain")
     slow = train(changed(small, training={"ema_decay": 0.999}), tmp_path / "slow")
-    start = SiameseTask(small, steps=1)
+    start = material_of(plan_training(small)).make_task(1)
     name = "encoder.trunk.stem.conv.weight"
     initial = start.network.state_dict()[name]
 
