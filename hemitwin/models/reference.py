@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float
 from monai.networks.layers.convutils import gaussian_1d
-from monai.networks.layers.simplelayers import separable_filtering
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch
@@ -173,7 +172,22 @@ class Reference(nn.Module):
 def _smooth(images: Batch, kernel: Float[Tensor, " n"]) -> Batch:
     """Take the weighted mean over each voxel's neighbours inside the brain."""
     inside = (images != 0).to(images.dtype)
-    kernels = [kernel.to(images)] * (images.ndim - 2)
-    total, share = (separable_filtering(one, kernels) for one in (images, inside))
+    total, share = images, inside
+    for axis in range(2, images.ndim):
+        weights = _band(kernel.to(images), images.shape[axis])
+        total, share = (_along(axis, one, weights) for one in (total, share))
     smooth: Tensor = total / share.clamp(min=_LEAST_SHARE) * inside
     return smooth
+
+
+def _band(kernel: Float[Tensor, " n"], size: int) -> Float[Tensor, "size size"]:
+    """Write a convolution along an axis as a matrix: one channel is slow as a convolution."""
+    position = torch.arange(size, device=kernel.device)
+    offset = position[:, None] - position + len(kernel) // 2
+    known = (offset >= 0) & (offset < len(kernel))
+    return torch.where(known, kernel[offset.clamp(0, len(kernel) - 1)], 0.0)
+
+
+def _along(axis: int, images: Batch, weights: Float[Tensor, "size size"]) -> Batch:
+    moved: Tensor = torch.movedim(images.movedim(axis, -1) @ weights, -1, axis)
+    return moved
