@@ -8,21 +8,25 @@ from hemitwin.interpret.localisation import (
     relevance_rank_accuracy,
 )
 from hemitwin.interpret.lrp import Lrp
-from hemitwin.interpret.lrp_config import LrpConfig
+from hemitwin.interpret.lrp_config import LayerRule, LrpConfig
 from hemitwin.interpret.pair import HasEncoder, PairExplanation, explain_embedding, explain_pair
 from hemitwin.interpret.relevance_mode import RelevanceMode
-from hemitwin.interpret.rules import EpsilonRule, GammaRule
+from hemitwin.interpret.rules import BoxRule, EpsilonRule, FlatRule, GammaRule, ZPlusRule
 
 __all__ = [
+    "BoxRule",
     "EpsilonRule",
     "Explanation",
+    "FlatRule",
     "GammaRule",
     "HasEncoder",
+    "LayerRule",
     "Ledger",
     "Lrp",
     "LrpConfig",
     "PairExplanation",
     "RelevanceMode",
+    "ZPlusRule",
     "explain_embedding",
     "explain_pair",
     "pointing_game",

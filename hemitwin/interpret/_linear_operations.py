@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from hemitwin.interpret.propagation import Native, Propagation, bilinear, carries
-from hemitwin.interpret.rules import LinearLayer, propagate
+from hemitwin.interpret.rules import LinearLayer
 
 
 def _refuse_carrying(name: str, *constants: Tensor | None) -> None:
@@ -33,9 +33,8 @@ def convolve(
     def apply(a: Tensor, w: Tensor) -> Tensor:
         return native(a, w, None, *geometry, **named)
 
-    return propagate(
-        LinearLayer(apply, x, weight, bias), flow.config.convolution_rule, flow.accounts
-    )
+    axis = 1 if "transpose" in getattr(native, "__name__", "") else 0
+    return flow.run("convolution", LinearLayer(apply, x, weight, bias, output_axis=axis))
 
 
 def dense(
@@ -48,7 +47,7 @@ def dense(
 ) -> Tensor:
     """Run a dense layer by the linear rule."""
     _refuse_carrying("a dense layer", weight, bias)
-    return propagate(LinearLayer(native, x, weight, bias), flow.config.linear_rule, flow.accounts)
+    return flow.run("dense", LinearLayer(native, x, weight, bias))
 
 
 def multiply_matrices(flow: Propagation, native: Native, /, x: Tensor, other: Tensor) -> Tensor:
@@ -58,4 +57,4 @@ def multiply_matrices(flow: Propagation, native: Native, /, x: Tensor, other: Te
     layer = LinearLayer(native, x, other, None)
     if carries(other):
         layer = LinearLayer(lambda a, w: native(w, a), other, x, None)
-    return propagate(layer, flow.config.linear_rule, flow.accounts)
+    return flow.run("dense", layer)

@@ -1,11 +1,13 @@
 """Normalisations: the spread is a constant, the mean stays linear (Ali et al. 2022)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hemitwin.interpret.propagation import Native, Propagation
+from hemitwin.interpret.rules import LinearLayer, propagate
 
 
 def _affine(flow: Propagation, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -40,7 +42,7 @@ def batch_norm(  # noqa: PLR0913, PLR0917 - torch's signature
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Scale and shift by the running statistics, all constants."""
+    """Scale and shift by the running statistics, all constants; folded where that is asked for."""
     del native, momentum
     if training or running_mean is None or running_var is None:
         msg = (
@@ -54,8 +56,29 @@ def batch_norm(  # noqa: PLR0913, PLR0917 - torch's signature
         scale, shift = scale * weight, shift * weight
     if bias is not None:
         shift = shift + bias
+    last = flow.last
+    if flow.config.batch_norm == "folded" and last is not None and last.output is x:
+        return propagate(_folded(last.layer, scale, shift), last.rule, flow.accounts)
     view = (1, -1, *(1,) * (x.ndim - 2))
     return flow.accounts.book(x * scale.view(view), shift.view(view), "bias")
+
+
+def _folded(layer: LinearLayer, scale: Tensor, shift: Tensor) -> LinearLayer:
+    """Make the norm part of the convolution before it."""
+    axis = layer.output_axis
+    if layer.weight.shape[axis] != len(scale):
+        msg = (
+            "a norm can be folded into a transposed convolution of one group only; this one has "
+            "more; set batch_norm to affine"
+        )
+        raise NotImplementedError(msg)
+    wide = [1] * layer.weight.ndim
+    wide[axis] = -1
+    along = (-1, *(1,) * (layer.weight.ndim - 2))
+    bias = shift.view(along)
+    if layer.bias is not None:
+        bias = bias + layer.bias * scale.view(along)
+    return replace(layer, weight=layer.weight * scale.view(wide), bias=bias)
 
 
 def instance_norm(  # noqa: PLR0913, PLR0917 - torch's signature

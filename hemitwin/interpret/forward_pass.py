@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hemitwin.interpret.accounts import Accounts
 from hemitwin.interpret.ledger import Ledger
 from hemitwin.interpret.lrp_config import LrpConfig
-from hemitwin.interpret.propagation import Propagation, carries
+from hemitwin.interpret.propagation import Propagation, StandIn, carries
 from hemitwin.interpret.relevance_mode import RelevanceMode
 
 Forward = Callable[..., object]
@@ -50,11 +50,14 @@ class ForwardPass:
         What the model gave.
     accounts : Accounts
         What constants earn.
+    stand_ins : tuple of StandIn
+        What else belongs to the inputs' relevance.
     """
 
     leaves: tuple[Tensor, ...]
     output: Tensor
     accounts: Accounts
+    stand_ins: tuple[StandIn, ...] = ()
 
     def explain(self, score: Float[Tensor, " batch"], *, last: bool = True) -> Explanation:
         """
@@ -75,17 +78,21 @@ class ForwardPass:
         if not carries(score):
             msg = "the score must depend on the inputs; it is constant; explain another output"
             raise ValueError(msg)
+        sources = [*self.leaves, *(one.leaf for one in self.stand_ins)]
         # Autocast would round the products on the way back.
         with torch.autocast(score.device.type, enabled=False):
             gradients = torch.autograd.grad(
                 score,
-                self.leaves,
+                sources,
                 torch.ones_like(score),
                 retain_graph=not last,
                 materialize_grads=True,
             )
-        maps = tuple((x * g).detach() for x, g in zip(self.leaves, gradients, strict=True))
-        score = score.detach()
+        products = [(x * g).detach() for x, g in zip(sources, gradients, strict=True)]
+        inputs = len(self.leaves)
+        for one, product in zip(self.stand_ins, products[inputs:], strict=True):
+            products[one.index] = products[one.index] + product
+        maps, score = tuple(products[:inputs]), score.detach()
         return Explanation(maps, score, _ledgers(maps, score, self.accounts))
 
 
@@ -133,8 +140,8 @@ def run_forward(
     Raises
     ------
     ValueError
-        When the inputs are not single or double precision or differ in batch size, or the model
-        is in training mode where that matters.
+        When the inputs are not single or double precision or differ in batch size, the model is
+        in training mode where that matters, or no layer reads the input as `input_rule` wants.
     TypeError
         When the model does not give one tensor.
     NotImplementedError
@@ -151,9 +158,9 @@ def run_forward(
     ):
         leaves = tuple(x.as_subclass(Tensor).detach().clone().requires_grad_() for x in inputs)
         anchor = torch.stack([leaf.flatten()[:0].sum() for leaf in leaves]).sum()
-        flow = Propagation(config, Accounts(len(leaves[0])), anchor)
         constants = [e.detach() if isinstance(e, Tensor) else e for e in extra]
-        entering = [leaf.view_as(leaf) for leaf in leaves]
+        entering = tuple(leaf.view_as(leaf) for leaf in leaves)
+        flow = Propagation(config, Accounts(len(leaves[0])), anchor, entering)
         with RelevanceMode(flow) as mode:
             output = forward(*entering, *constants)
         output = mode.settle(output)
@@ -163,7 +170,13 @@ def run_forward(
             "that picks one, for example lambda a, b: model(a, b).distance"
         )
         raise TypeError(msg)
-    return ForwardPass(leaves, output, flow.accounts)
+    if config.rule_of_input is not None and not flow.stand_ins:
+        msg = (
+            f"input_rule {config.input_rule} must find a convolution or dense layer that reads an "
+            "input as it is; the model has none; take input_rule same"
+        )
+        raise ValueError(msg)
+    return ForwardPass(leaves, output, flow.accounts, tuple(flow.stand_ins))
 
 
 def _check_inputs(inputs: Sequence[Tensor]) -> None:

@@ -23,12 +23,18 @@ class LinearLayer:
         Input that carries relevance, and weights that do not.
     bias : Tensor or None
         Broadcastable to the output.
+    stand_ins : tuple of Tensor
+        Images in place of x that an `InputRule` asked for.
+    output_axis : int
+        Axis of a convolution's weights along which its outputs lie.
     """
 
     apply: Callable[[Tensor, Tensor], Tensor]
     x: Tensor
     weight: Tensor
     bias: Tensor | None
+    stand_ins: tuple[Tensor, ...] = ()
+    output_axis: int = 0
 
 
 @runtime_checkable
@@ -81,14 +87,96 @@ class GammaRule:
         self, layer: LinearLayer, linear: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Strengthen the contributions that have the output's sign."""
-        x, weight = layer.x, layer.weight
-        positive = layer.apply(x.clamp(min=0), weight.clamp(min=0))
-        if bool((x < 0).any()):  # spares a convolution after every ReLU
-            positive = positive + layer.apply(x.clamp(max=0), weight.clamp(max=0))
+        positive = positive_part(layer)
         up = linear + bias >= 0
         same_sign = torch.where(up, positive, linear - positive)
         same_sign_bias = torch.where(up, bias.clamp(min=0), bias.clamp(max=0))
         return linear + self.gamma * same_sign, bias + self.gamma * same_sign_bias
+
+
+@dataclass(frozen=True)
+class ZPlusRule:
+    """
+    LRP-z+, alias alpha 1 beta 0 (Montavon et al. 2017, doi:10.1016/j.patcog.2016.11.008).
+
+    n_ij = (x_i w_ij)^+. An output that nothing speaks for keeps its relevance, which is booked.
+    """
+
+    epsilon: float = 1e-6
+
+    def numerators(
+        self, layer: LinearLayer, linear: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Keep the positive contributions."""
+        del linear
+        return positive_part(layer), bias.clamp(min=0)
+
+
+@runtime_checkable
+class InputRule(Rule, Protocol):
+    """A rule of the layers on the input itself, whose shares are not multiples of the input."""
+
+    def stand_ins(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Give the images whose value x gradient is added to the input's relevance."""
+        ...
+
+
+@dataclass(frozen=True)
+class BoxRule:
+    """
+    LRP-z^B for inputs between bounds (Montavon et al. 2017, doi:10.1016/j.patcog.2016.11.008).
+
+    n_ij = x_i w_ij - low w_ij^+ - high w_ij^-. The bounds are those of each image and channel
+    where none are given.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    epsilon: float = 1e-6
+
+    def stand_ins(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Give an image of the lowest and one of the highest values."""
+        dims = tuple(range(2, x.ndim))
+        bounds = (
+            x.amin(dims, keepdim=True) if self.low is None else x.new_full((), self.low),
+            x.amax(dims, keepdim=True) if self.high is None else x.new_full((), self.high),
+        )
+        return tuple(bound.expand(x.shape) for bound in bounds)
+
+    def numerators(
+        self, layer: LinearLayer, linear: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Take away what the bounds would give; the bias gets none."""
+        low, high = layer.stand_ins
+        up, down = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+        return linear - layer.apply(low, up) - layer.apply(high, down), torch.zeros_like(bias)
+
+
+@dataclass(frozen=True)
+class FlatRule:
+    """Shares alike over the receptive field (Bach et al. 2016, arXiv:1602.07186): n_ij = 1."""
+
+    epsilon: float = 1e-6
+
+    def stand_ins(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Give an image of ones."""
+        return (torch.ones_like(x),)
+
+    def numerators(
+        self, layer: LinearLayer, linear: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Count the inputs of each output; the bias gets none."""
+        del linear
+        (ones,) = layer.stand_ins
+        return layer.apply(ones, torch.ones_like(layer.weight)), torch.zeros_like(bias)
+
+
+def positive_part(layer: LinearLayer) -> Tensor:
+    """Give sum_i (x_i w_ij)^+."""
+    positive = layer.apply(layer.x.clamp(min=0), layer.weight.clamp(min=0))
+    if bool((layer.x < 0).any()):  # spares a convolution after every ReLU
+        positive = positive + layer.apply(layer.x.clamp(max=0), layer.weight.clamp(max=0))
+    return positive
 
 
 def propagate(layer: LinearLayer, rule: Rule, accounts: Accounts) -> Tensor:
@@ -128,4 +216,6 @@ def propagate(layer: LinearLayer, rule: Rule, accounts: Accounts) -> Tensor:
     out = numerator * ratio
     if layer.bias is not None:
         out = accounts.book(out, earned, "bias")
-    return accounts.book(out, absorbed, "stabiliser") if rule.epsilon else out
+    # Without a stabiliser, too, an output whose shares are all 0 cannot pass its relevance on.
+    lost = rule.epsilon > 0 or bool(absorbed.any())
+    return accounts.book(out, absorbed, "stabiliser") if lost else out
