@@ -37,10 +37,12 @@ def subtract_from(
 
 
 def multiply(flow: Propagation, native: Native, /, x: Number, other: Number) -> Tensor:
-    """Multiply; two factors that carry share."""
-    del flow, native
+    """Multiply; a switch gets nothing, two other factors that carry share."""
+    del native
     if isinstance(x, Tensor) and isinstance(other, Tensor) and carries(x) and carries(other):
-        return bilinear(x, other, torch.mul)
+        if flow.switches(x) == flow.switches(other):
+            return bilinear(x, other, torch.mul)
+        return x.detach() * other if flow.switches(x) else x * other.detach()
     return torch.as_tensor(x * other)
 
 
@@ -69,6 +71,20 @@ def gate(
         gain = torch.where(x.abs() > torch.finfo(x.dtype).tiny, (y - at_zero) / x, 0)
         constant = y - x * gain
     return flow.accounts.book(x * gain, constant, "constant")
+
+
+def switch(
+    flow: Propagation, native: Native, /, x: Tensor, *args: object, **named: object
+) -> Tensor:
+    """
+    Run a sigmoid: a gate by itself, but where it multiplies a signal, the signal takes all.
+
+    Arras et al. 2017, doi:10.18653/v1/W17-5221: what a gate earned would go to the constant that a
+    sigmoid is at 0, half of all relevance at each of them.
+    """
+    result = gate(flow, native, x, *args, **named)
+    flow.mark_switch(result)
+    return result
 
 
 def join(
@@ -109,11 +125,12 @@ def pad_edges(
     value: float | None = None,
 ) -> Tensor:
     """Pad with zeros, or by repeating voxels."""
-    del flow
     if value:
         msg = f"padding must be with 0 or with voxels of the image; got {value}; subtract it first"
         raise NotImplementedError(msg)
-    return native(x, pad, mode, value)
+    padded = native(x, pad, mode, value)
+    flow.follow(x, padded, lambda other: native(other, pad, mode, value))
+    return padded
 
 
 def dropout(

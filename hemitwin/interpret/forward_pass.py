@@ -160,7 +160,8 @@ def run_forward(
         anchor = torch.stack([leaf.flatten()[:0].sum() for leaf in leaves]).sum()
         constants = [e.detach() if isinstance(e, Tensor) else e for e in extra]
         entering = tuple(leaf.view_as(leaf) for leaf in leaves)
-        flow = Propagation(config, Accounts(len(leaves[0])), anchor, entering)
+        flow = Propagation(config, Accounts(len(leaves[0])), anchor)
+        flow.enter(entering)
         with RelevanceMode(flow) as mode:
             output = forward(*entering, *constants)
         output = mode.settle(output)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from torch import Tensor
+
 from hemitwin.interpret import _arithmetic_operations as arithmetic
 from hemitwin.interpret import _linear_operations as linear
 from hemitwin.interpret import _norm_operations as norms
@@ -18,22 +20,36 @@ def _route(flow: Propagation, native: Native, /, *args: object, **named: object)
     return native(*args, **named)
 
 
-_ROUTED = """
+def _rearrange(
+    flow: Propagation, native: Native, /, x: object, *args: object, **named: object
+) -> object:
+    """Run as it is, and remember where the voxels came from."""
+    result = native(x, *args, **named)
+    if isinstance(x, Tensor):
+        flow.follow(x, result, lambda other: native(other, *args, **named))
+    return result
+
+
+_REARRANGED = """
 view reshape flatten unflatten permute transpose movedim moveaxis swapaxes swapdims t contiguous
 clone to float double type type_as cpu cuda squeeze unsqueeze expand expand_as repeat tile
-repeat_interleave broadcast_to view_as reshape_as split split_with_sizes chunk tensor_split unbind
+repeat_interleave broadcast_to view_as reshape_as interpolate upsample
+"""
+
+_ROUTED = """
+split split_with_sizes chunk tensor_split unbind
 narrow select index_select gather take_along_dim getitem flip roll rot90 mean sum neg abs amax amin
 max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
 max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
 adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
 avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-interpolate upsample pixel_shuffle pixel_unshuffle channel_shuffle relu leaky_relu prelu
+pixel_shuffle pixel_unshuffle channel_shuffle relu leaky_relu prelu
 vector_norm norm linalg_vector_norm linalg_norm
 """
 # Piecewise linear or of degree one: by Euler's theorem x . grad f(x) = f(x), the winner takes all.
 
 _GATED = """
-sigmoid logsigmoid tanh silu mish gelu elu celu selu softplus softsign hardswish hardsigmoid
+logsigmoid tanh silu mish gelu elu celu selu softplus softsign hardswish
 hardtanh relu6 clamp clip clamp_min clamp_max exp expm1 log1p sqrt square pow
 """
 
@@ -44,6 +60,7 @@ _SPECIAL: dict[str, Handler] = {
     ),
     "linear": linear.dense,
     **dict.fromkeys(("matmul", "mm", "bmm"), linear.multiply_matrices),
+    **dict.fromkeys(("sigmoid", "hardsigmoid"), arithmetic.switch),
     "batch_norm": norms.batch_norm,
     "instance_norm": norms.instance_norm,
     "group_norm": norms.group_norm,
@@ -72,6 +89,7 @@ _SPECIAL: dict[str, Handler] = {
 
 OPERATIONS: Mapping[str, Handler] = MappingProxyType(
     {
+        **dict.fromkeys(_REARRANGED.split(), _rearrange),
         **dict.fromkeys(_ROUTED.split(), _route),
         **dict.fromkeys(_GATED.split(), arithmetic.gate),
         **_SPECIAL,

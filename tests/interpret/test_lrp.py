@@ -12,6 +12,7 @@ from monai.networks.nets.unet import UNet
 from torch import nn
 
 from hemitwin.interpret import Lrp, LrpConfig
+from hemitwin.models import BUILDERS, EncoderConfig, build_encoder
 
 ENCODERS = ("resnet18", "densenet121", "unet")
 RULES = [LrpConfig(rule="epsilon"), LrpConfig(rule="gamma"), LrpConfig(norm_statistics="all")]
@@ -37,6 +38,32 @@ def test_ledger_closes_and_score_is_the_models(make_encoder, name, dims, norm, d
             reference = float(scores.abs().median())
             assert ledger.closes(reference, tolerance=PRECISION[dtype]), ledger.to_dict()
             assert ledger.bias != 0
+
+
+QUICK = {"unet_encoder", "resnet10", "efficientnet_b0", "mobilenet_v3", "vgg11", "covidnet"}
+ALL = [
+    pytest.param(name, dims, marks=[] if name in QUICK and dims == 2 else pytest.mark.slow)
+    for name in BUILDERS
+    for dims in (2, 3)
+]
+
+
+@pytest.mark.parametrize(("name", "dims"), ALL)
+def test_every_encoder_is_explained_by_every_rule(shake, name, dims):
+    torch.manual_seed(0)
+    config = EncoderConfig(name=name, spatial_dims=dims, width=8, embedding_dim=8)
+    encoder = shake(build_encoder(config))
+    x = torch.randn(1, 1, *(config.minimum_size + 1,) * dims)
+    scores = encoder(x).detach()
+    target = int(scores.abs().argmax())
+    for settings in (*RULES[:2], LrpConfig(rule="zplus", input_rule="box")):
+        explained = Lrp(encoder, settings).explain(x, target)
+        (ledger,) = explained.ledgers
+        assert ledger.closes(float(scores.abs().median())), ledger.to_dict()
+        if settings.rule != "zplus":
+            # A gate that took its half of the relevance would leave none of it to the image.
+            assert abs(ledger.constant) < 1e-3 * abs(ledger.explained)
+            assert explained.relevance[0].abs().sum() > 0.1 * abs(ledger.explained)
 
 
 def pooled_unet():

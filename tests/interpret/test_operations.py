@@ -135,3 +135,27 @@ def test_channel_attention_closes():
 
     explained = Lrp(Squeeze().double()).explain(torch.randn(3, 1, 8, 8).double(), 1)
     assert all(ledger.closes(0.1, tolerance=1e-9) for ledger in explained.ledgers)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda x: torch.sigmoid(3 * x.mean((2, 3), keepdim=True)),
+        lambda x: F.interpolate(F.hardsigmoid(F.avg_pool2d(x, 2)), scale_factor=2),
+        lambda x: x.mean((2, 3)).sigmoid().view(1, 2, 1, 1).expand_as(x),
+    ],
+    ids=["sigmoid", "interpolated", "viewed"],
+)
+def test_what_a_switch_lets_pass_takes_all(gate):
+    x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    for switched in (lambda v: v * gate(v), lambda v: gate(v) * v):
+        explained = Lrp(lambda v, f=switched: f(v).sum((1, 2, 3))).explain(x)
+        torch.testing.assert_close(explained.relevance[0], x * gate(x))
+        assert explained.ledgers[0].constant == 0
+
+
+def test_two_switches_share_as_two_signals_do():
+    x = torch.tensor([[0.3, -0.4]], dtype=torch.float64)
+    explained = Lrp(lambda v: (v.sigmoid() * (2 * v).sigmoid()).sum(1)).explain(x)
+    assert explained.ledgers[0].closes(1.0, tolerance=1e-9)
+    assert explained.ledgers[0].constant > 0
