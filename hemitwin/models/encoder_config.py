@@ -38,6 +38,12 @@ class EncoderConfig(BaseModel):
         default="average",
         description="Global pooling before the embedding; max sees small foci better.",
     )
+    pooling_grid: int = Field(
+        default=1,
+        ge=1,
+        description="Cells of the pooling along each axis: one forgets where a feature lay, more "
+        "keep it, for brains that lie on one another.",
+    )
     width: int | None = Field(
         default=None,
         ge=4,

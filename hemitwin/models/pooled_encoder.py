@@ -1,4 +1,4 @@
-"""The one shape all encoders have: trunk, global pooling, linear embedding."""
+"""The one shape all encoders have: trunk, pooling, linear embedding."""
 
 from collections import OrderedDict
 
@@ -7,14 +7,14 @@ from monai.networks.layers.factories import Pool
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch, Embedding
-from hemitwin.models.encoder_config import EncoderConfig, Pooling
+from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.layers import FeatureMap
 from hemitwin.models.staged_trunk import Leaving, PyramidTrunk
 
 
 class PooledEncoder(nn.Module):
     """
-    Trunk, global pooling and a linear layer.
+    Trunk, pooling to one cell or a few, and a linear layer.
 
     Parameters
     ----------
@@ -64,8 +64,9 @@ class PooledEncoder(nn.Module):
         self.pyramid_strides = tuple(level.stride for level in trunk.levels)
         self.trunk = trunk
         leaving = (channels,) if isinstance(channels, int) else channels
-        self.pools = nn.ModuleDict(_pools(config.pooling, config.spatial_dims, len(leaving)))
-        pooled = sum(leaving) * len(self.pools) // len(leaving)
+        self.pools = nn.ModuleDict(_pools(config, len(leaving)))
+        cells = config.pooling_grid**config.spatial_dims
+        pooled = cells * sum(leaving) * len(self.pools) // len(leaving)
         self.embed = nn.Linear(pooled, config.embedding_dim)
 
     def forward(self, x: Batch) -> Embedding:
@@ -192,11 +193,14 @@ class PooledEncoder(nn.Module):
             raise ValueError(msg)
 
 
-def _pools(pooling: Pooling, spatial_dims: int, maps: int) -> "OrderedDict[str, nn.Module]":
+def _pools(config: EncoderConfig, maps: int) -> "OrderedDict[str, nn.Module]":
     """Build one module a map and kind: none is to run twice."""
     kinds = {"average": Pool.ADAPTIVEAVG, "max": Pool.ADAPTIVEMAX}
     return OrderedDict(
-        (name if maps == 1 else f"{name}{index}", Pool[kinds[name], spatial_dims](1))
+        (
+            name if maps == 1 else f"{name}{index}",
+            Pool[kinds[name], config.spatial_dims](config.pooling_grid),
+        )
         for index in range(1, maps + 1)
-        for name in pooling.split("+")
+        for name in config.pooling.split("+")
     )

@@ -72,7 +72,7 @@ class Reference(nn.Module):
         images : iterable of (1, *spatial) float
             Standardised, background 0, in one space.
         smooth_voxels : float
-            SD of the Gaussian.
+            SD of the Gaussian; 0 for none.
 
         Returns
         -------
@@ -85,9 +85,10 @@ class Reference(nn.Module):
         ValueError
             When there are fewer than two images.
         """
-        kernel = gaussian_1d(
-            torch.tensor(smooth_voxels), truncated=3.0, approx="sampled", normalize=True
-        )
+        kernel = torch.ones(1)
+        if smooth_voxels > 0:
+            spread = torch.tensor(smooth_voxels)
+            kernel = gaussian_1d(spread, truncated=3.0, approx="sampled", normalize=True)
         count, inside, total, squares = 0, *(torch.zeros(()) for _ in range(3))
         for image in images:
             values = _smooth(image[None], kernel)[0, 0].double()
@@ -163,6 +164,24 @@ class Reference(nn.Module):
             for row, chosen in zip(differences, inside, strict=True)
         ]
         return torch.stack(scores)
+
+    def profile(self, images: Batch) -> Float[Tensor, "batch known"]:
+        """
+        Write each image's deviations as a row of mean 0 and length 1.
+
+        Parameters
+        ----------
+        images : (B, 1, *spatial) float
+            On the reference's grid.
+
+        Returns
+        -------
+        (B, V) float
+            Over the voxels that have a deviation: the product of two rows is the images'
+            correlation, which is what a network that tells brains apart must beat.
+        """
+        rows = self.deviation(images)[:, 0, self.sd.isfinite()]
+        return nn.functional.normalize(rows - rows.mean(dim=1, keepdim=True))
 
     def forward(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
         """Return the images and their `deviation`, (B, 2, *spatial)."""

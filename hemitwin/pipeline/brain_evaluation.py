@@ -14,7 +14,7 @@ from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_
 from hemitwin.pipeline.bootstrap import Estimate
 from hemitwin.pipeline.brain_data import IndexedPairs, pairs_of_fold
 from hemitwin.pipeline.brain_pairs import People, all_pairs
-from hemitwin.pipeline.brain_scoring import embed_brains, score_brain_pairs
+from hemitwin.pipeline.brain_scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import score_embedded
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.combined_baseline import fit_combined
@@ -146,7 +146,7 @@ def _summarise(
     indexed = IndexedPairs.of(scored, tested)
     draws = {"draws": run.config.evaluation.bootstrap, "seed": run.config.seed}
     own = "score" if run.network.head.gives_logit else "distance"
-    names = [own, *BRAIN_BASELINES, _COMBINED]
+    names = [own, DEVIATION_BASELINE, *BRAIN_BASELINES, _COMBINED]
     known = [name for name in names if name in scored and scored[name].notna().all()]
     auc = {
         name: auc_with_interval(

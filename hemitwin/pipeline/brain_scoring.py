@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
-from hemitwin.models import SiameseNetwork
+from hemitwin.models import Reference, SiameseNetwork
 from hemitwin.pipeline.baselines import brain_baselines, brain_volumes
 from hemitwin.pipeline.brain_data import IndexedPairs, standard_brain
 from hemitwin.pipeline.brain_task import score_embedded
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.demographics import Demographics
 
-__all__ = ["embed_brains", "score_brain_pairs"]
+__all__ = ["DEVIATION_BASELINE", "embed_brains", "score_brain_pairs"]
+
+DEVIATION_BASELINE = "deviation_unlikeness"
+"""How unlike two brains' deviations from the training brains are: no network."""
 
 
 def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> torch.Tensor:
@@ -53,18 +58,33 @@ def score_brain_pairs(
     Returns
     -------
     DataFrame
-        The pairs with ``distance``, ``score`` where the head has a logit, and the columns of
-        `brain_baselines`. It names relatives.
+        The pairs with ``distance``, ``score`` where the head has a logit, with a reference
+        ``deviation_unlikeness``, 1 less the correlation of both brains' deviations, and the
+        columns of `brain_baselines`. It names relatives.
     """
     indexed = IndexedPairs.of(pairs, brains)
     scores = score_embedded(network, embeddings, indexed)
     kept = ("distance", "score") if network.head.gives_logit else ("distance",)
+    columns = {name: scores[name] for name in kept}
+    if network.reference is not None:
+        columns[DEVIATION_BASELINE] = _unlikeness(network.reference, brains, indexed)
     volumes = {brain.case.name: brain_volumes(brain) for brain in brains}
     return pd.concat(
         [
             pairs,
-            pd.DataFrame({name: scores[name] for name in kept}, index=pairs.index),
+            pd.DataFrame(columns, index=pairs.index),
             brain_baselines(pairs, volumes, demographics),
         ],
         axis=1,
     )
+
+
+def _unlikeness(
+    reference: Reference, brains: Sequence[Brain], pairs: IndexedPairs
+) -> Float[np.ndarray, " n"]:
+    with torch.inference_mode():
+        rows = torch.cat([reference.profile(standard_brain(brain)[None]) for brain in brains])
+        likeness = [
+            float(rows[k] @ rows[m]) for k, m in zip(pairs.first, pairs.second, strict=True)
+        ]
+    return 1.0 - np.array(likeness)

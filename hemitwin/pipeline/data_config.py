@@ -38,6 +38,12 @@ class DataConfig(_Frozen):
         description="Give the network each voxel's deviation from the training images too, in "
         "their SDs.",
     )
+    reference_mm: float = Field(
+        default=6.0,
+        ge=0,
+        description="SD of the smoothing before it: wide for lesions, which lie in no two brains "
+        "alike; 0 for twins, who are alike in the fine.",
+    )
     exclude: tuple[str, ...] = Field(
         default=(), description="Subjects left out of every fold, for example known patients."
     )

@@ -34,7 +34,6 @@ VALIDATION_PAIRS = "validation_pairs.tsv"
 """Scored pairs of validation in the run folder; for brains a private file, not this one."""
 
 _PRIVATE_PAIRS = "validation_pairs.private.tsv"
-_SMOOTH_REFERENCE_MM = 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,4 +129,5 @@ def _reference(config: RunConfig, images: Iterable[Volume]) -> Reference | None:
     """Take the reference of the training fold alone, unchanged by augmentation."""
     if not config.data.reference:
         return None
-    return Reference.fit(images, smooth_voxels=_SMOOTH_REFERENCE_MM / config.data.resolution_mm)
+    data = config.data
+    return Reference.fit(images, smooth_voxels=data.reference_mm / data.resolution_mm)

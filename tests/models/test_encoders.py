@@ -50,6 +50,14 @@ def test_every_map_that_leaves_the_trunk_is_pooled_and_embedded(small, case, poo
     torch.testing.assert_close(encoder(x), encoder.embed(torch.cat(pooled, dim=1)))
 
 
+def test_a_grid_of_pooling_keeps_where_features_lie(small):
+    encoder = build_encoder(small("vgg11", spatial_dims=2, pooling_grid=2)).eval()
+    x = torch.randn(2, 1, 16, 16)
+    cells = encoder.trunk(x).unflatten(2, (2, -1)).unflatten(4, (2, -1)).mean(dim=(3, 5))
+    torch.testing.assert_close(encoder(x), encoder.embed(cells.flatten(1)))
+    assert encoder.embed.in_features == 4 * cells.shape[1]
+
+
 @pytest.mark.parametrize("name", [*BUILDERS, "unet_encoder+attention"])
 def test_every_norm_and_activation_is_the_one_asked_for_and_none_in_place(small, name):
     for (norm, dims), norm_type in NORM_TYPES.items():

@@ -125,3 +125,16 @@ def test_decoder_sees_the_deviation_at_its_finest_level(images):
     assert network.reference is not None
     network.reference.mean += 1
     assert not torch.allclose(network(images[:3], images[3:]).anomaly, there.anomaly)
+
+
+def test_without_smoothing_deviations_are_of_each_voxel(images):
+    found = Reference.fit(images, smooth_voxels=0.0)
+    torch.testing.assert_close(found.mean, images[:, 0].mean(0))
+    assert torch.equal(found.kernel, torch.ones(1))
+
+
+def test_profiles_multiply_to_the_correlation_of_deviations(images):
+    reference = Reference.fit(images, smooth_voxels=0.0)
+    rows = reference.profile(images)
+    deviations = reference.deviation(images)[:, 0, 1:].flatten(1).numpy()
+    np.testing.assert_allclose((rows @ rows.T).numpy(), np.corrcoef(deviations), atol=1e-5)

@@ -126,7 +126,8 @@ def test_one_set_is_too_few_to_learn_from(config):
 
 def test_verification_and_identification_have_figures_and_baselines(run):
     result = evaluate_brains(load_run(run.folder))
-    assert {"distance", "brain_volume", "tissue_volumes"} <= set(result.auc)
+    assert {"distance", "deviation_unlikeness", "tissue_volumes"} <= set(result.auc)
+    assert result.pairs["deviation_unlikeness"].between(0, 2).all()
     assert {"f1", "eer", "accuracy"} <= set(result.figures)
     assert 0 <= result.identification[1].value <= 1
     written = json.loads((run.folder / "evaluation.json").read_text())
