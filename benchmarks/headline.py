@@ -9,10 +9,12 @@ of contrasts drawn uniformly from 0.5 to 1.5 SDs of the tissue around them, up o
 their shapes real masks. Subjects of one fold of five are tested; thresholds come from validation.
 The set holds shams (the lesion in both halves), which count as pairs without a lesion.
 
-For each cell the table has the AUC by native volume and by contrast with 95 % intervals over
-subjects, d50 (native mm3, at 5 % false positives) and the minutes of a training on one thread;
-below it stand the scores that need no training. Runs that are there are not trained again, and
-those of other folds (`--fold`) lie beside them: `hemitwin compare` pools them.
+For each cell and fold the table has the AUC by native volume and by contrast with 95 % intervals
+over subjects, d50 (native mm3, at 5 % false positives) and the minutes of a training on one
+thread; below them stand the scores that need no training, and the numbers of lesions. Of several
+folds (`--folds 0 1 2 3 4`) a second table has the means over folds and, in brackets, the lowest
+and the highest. Runs that are there are not trained again; `hemitwin compare` tests them against
+one another.
 """
 
 import argparse
@@ -27,7 +29,6 @@ import pandas as pd
 import torch
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.breakdown import BinRow
 from hemitwin.pipeline.config import RunConfig, validated
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.train import train
@@ -51,17 +52,33 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"hemitwin {version('hemitwin')}, torch {torch.__version__}; load {load}")
-    rows: list[dict[str, str]] = []
-    last: Evaluation | None = None
-    for cell in arguments.cells:
-        last, minutes = run_cell(cell, arguments)
-        own = "score" if "score" in last.pairs else "distance"
-        rows.append({"cell": cell, **dict(figures(last, own)), "minutes": minutes})
-    if last is not None:
-        rows += [{"cell": name, **dict(figures(last, name))} for name in BASELINES]
+    rows: list[dict[str, object]] = []
+    areas: list[dict[str, object]] = []
+    for fold in arguments.folds:
+        last: Evaluation | None = None
+        for cell in arguments.cells:
+            last, minutes = run_cell(cell, fold, arguments)
+            own = "score" if "score" in last.pairs else "distance"
+            rows.append(
+                {"cell": cell, "fold": fold, **dict(figures(last, own)), "minutes": minutes}
+            )
+            areas.append({"cell": cell, "fold": fold, **dict(values(last, own))})
+        if last is not None:
+            for name in BASELINES:
+                rows.append({"cell": name, "fold": fold, **dict(figures(last, name))})
+                areas.append({"cell": name, "fold": fold, **dict(values(last, name))})
+            counts = {row.name: str(row.lesions) for row in (*last.by_size, *last.by_contrast)}
+            rows.append({"cell": "lesions", "fold": fold, **counts})
     table = pd.DataFrame(rows).fillna("-")
-    save_table(arguments.out / f"headline_fold-{arguments.fold}.tsv", table)
+    save_table(arguments.out / "headline.tsv", table)
     print(table.to_string(index=False))
+    if len(arguments.folds) > 1:
+        means = pd.DataFrame(areas).drop(columns="fold").groupby("cell", sort=False)
+        print("\nmeans over folds\n" + means.agg(mean_and_range).to_string())
+
+
+def mean_and_range(found: "pd.Series[float]") -> str:
+    return f"{found.mean():.3f} ({found.min():.3f}-{found.max():.3f})"
 
 
 def parse() -> argparse.Namespace:
@@ -70,28 +87,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--masks", type=Path, required=True, help="folder of real lesion masks")
     parser.add_argument("--simulated", type=Path, required=True, help="the evaluation set")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--folds", type=int, nargs="+", default=[0])
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
-def run_cell(cell: str, arguments: argparse.Namespace) -> tuple[Evaluation, str]:
-    folder = arguments.out / f"{cell}_fold-{arguments.fold}"
+def run_cell(cell: str, fold: int, arguments: argparse.Namespace) -> tuple[Evaluation, str]:
+    folder = arguments.out / f"{cell}_fold-{fold}"
     known = (folder / "run.json").is_file()
     started = time.perf_counter()
-    run = train(config_of(cell, arguments), folder)
+    run = train(config_of(cell, fold, arguments), folder)
     took = (time.perf_counter() - started) / 60
     return evaluate(run, simulated=arguments.simulated), "there" if known else f"{took:.0f}"
 
 
-def config_of(cell: str, arguments: argparse.Namespace) -> RunConfig:
+def config_of(cell: str, fold: int, arguments: argparse.Namespace) -> RunConfig:
     encoder, objective = cell.split("-")
     content = {
         "seed": 0,
         "data": {"prepared": arguments.prepared, "resolution_mm": 4.0},
-        "split": {"folds": 5, "fold": arguments.fold, "validation": 8, "seed": 0},
+        "split": {"folds": 5, "fold": fold, "validation": 8, "seed": 0},
         "encoder": ENCODERS[encoder],
         **OBJECTIVES[objective],
         "lesions": {
@@ -116,14 +133,17 @@ def config_of(cell: str, arguments: argparse.Namespace) -> RunConfig:
 def figures(result: Evaluation, score: str) -> Iterator[tuple[str, str]]:
     yield "AUC", str(result.auc[score])
     for row in (*result.by_size, *result.by_contrast):
-        yield heading(row), str(row.auc[score])
+        yield row.name, str(row.auc[score])
     own = "score" if "score" in result.pairs else "distance"
     if result.detection is not None and score == own:
         yield "d50, mm3", str(result.detection.overall.d50)
 
 
-def heading(row: BinRow) -> str:
-    return f"{row.name} ({row.lesions})"
+def values(result: Evaluation, score: str) -> Iterator[tuple[str, float]]:
+    """Return the areas alone, to be averaged."""
+    yield "AUC", result.auc[score].value
+    for row in (*result.by_size, *result.by_contrast):
+        yield row.name, row.auc[score].value
 
 
 if __name__ == "__main__":
