@@ -21,11 +21,14 @@ def train(
 ) -> None:
     """Train a Siamese network and write a run folder."""
     from hemitwin.pipeline.config import load_config
+    from hemitwin.pipeline.distributed import rank_and_world
     from hemitwin.pipeline.progress import epoch_progress
     from hemitwin.pipeline.train import train
 
     with epoch_progress() as report:
         run = train(load_config(config, overrides or ()), out, progress=report)
+    if rank_and_world()[0] > 0:
+        return  # the first process speaks for all
     rows = {"run": str(run.folder), **run.summary_rows(), "curves": str(run.folder / "curves.png")}
     print_rows("hemitwin train", rows)
 

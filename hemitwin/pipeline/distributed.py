@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
 
 from hemitwin.models import Items
 
-__all__ = ["gather_batch", "rank_and_world"]
+__all__ = ["gather_batch", "rank_and_world", "wait_for_all"]
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -19,8 +18,9 @@ def rank_and_world() -> tuple[int, int]:
 def gather_batch(embeddings: Tensor, items: Items) -> tuple[Tensor, Items]:
     """Join the embeddings of all processes, so that each mines among the whole batch.
 
-    Gradients flow back to the process that an embedding came from, summed over the processes;
-    DistributedDataParallel's mean over them then is the gradient of the loss over the whole batch.
+    Each process computes the whole batch's loss and the gradient of its own embeddings in it,
+    times the number of processes; DistributedDataParallel's mean over them then is the gradient
+    of the loss over the whole batch.
 
     Parameters
     ----------
@@ -36,10 +36,23 @@ def gather_batch(embeddings: Tensor, items: Items) -> tuple[Tensor, Items]:
     Items
         Likewise.
     """
-    _, world = rank_and_world()
+    rank, world = rank_and_world()
     if world == 1:
         return embeddings, items
-    packed = items.pack()
-    everyone = [torch.empty_like(packed) for _ in range(world)]
-    distributed.all_gather(everyone, packed)
-    return torch.cat(list(all_gather(embeddings))), Items.unpack(torch.cat(everyone))
+    rows = _gather(embeddings.detach().contiguous(), world)
+    rows[rank] = embeddings.view_as(embeddings)
+    if embeddings.requires_grad:
+        rows[rank].register_hook(lambda gradient: gradient * world)
+    return torch.cat(rows), Items.unpack(torch.cat(_gather(items.pack(), world)))
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come this far."""
+    if rank_and_world()[1] > 1:
+        distributed.barrier()
+
+
+def _gather(own: Tensor, world: int) -> list[Tensor]:
+    everyone = [torch.empty_like(own) for _ in range(world)]
+    distributed.all_gather(everyone, own)
+    return everyone

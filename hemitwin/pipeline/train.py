@@ -20,6 +20,7 @@ from hemitwin.models import count_parameters, save_weights
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
+from hemitwin.pipeline.distributed import rank_and_world, wait_for_all
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.leakage import write_guards
 from hemitwin.pipeline.metrics import rates_at, youden_threshold
@@ -88,7 +89,9 @@ def train(
     cases = [brain.case for brain in plan.brains]
     write_guards(out, plan.split, cases, plan.people.kinship.groups(plan.subjects))
     task = _fit(config, material, out, progress)
-    _finish(config, task, material, out)
+    if rank_and_world()[0] == 0:
+        _finish(config, task, material, out)
+    wait_for_all()
     return load_run(out)
 
 
