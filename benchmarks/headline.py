@@ -10,11 +10,11 @@ their shapes real masks. Subjects of one fold of five are tested; thresholds com
 The set holds shams (the lesion in both halves), which count as pairs without a lesion.
 
 For each cell and fold the table has the AUC by native volume and by contrast with 95 % intervals
-over subjects, d50 (native mm3, at 5 % false positives) and the minutes of a training on one
-thread; below them stand the scores that need no training, and the numbers of lesions. Of several
-folds (`--folds 0 1 2 3 4`) a second table has the means over folds and, in brackets, the lowest
-and the highest. Runs that are there are not trained again; `hemitwin compare` tests them against
-one another.
+over subjects, d50 (native mm3, at the threshold that validation gives for 5 % false positives) and
+the minutes of a training on one thread; below them stand the scores that need no training, and the
+numbers of lesions. Of several folds (`--folds 0 1 2 3 4`) a second table has the means over folds
+and, in brackets, the lowest and the highest. Runs that are there are not trained again;
+`hemitwin compare` tests them against one another.
 """
 
 import argparse

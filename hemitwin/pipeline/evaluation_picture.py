@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.bootstrap import Estimate
@@ -52,18 +53,39 @@ def picture_of_evaluation(path: Path, result: Evaluation) -> None:
     """
     # A Figure of its own, not pyplot: no global state, and no display is needed.
     with paper_style():
-        figure = Figure(figsize=(10.5, 6.2), dpi=200, layout="constrained")
+        figure = Figure(figsize=(10.5, 6.6), dpi=200, layout="constrained")
         panels = figure.subplots(2, 3)
         _roc(panels[0, 0], result)
         _detection(panels[0, 1], panels[0, 2], result)
-        own = ScoreTable(result.pairs).network_score
-        _bins(panels[1, 0], result.by_size, own, "AUC by lesion volume (native)")
-        _bins(panels[1, 1], result.by_contrast, own, "AUC by lesion contrast (size of change)")
+        _bins(panels[1, 0], result.by_size, "AUC by lesion volume (native)")
+        _bins(panels[1, 1], result.by_contrast, "AUC by lesion contrast (size of change)")
         _roles(panels[1, 2], result)
+        _legend(figure, result)
         for letter, panel in zip("abcdef", panels.flat, strict=True):
             panel.set_title(f"{letter}  {panel.get_title(loc='left')}")
         with atomic_path(path) as temporary:
             figure.savefig(temporary)
+
+
+def _legend(figure: Figure, result: Evaluation) -> None:
+    """Name the scores once, below all panels: there are more than have room in one."""
+    own = ScoreTable(result.pairs).network_score
+    looks = zip(result.auc.items(), _COLOURS, _MARKERS, strict=False)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=4.5,
+            label=f"{_plain(name, own)}: {_short(one)}",
+        )
+        for (name, one), colour, marker in looks
+    ]
+    title = "AUC over all pairs [95 %]; the dots in a are thresholds of validation"
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=4, title=title, title_fontsize=7
+    )
 
 
 def _roc(panel: Axes, result: Evaluation) -> None:
@@ -72,17 +94,13 @@ def _roc(panel: Axes, result: Evaluation) -> None:
     for name, colour in zip(result.auc, _COLOURS, strict=False):
         scores = table.scores(name)
         curve = RocCurves.of(table.labels, scores, whole)
-        label = f"{_plain(name, table.network_score)}: {_short(result.auc[name])}"
-        panel.plot(
-            curve.false_rates[0], curve.true_rates[0], color=colour, label=label, linewidth=1.3
-        )
+        panel.plot(curve.false_rates[0], curve.true_rates[0], color=colour, linewidth=1.3)
         if name in result.thresholds:
             called = scores > result.thresholds[name]
             at = called[~table.labels].mean(), called[table.labels].mean()
             panel.plot(*at, "o", color=colour, markersize=4.5, markeredgecolor="white")
     panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
     panel.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    panel.legend(loc="lower right", title="AUC; dot: threshold of validation", title_fontsize=7)
     people = ScoreTable(result.pairs).rows["subject"].nunique()
     panel.set_title(f"ROC, {table.labels.size} pairs of {people} people")
 
@@ -100,43 +118,39 @@ def _detection(overall: Axes, by_contrast: Axes, result: Evaluation) -> None:
     name = f"{len(curve.detections.volumes_mm3)} lesions\nd50 {curve.d50} mm³\nd90 {curve.d90} mm³"
     draw_psychometric(overall, {name: curve})
     overall.legend(loc="upper left")
-    named = {
-        f"{name}: d50 {one.d50} mm³": one for name, one in result.detection.by_contrast.items()
-    }
+    named = {f"{name}: {one.d50}": one for name, one in result.detection.by_contrast.items()}
     draw_psychometric(by_contrast, named, with_band=False)
-    by_contrast.legend(loc="upper left")
+    by_contrast.legend(loc="upper left", title="d50 in mm³", title_fontsize=7)
 
 
-def _bins(panel: Axes, rows: Sequence[BinRow], own: str, title: str) -> None:
+def _bins(panel: Axes, rows: Sequence[BinRow], title: str) -> None:
     names = list(rows[0].auc) if rows else []
-    for number, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
+    looks = zip(names, _COLOURS, _MARKERS, strict=False)
+    for number, (name, colour, marker) in enumerate(looks):
         shift = min(0.16, 0.8 / len(names)) * (number - (len(names) - 1) / 2)
         places = np.arange(len(rows)) + shift
-        marker = _MARKERS[number % len(_MARKERS)]
-        label = _plain(name, own)
-        _intervals(panel, places, [row.auc[name] for row in rows], (colour, marker, label))
+        _intervals(panel, places, [row.auc[name] for row in rows], (colour, marker))
     panel.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     labels = [f"{row.name.replace(' and more', '+')}\nn = {row.lesions}" for row in rows]
     panel.set_xticks(range(len(rows)), labels, fontsize=7)
-    panel.set(ylabel="AUC", ylim=(min(0.35, *panel.get_ylim()), 1.25))
+    panel.set(ylabel="AUC", ylim=(min(0.35, *panel.get_ylim()), 1.03))
     panel.set_title(title)
-    panel.legend(loc="upper left", ncols=min(3, len(names) or 1), columnspacing=1.0)
 
 
 def _intervals(
-    panel: Axes, places: np.ndarray, estimates: Sequence[Estimate], look: tuple[str, str, str]
+    panel: Axes, places: np.ndarray, estimates: Sequence[Estimate], look: tuple[str, str]
 ) -> None:
-    colour, marker, label = look
+    colour, marker = look
     for place, one in zip(places, estimates, strict=True):
         panel.plot([place] * 2, [one.low, one.high], color=colour, linewidth=1.1)
     values = [one.value for one in estimates]
-    panel.plot(places, values, marker, color=colour, markersize=4.5, label=label)
+    panel.plot(places, values, marker, color=colour, markersize=4.5)
 
 
 def _roles(panel: Axes, result: Evaluation) -> None:
     rows = result.roles
     places = np.arange(len(rows), dtype=float)
-    _intervals(panel, places, [row.called for row in rows], (_COLOURS[0], "o", ""))
+    _intervals(panel, places, [row.called for row in rows], (_COLOURS[0], "o"))
     panel.set_xticks(places, [f"{row.role}\nn = {row.pairs}" for row in rows])
     panel.set(ylabel="share called asymmetric", ylim=(-0.03, 1.03), xlim=(-0.6, len(rows) - 0.4))
     panel.set_title("Calls at the threshold of validation")
