@@ -1,20 +1,47 @@
-"""Why: relevance propagation and its judges."""
+"""Why: attributions of a pair's score, and what shows whether they can be believed."""
 
+from hemitwin.interpret.attributions import (
+    AttributionConfig,
+    ComparesPairs,
+    Method,
+    PairMaps,
+    attribute_pair,
+)
+from hemitwin.interpret.bilrp import RESIDUES, RegionMatches, match_regions, principal_directions
+from hemitwin.interpret.faithfulness import RegionEffects, mean_height, rank_agreement
 from hemitwin.interpret.forward_pass import Explanation
 from hemitwin.interpret.ledger import Ledger
 from hemitwin.interpret.localisation import (
     pointing_game,
     relevance_mass_accuracy,
     relevance_rank_accuracy,
+    voxel_average_precision,
 )
 from hemitwin.interpret.lrp import Lrp
 from hemitwin.interpret.lrp_config import LayerRule, LrpConfig
-from hemitwin.interpret.pair import HasEncoder, PairExplanation, explain_embedding, explain_pair
+from hemitwin.interpret.pair import (
+    HasEncoder,
+    PairExplanation,
+    PairScore,
+    explain_embedding,
+    explain_embeddings,
+    explain_pair,
+    explain_score,
+)
 from hemitwin.interpret.relevance_mode import RelevanceMode
 from hemitwin.interpret.rules import BoxRule, EpsilonRule, FlatRule, GammaRule, ZPlusRule
+from hemitwin.interpret.sanity import (
+    Verdict,
+    check_permutation,
+    check_randomisation,
+    check_swap,
+)
 
 __all__ = [
+    "RESIDUES",
+    "AttributionConfig",
     "BoxRule",
+    "ComparesPairs",
     "EpsilonRule",
     "Explanation",
     "FlatRule",
@@ -24,12 +51,29 @@ __all__ = [
     "Ledger",
     "Lrp",
     "LrpConfig",
+    "Method",
     "PairExplanation",
+    "PairMaps",
+    "PairScore",
+    "RegionEffects",
+    "RegionMatches",
     "RelevanceMode",
+    "Verdict",
     "ZPlusRule",
+    "attribute_pair",
+    "check_permutation",
+    "check_randomisation",
+    "check_swap",
     "explain_embedding",
+    "explain_embeddings",
     "explain_pair",
+    "explain_score",
+    "match_regions",
+    "mean_height",
     "pointing_game",
+    "principal_directions",
+    "rank_agreement",
     "relevance_mass_accuracy",
     "relevance_rank_accuracy",
+    "voxel_average_precision",
 ]

@@ -3,11 +3,12 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 Account = Literal["bias", "stabiliser", "constant"]
 ACCOUNTS: tuple[Account, ...] = ("bias", "stabiliser", "constant")
+Booked = dict[Account, Tensor]
+"""Sums by account, (B,) float64, or (K, B) of K targets."""
 
 
 class Accounts:
@@ -60,13 +61,11 @@ class Accounts:
             out.register_hook(earn)
         return out
 
-    def totals(self) -> dict[Account, Float[Tensor, " batch"]]:
+    def totals(self) -> Booked:
         """Give the sums per sample, and forget them."""
-        sums: dict[Account, Tensor] = {
-            name: torch.zeros(self._batch, dtype=torch.float64) for name in ACCOUNTS
-        }
+        sums: Booked = {name: torch.zeros(self._batch, dtype=torch.float64) for name in ACCOUNTS}
         for account, earned in self._entries:
-            sums[account] += earned.cpu()
+            sums[account] = sums[account] + earned.cpu()  # not in place: under vmap
         self._entries.clear()
         return sums
 

@@ -7,6 +7,7 @@ on one grid.
 
 import numpy as np
 from jaxtyping import Bool, Float
+from sklearn.metrics import average_precision_score
 
 Relevance = Float[np.ndarray, " ..."]
 Place = Bool[np.ndarray, " ..."]
@@ -83,6 +84,27 @@ def pointing_game(relevance: Relevance, mask: Place) -> bool:
     positive = _positive(relevance, mask).ravel()
     peak = int(positive.argmax())
     return bool(positive[peak] > 0 and mask.ravel()[peak])
+
+
+def voxel_average_precision(relevance: Relevance, mask: Place) -> float:
+    """
+    Measure how well the relevance separates the mask's voxels from the others.
+
+    Parameters and errors as in `relevance_mass_accuracy`.
+
+    Returns
+    -------
+    float
+        Average precision (area under the precision-recall curve) of the positive relevance, 0 to
+        1; by chance the mask's share of the voxels.
+
+    Examples
+    --------
+    >>> voxel_average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+    0.8333333333333333
+    """
+    positive = _positive(relevance, mask)
+    return float(average_precision_score(mask.ravel(), positive.ravel()))
 
 
 def _positive(relevance: Relevance, mask: Place) -> Relevance:

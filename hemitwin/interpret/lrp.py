@@ -7,7 +7,7 @@ from captum.attr import GradientAttribution
 from jaxtyping import Float
 from torch import Tensor
 
-from hemitwin.interpret.forward_pass import Explanation, Forward, run_forward
+from hemitwin.interpret.forward_pass import MEMORY_MB, Explanation, Forward, run_forward
 from hemitwin.interpret.lrp_config import LrpConfig
 
 Target = int | tuple[int, ...] | Sequence[int] | Tensor | None
@@ -92,9 +92,18 @@ class Lrp(GradientAttribution):  # type: ignore[misc] # captum is read as untype
         inputs: Tensor | tuple[Tensor, ...],
         targets: Sequence[Target],
         additional_forward_args: object = None,
+        *,
+        memory_mb: int = MEMORY_MB,
     ) -> list[Explanation]:
         """
         Explain several outputs from one forward pass; parameters as in `attribute`.
+
+        Parameters
+        ----------
+        inputs, targets, additional_forward_args
+            As in `attribute`; one target or more.
+        memory_mb : int
+            What the way back of the targets that go together may take, about, in MiB.
 
         Returns
         -------
@@ -105,15 +114,21 @@ class Lrp(GradientAttribution):  # type: ignore[misc] # captum is read as untype
         extra = additional_forward_args
         extra = extra if isinstance(extra, tuple) else (extra,) if extra is not None else ()
         run = run_forward(self.forward_func, given, self.config, extra)
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            batch = len(given[0])
-            scores = [_select(run.output, target, batch) for target in targets]
-            last = len(scores) - 1
-            return [run.explain(score, last=i == last) for i, score in enumerate(scores)]
+        batch = len(given[0])
+        weights = torch.stack([_select(run.output, target, batch) for target in targets])
+        return list(run.explain(weights, memory_mb=memory_mb))
 
 
-def _select(output: Tensor, target: Target, batch: int) -> Float[Tensor, " batch"]:
-    """Pick one number a sample."""
+def _select(output: Tensor, target: Target, batch: int) -> Tensor:
+    """Return 1 at the number picked for each sample and 0 elsewhere, in the output's shape."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        places = torch.zeros_like(output, requires_grad=True)
+        picked = _pick(places, target, batch)
+        (chosen,) = torch.autograd.grad(picked.sum(), places)
+    return chosen
+
+
+def _pick(output: Tensor, target: Target, batch: int) -> Float[Tensor, " batch"]:
     if isinstance(target, int):
         target = (target,)
     if target is None:

@@ -43,7 +43,7 @@ max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
 max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
 adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
 avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-pixel_shuffle pixel_unshuffle channel_shuffle relu leaky_relu prelu
+pixel_shuffle pixel_unshuffle channel_shuffle topk relu leaky_relu prelu
 vector_norm norm linalg_vector_norm linalg_norm
 """
 # Piecewise linear or of degree one: by Euler's theorem x . grad f(x) = f(x), the winner takes all.

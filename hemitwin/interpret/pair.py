@@ -1,18 +1,27 @@
 """Why two images differ for a Siamese network."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hemitwin._shapes import Batch
-from hemitwin.interpret.forward_pass import run_forward
+from hemitwin.interpret.forward_pass import (
+    MEMORY_MB,
+    Explanation,
+    check_evaluation,
+    run_forward,
+)
 from hemitwin.interpret.ledger import Ledger
 from hemitwin.interpret.lrp_config import LrpConfig
-from hemitwin.models import Encoder
+from hemitwin.models import Encoder, PairOutput
+
+PairScore = Callable[[PairOutput], Float[Tensor, " pairs"]]
+"""Picks the number to explain out of what a network says about pairs."""
 
 
 @runtime_checkable
@@ -29,31 +38,35 @@ class HasEncoder(Protocol):
         """Bring relevance of what the encoder sees back to the images."""
         ...
 
+    def compare(self, images: Batch) -> PairOutput:
+        """Compare the first half of what `see` gave with the second."""
+        ...
+
 
 @dataclass(frozen=True)
 class PairExplanation:
     """
-    Relevance of both images for their distance.
+    Relevance of both images for a score of the pair.
 
     Attributes
     ----------
     relevance_left, relevance_right : (1, C, *spatial) float
         Signed; the right one lies as it was given (mirrored). Localisation is judged on
         relevance_left + relevance_right, which lie on each other.
-    distance : float
-        |a^ - b^|, the explained score.
-    ledger_left, ledger_right : Ledger
-        Each branch explains half of the distance.
+    score : float
+        What was explained.
     ledger : Ledger
-        Their sum.
+        The balance of both.
+    ledger_left, ledger_right : Ledger or None
+        Where the score is a sum of one term a side, as the distance is.
     """
 
     relevance_left: Float[Tensor, " 1 channels *spatial"]
     relevance_right: Float[Tensor, " 1 channels *spatial"]
-    distance: float
-    ledger_left: Ledger
-    ledger_right: Ledger
+    score: float
     ledger: Ledger
+    ledger_left: Ledger | None = None
+    ledger_right: Ledger | None = None
 
 
 def explain_pair(
@@ -88,18 +101,111 @@ def explain_pair(
         When the two differ in shape or are not one pair, or the model is in training mode where
         that matters.
     """
-    if left.shape != right.shape or len(left) != 1:
-        msg = (
-            "both sides must be one image (1, C, *spatial) of one shape; got "
-            f"{tuple(left.shape)} and {tuple(right.shape)}; explain pair by pair on one grid"
-        )
-        raise ValueError(msg)
+    check_pair(left, right)
     seen = model.see(torch.cat([left, right]))
     run = run_forward(model.encoder, (seen,), config or LrpConfig())
     directions, distance = _directions(run.output.detach().double())
-    explanation = run.explain(_weigh(run.output, directions))
+    (explanation,) = run.explain(directions[None])
     maps, (one, other) = model.gather(explanation.relevance[0]), explanation.ledgers
-    return PairExplanation(maps[:1], maps[1:], distance, one, other, one + other)
+    return PairExplanation(maps[:1], maps[1:], distance, one + other, one, other)
+
+
+def explain_score(
+    model: HasEncoder,
+    left: Batch,
+    right: Float[Tensor, " ..."],
+    score: PairScore,
+    config: LrpConfig | None = None,
+) -> PairExplanation:
+    """
+    Explain any score of a pair: a logit, a distance, a place in the decoder's maps.
+
+    Parameters
+    ----------
+    model : SiameseNetwork or alike
+        In evaluation mode; it is not changed.
+    left, right : (1, C, *spatial) float32 or float64
+        As for `explain_pair`.
+    score : callable
+        Picks a (1,) tensor out of the `PairOutput`, made of it by operations that have rules.
+    config : LrpConfig, optional
+        Rules.
+
+    Returns
+    -------
+    PairExplanation
+        With one ledger; norms, gates and thresholds are constants.
+
+    Raises
+    ------
+    ValueError
+        As `explain_pair` does.
+
+    Examples
+    --------
+    >>> from hemitwin.models import EncoderConfig, SiameseNetwork, build_encoder
+    >>> encoder = build_encoder(EncoderConfig(width=4, blocks=(1,), spatial_dims=2))
+    >>> network, images = SiameseNetwork(encoder).eval(), torch.rand(2, 1, 1, 16, 16)
+    >>> explain_score(network, *images, lambda output: output.distance).ledger.closes()
+    True
+    """
+    check_pair(left, right)
+    if isinstance(model, nn.Module):
+        check_evaluation(model)
+
+    seen = model.see(torch.cat([left, right]))
+    run = run_forward(
+        lambda images: score(model.compare(images)), (seen,), config or LrpConfig(), samples=1
+    )
+    (explanation,) = run.explain(torch.ones_like(run.output)[None])
+    maps, (ledger,) = model.gather(explanation.relevance[0]), explanation.ledgers
+    return PairExplanation(maps[:1], maps[1:], ledger.explained, ledger)
+
+
+def explain_embeddings(
+    model: HasEncoder,
+    images: Batch,
+    directions: Float[Tensor, "targets dim"] | None = None,
+    config: LrpConfig | None = None,
+    *,
+    memory_mb: int = MEMORY_MB,
+) -> Iterator[Explanation]:
+    """
+    Explain components u.a of the embeddings a, all from one forward pass.
+
+    Parameters
+    ----------
+    model : SiameseNetwork or alike
+        In evaluation mode; it is not changed.
+    images : (B, C, *spatial) float32 or float64
+        Each is explained by itself.
+    directions : (K, D) float, optional
+        The u; by default the embedding's own dimensions, one by one.
+    config : LrpConfig, optional
+        Rules.
+    memory_mb : int
+        What the way back may take, about, in MiB; it decides how many targets go together.
+
+    Yields
+    ------
+    Explanation
+        One a direction, in order: relevance (B, C, *spatial), scores and ledgers of the images.
+
+    Examples
+    --------
+    >>> from hemitwin.models import EncoderConfig, SiameseNetwork, build_encoder
+    >>> config = EncoderConfig(width=4, blocks=(1,), spatial_dims=2, embedding_dim=3)
+    >>> network = SiameseNetwork(build_encoder(config)).eval()
+    >>> [len(one.score) for one in explain_embeddings(network, torch.rand(2, 1, 16, 16))]
+    [2, 2, 2]
+    """
+    run = run_forward(model.encoder, (model.see(images),), config or LrpConfig())
+    count, dim = run.output.shape
+    if directions is None:
+        directions = torch.eye(dim, device=run.output.device)
+    weights = directions[:, None].expand(-1, count, -1)
+    for found in run.explain(weights, memory_mb=memory_mb):
+        yield replace(found, relevance=(model.gather(found.relevance[0]),))
 
 
 def explain_embedding(
@@ -138,7 +244,7 @@ def explain_embedding(
         msg = f"image must be one (1, C, *spatial); got {tuple(image.shape)}; explain one by one"
         raise ValueError(msg)
     run = run_forward(encoder, (image,), config or LrpConfig())
-    explanation = run.explain(_weigh(run.output, direction[None]))
+    (explanation,) = run.explain(direction[None, None])
     return explanation.relevance[0], explanation.ledgers[0]
 
 
@@ -151,9 +257,11 @@ def _directions(embeddings: Float[Tensor, "2 dim"]) -> tuple[Float[Tensor, "2 di
     return torch.stack([u, -u]) / norms, float(distance)
 
 
-def _weigh(
-    embeddings: Float[Tensor, " batch dim"], directions: Float[Tensor, " batch dim"]
-) -> Float[Tensor, " batch"]:
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        # Double: near-equal embeddings cancel. Clone: it may be an inference tensor.
-        return (embeddings.double() * directions.double().clone()).sum(dim=1)
+def check_pair(left: Tensor, right: Tensor) -> None:
+    """Refuse what is not two images (1, C, *spatial) of one shape; raises ValueError."""
+    if left.shape != right.shape or len(left) != 1:
+        msg = (
+            "both sides must be one image (1, C, *spatial) of one shape; got "
+            f"{tuple(left.shape)} and {tuple(right.shape)}; explain pair by pair on one grid"
+        )
+        raise ValueError(msg)

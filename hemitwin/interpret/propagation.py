@@ -85,6 +85,8 @@ class Propagation:
         What rules of the input asked for.
     last : LastLayer or None
         The convolution before.
+    largest_bytes : int
+        Of the largest result so far.
     """
 
     config: LrpConfig
@@ -93,6 +95,7 @@ class Propagation:
     entered: list[Entered] = field(default_factory=list)
     stand_ins: list[StandIn] = field(default_factory=list)
     last: LastLayer | None = None
+    largest_bytes: int = 0
     _met: Counter[LayerKind] = field(default_factory=Counter)
     _switches: dict[int, Tensor] = field(default_factory=dict)
 

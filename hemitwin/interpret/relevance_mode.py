@@ -60,6 +60,9 @@ class RelevanceMode(TorchFunctionMode):
         named.pop("out", None)
         native = _out_of_place(name) if changes_in_place(func) else func
         result = OPERATIONS[name](self._propagation, native, *args, **named)
+        if isinstance(result, Tensor):
+            flow = self._propagation
+            flow.largest_bytes = max(flow.largest_bytes, result.nbytes)
         if in_place and isinstance(original, Tensor) and isinstance(result, Tensor):
             self._replace(original, result, func)
         return result

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -17,36 +17,91 @@ from hemitwin.pipeline.cli_options import (
     console,
     finish,
     map_words,
+    option_words,
+    print_rows,
 )
 
 __all__ = ["explain", "export", "parcellate"]
+
+Method = Literal[
+    "lrp", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion", "ablation"
+]
+"""As `interpret.Method`, which would import torch."""
 
 
 def explain(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     derivatives: Derivatives,
     participant_label: Labels = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Two brains, for a run that compares brains: sub-01 sub-02."),
+    ] = None,
+    target: Annotated[
+        Literal["distance", "logit", "map"] | None,
+        typer.Option(
+            help="Score to explain; map: the decoder's map where it is highest. By default what "
+            "pairs are ranked by."
+        ),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How the score is shared out.")] = "lrp",
     lesion_seed: Annotated[
         int | None, typer.Option(help="Inject the lesion that this seed draws, then explain.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Sanity checks and faithfulness, in the sidecar.")
+    ] = False,
+    open_ledger: Annotated[
+        bool,
+        typer.Option("--open-ledger", help="Write named subjects' maps that do not add up, too."),
+    ] = False,
 ) -> None:
-    """Write the relevance of the distance between the hemispheres, with its ledger."""
-    from hemitwin.pipeline.explain import explain
+    """Write why a pair's score is what it is, voxel by voxel, with its ledger."""
+    from hemitwin.pipeline.explain import explain, explain_two
+    from hemitwin.pipeline.map_request import MapRequest
     from hemitwin.pipeline.runs import load_run
 
-    outcome = explain(
-        load_run(run),
-        derivatives,
-        labels=chosen_labels(participant_label),
-        lesion_seed=lesion_seed,
-    )
-    table = Table("case", "distance", "asymmetric", "ledger", title="hemitwin explain")
+    request = MapRequest(method, target, lesion_seed, check=check, open_ledger=open_ledger)
+    loaded, cache = load_run(run), atlas_cache()
+    if pair is None:
+        labels = chosen_labels(participant_label)
+        outcome = explain(loaded, derivatives, labels=labels, request=request, cache=cache)
+    else:
+        outcome = explain_two(loaded, derivatives, pair, request=request, cache=cache)
+    target_name = outcome.results[0].target if outcome.results else "score"
+    table = Table("case", target_name, "above threshold", "ledger", title="hemitwin explain")
     for one in outcome.results:
-        verdict = "yes" if one.asymmetric else "no"
-        ratio = f"{one.ledger_ratio:.6f}"
-        table.add_row(one.case.name, f"{one.distance:.4f}", verdict, ratio)
+        verdict = "yes" if one.flagged else "no"
+        table.add_row(one.case.name, f"{one.score:.4f}", verdict, f"{one.ledger_ratio:.6f}")
     console.print(table)
-    finish(outcome, ["explain", str(run), str(derivatives)])
+    for one in outcome.results:
+        _print_checks(one.case.name, one.checks)
+    options = {
+        "--target": target,
+        "--method": method if method != "lrp" else None,
+        "--lesion-seed": lesion_seed,
+        "--pair": pair,
+    }
+    switches = [*(["--check"] if check else []), *(["--open-ledger"] if open_ledger else [])]
+    finish(outcome, ["explain", str(run), str(derivatives), *option_words(options), *switches])
+
+
+def _print_checks(name: str, checks: dict[str, Any]) -> None:
+    if not checks:
+        return
+    rows = {
+        verdict["check"]: f"{'passed' if verdict['passed'] else 'FAILED'}: {verdict['value']:.3g} "
+        f"(at most {verdict['limit']:g}), {verdict['meaning']}"
+        for verdict in checks["Sanity"]
+    }
+    found = checks["Faithfulness"]
+    rows["agreement with ablation"] = (
+        f"{found['rank_agreement']:.3f}, rank correlation over {found['regions']} regions"
+    )
+    for walk in ("deletion", "insertion"):
+        height, chance = found[f"{walk}_height"], found[f"{walk}_height_by_chance"]
+        rows[f"{walk} of regions"] = f"mean height {height:.3f}, in random order {chance:.3f}"
+    print_rows(name, rows)
 
 
 def parcellate(

@@ -212,7 +212,7 @@ def _rows(
         "AUC, peak mirror difference": _interval(auc["mirror_peak"]),
         "AUC, difference of the deviations": _interval(auc["mirror_deviation"]),
         "lesions": f"{low:g} to {high:g} ml, {figures['lesioned_pairs']} pairs",
-        f"{patient.explained.case.name}: distance": f"{patient.explained.distance:.4f}",
+        f"{patient.explained.case.name}: distance": f"{patient.explained.score:.4f}",
         "ledger (input + bias + stabiliser) / score": f"{metrics['ledger_ratio']:.6f}",
         "relevance inside the lesion": f"{metrics['relevance_mass_accuracy']:.1%} in "
         f"{metrics['lesion_share_of_brain']:.1%} of the half",

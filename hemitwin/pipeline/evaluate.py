@@ -19,7 +19,6 @@ from hemitwin.pipeline.detection import DetectionBySize, detection_by_size
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
-from hemitwin.pipeline.evaluation_set import pairs_of_set
 from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.metrics import (
@@ -33,6 +32,7 @@ from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
+from hemitwin.pipeline.simulated_set import pairs_of_set
 from hemitwin.pipeline.training_material import VALIDATION_PAIRS
 
 __all__ = ["EVALUATION", "SIMULATED", "Evaluation", "evaluate"]

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, save_table, save_volume
 from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain, native_mm3_of
+from hemitwin.pipeline.cohort import find_prepared, native_mm3_of
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.outputs import (
     describe_dataset,
@@ -25,7 +25,6 @@ from hemitwin.pipeline.outputs import (
     read_matching_sidecar,
     write_json,
 )
-from hemitwin.pipeline.pairs import ScoredPair, split_brain
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.transforms import (
     AsymmetryConfig,
@@ -41,11 +40,12 @@ from hemitwin.transforms import (
     sample_lesion,
 )
 
-__all__ = ["MANIFEST", "EvaluationSetConfig", "pairs_of_set", "simulate_lesions"]
+__all__ = ["MANIFEST", "EvaluationSetConfig", "Spec", "simulate_lesions"]
 
 MANIFEST = "manifest.tsv"
 
 Spec = LesionSpec | AsymmetrySpec
+"""What was done to one volume."""
 
 
 class EvaluationSetConfig(BaseModel):
@@ -143,62 +143,6 @@ def simulate_lesions(
         save_table(out / MANIFEST, pd.concat(outcome.results, ignore_index=True))
         write_json(out / "simulation.json", config.model_dump(mode="json"))
     return outcome
-
-
-def pairs_of_set(folder: Path, brain: Brain, resolution_mm: float) -> tuple[ScoredPair, ...]:
-    """Read a subject's pairs from a set, at the network's grid.
-
-    Parameters
-    ----------
-    folder : Path
-        What `simulate_lesions` wrote.
-    brain : Brain
-        The prepared volume that the set was made from.
-    resolution_mm : float
-        The network's voxel size.
-
-    Returns
-    -------
-    tuple of ScoredPair
-        In the manifest's order.
-
-    Raises
-    ------
-    UserError
-        There is no manifest, the subject is not in it, or a volume is not the one it names.
-    """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        msg = f"an evaluation set must hold {MANIFEST}, {folder} has none; 'hemitwin simulate'"
-        raise UserError(msg)
-    table = pd.read_csv(manifest, sep="\t")
-    rows = table[table["case"] == brain.case.name]
-    source = digest_file(brain.case.scan)
-    if len(rows) == 0 or set(rows["source_sha256"]) != {source}:
-        msg = (
-            f"{folder} must be made from the prepared volumes at hand, but {brain.case.name} is "
-            f"{'another volume in it' if len(rows) else 'not in it'}; simulate the set again"
-        )
-        raise UserError(msg)
-    return tuple(
-        _pair_of(folder / str(row.file), str(row.sha256), brain, resolution_mm)
-        for row in rows.itertuples()
-    )
-
-
-def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> ScoredPair:
-    content = read_matching_sidecar(path)
-    if content is None or content["Digest"] != digest:
-        msg = f"{path} must be the volume that the manifest names; simulate the set again"
-        raise UserError(msg)
-    changed = load_brain(replace(brain.case, scan=path), resolution_mm)
-    pair = split_brain(brain, changed.volume)
-    specification = content.get("Specification")
-    spec: Spec | None = None
-    if specification is not None:
-        model = AsymmetrySpec if content["Role"] == "asymmetry" else LesionSpec
-        spec = model.model_validate(specification)
-    return ScoredPair(brain.subject, pair.left, pair.right, spec)
 
 
 def _simulate_case(case: Case, out: Path, config: EvaluationSetConfig) -> pd.DataFrame:

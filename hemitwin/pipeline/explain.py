@@ -1,90 +1,36 @@
-"""Explain: the relevance of a pair's distance, as a volume with its audit."""
+"""Explain: why a pair's score is what it is, as volumes with their audit."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hemitwin.atlases import TEMPLATE_SPACE, relevance_palette, save_volume
 from hemitwin.interpret import (
     PairExplanation,
-    explain_pair,
     pointing_game,
     relevance_mass_accuracy,
     relevance_rank_accuracy,
 )
-from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.brain_data import standard_brain
 from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
 from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.outputs import (
-    describe_dataset,
-    digest_file,
-    digest_json,
-    provenance,
-    read_matching_sidecar,
-    write_json,
-)
+from hemitwin.pipeline.explained_score import choose_score
+from hemitwin.pipeline.map_checks import check_map, check_mirror, labels_of_pair
+from hemitwin.pipeline.map_files import Explained, MapContent, map_key, read_done, write_map
+from hemitwin.pipeline.map_request import MapRequest, map_desc, relevance_path
+from hemitwin.pipeline.outputs import describe_dataset
+from hemitwin.pipeline.pair_maps import compute_map, join_maps
 from hemitwin.pipeline.pairs import LesionSource, split_brain
-from hemitwin.pipeline.pictures import picture_of_relevance
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.runs import Run, config_digest, lesion_source
-from hemitwin.transforms import (
-    HemispherePair,
-    LesionSpec,
-    refine_sum,
-    rejoin,
-    split_hemispheres,
-)
+from hemitwin.pipeline.runs import Run, lesion_source
+from hemitwin.transforms import LesionSpec, split_hemispheres
 
-__all__ = ["Explained", "explain", "explain_case", "map_desc", "relevance_path"]
-
-
-@dataclass(frozen=True)
-class Explained:
-    """One case's relevance and what was found about it.
-
-    Parameters
-    ----------
-    case : Case
-        Whose pair it is.
-    relevance : Path
-        The volume; its sidecar lies beside it.
-    distance : float
-        The explained score.
-    asymmetric : bool
-        Whether the distance lies above the run's threshold.
-    ledger_ratio : float
-        (input + bias + stabiliser) / score: 1 when the ledger closes.
-    localisation : dict of str to float
-        Against the injected lesion's mask; empty where none was injected.
-    """
-
-    case: Case
-    relevance: Path
-    distance: float
-    asymmetric: bool
-    ledger_ratio: float
-    localisation: dict[str, float]
-
-
-def relevance_path(case: Case, out: Path, desc: str) -> Path:
-    """Return where a case's relevance volume lies, in template space."""
-    return case.path(out, f"space-{TEMPLATE_SPACE}_desc-{desc}_relevance.nii.gz")
-
-
-def map_desc(case: Case, desc: str) -> str:
-    """Name a map after the modality that it explains, unless that is T1w.
-
-    Examples
-    --------
-    >>> map_desc(Case("sub-01", "sub-01", Path("x.nii"), modality="T2w"), "lrp")
-    'lrpT2w'
-    """
-    return desc if case.modality == "T1w" else f"{desc}{case.modality}"
+__all__ = ["Explained", "explain", "explain_case", "explain_two"]
 
 
 def explain(
@@ -92,9 +38,10 @@ def explain(
     derivatives: Path,
     *,
     labels: tuple[str, ...] | None = None,
-    lesion_seed: int | None = None,
+    request: MapRequest | None = None,
+    cache: Path | None = None,
 ) -> Outcome[Explained]:
-    """Explain the distance between the hemispheres of prepared subjects.
+    """Explain what a network says about the two hemispheres of prepared subjects.
 
     Parameters
     ----------
@@ -104,9 +51,11 @@ def explain(
         The folder with the prepared volumes; the maps are written into it.
     labels : tuple of str, optional
         Subjects, with or without ``sub-``; all by default.
-    lesion_seed : int, optional
-        Inject a lesion that this seed draws before explaining, to see whether the relevance finds
-        it. The map is then named ``desc-lrplesion``, and the mask is written beside it.
+    request : MapRequest, optional
+        Method, score, checks; LRP of what the head ranks pairs by, by default. With a lesion's
+        seed the map is named ``desc-lrplesion``, and the lesion's mask is written beside it.
+    cache : Path, optional
+        Where the atlas is kept between runs; needed by checks and by ablation.
 
     Returns
     -------
@@ -116,28 +65,30 @@ def explain(
     Raises
     ------
     UserError
-        A subject asked for has no prepared volume, or the run's score is not the Euclidean
-        distance of the embeddings.
+        A subject asked for has no prepared volume, or the network does not give the score that is
+        asked for, or it compares whole brains.
     """
+    request = request or MapRequest()
     if run.config.pairs is not None:
-        msg = f"explain must be given a run on hemispheres, but {run.folder} compares brains"
-        raise UserError(msg)
-    head = run.config.head
-    if head.name not in {"distance", "joint"} or head.metric != "euclidean":
         msg = (
-            f"explain must be given a run whose score is the Euclidean distance (head distance or "
-            f"joint), got head {head.name} with metric {head.metric}; train one with head.name="
-            f"distance"
+            f"explain must be told which two brains to compare, because {run.folder} compares "
+            f"brains; add --pair SUB1 SUB2"
         )
         raise UserError(msg)
+    _check_request(run, labels, request, cache)
     cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
     describe_dataset(derivatives)
-    work = partial(explain_case, run=run, derivatives=derivatives, lesion_seed=lesion_seed)
+    work = partial(explain_case, run=run, derivatives=derivatives, request=request, cache=cache)
     return run_cases(work, cases, stage="explain", log_folder=derivatives / "logs")
 
 
 def explain_case(
-    case: Case, run: Run, derivatives: Path, *, lesion_seed: int | None = None
+    case: Case,
+    run: Run,
+    derivatives: Path,
+    *,
+    request: MapRequest | None = None,
+    cache: Path | None = None,
 ) -> Explained:
     """Explain one prepared volume and write relevance, sidecar and picture.
 
@@ -146,40 +97,174 @@ def explain_case(
     CaseError
         The ledger does not close; nothing is written then.
     """
-    desc = map_desc(case, "lrp" if lesion_seed is None else "lrplesion")
-    path = relevance_path(case, derivatives, desc)
-    key = _key(case, run, lesion_seed)
-    if (done := _read_done(case, path, key)) is not None:
+    request = request or MapRequest()
+    path = relevance_path(case, derivatives, map_desc(case, request.desc))
+    key = map_key(run, request, case)
+    if (done := read_done(case, path, key)) is not None:
         return done
     brain = load_brain(case, run.config.data.resolution_mm)
     spec, mask = None, None
-    if lesion_seed is not None:
-        brain, spec, mask = _with_lesion(brain, lesion_source(run.config), lesion_seed)
+    if request.lesion_seed is not None:
+        source = lesion_source(run.config)
+        brain, spec, mask = _with_lesion(brain, source, request.lesion_seed)
     pair = split_brain(brain, brain.volume)
-    found = explain_pair(run.network, pair.left[None], pair.right[None], run.config.lrp)
-    if not found.ledger.closes(run.reference_score):
+    left, right = pair.left[None], pair.right[None]
+    found = _compute(run, brain, left, right, request, cache)
+    checks = None
+    if request.check and cache is not None:
+        checks = check_map(run, brain, left, right, request, cache)
+        checks["Sanity"].append(check_mirror(run, brain, request, cache).to_dict())
+    content = MapContent(
+        brain=brain,
+        relevance=join_maps(pair, found),
+        found=found,
+        flagged=_score(run, left, right) > run.threshold,
+        mask=mask,
+        spec=spec,
+        localisation=_localise(found, brain, mask) if mask is not None else {},
+        checks=checks,
+    )
+    return write_map(path, run, content, request, key)
+
+
+def explain_two(
+    run: Run,
+    derivatives: Path,
+    subjects: Sequence[str],
+    *,
+    request: MapRequest | None = None,
+    cache: Path | None = None,
+) -> Outcome[Explained]:
+    """Explain what a network says about two brains: twins, or two scans of one person.
+
+    Parameters
+    ----------
+    run : Run
+        A network that compares brains.
+    derivatives : Path
+        The folder with the prepared volumes; both maps are written into it, named
+        ``desc-lrppair``.
+    subjects : two of str
+        ``sub-01`` and ``sub-02``, or scans by their full names, ``sub-01_ses-1``.
+    request, cache
+        As for `explain`; no lesion.
+
+    Returns
+    -------
+    Outcome of Explained
+        One for each brain; both fail together.
+
+    Raises
+    ------
+    UserError
+        The run compares hemispheres, or a brain is not there or not one scan.
+    """
+    request = replace(request or MapRequest(), paired=True)
+    if run.config.pairs is None:
+        msg = f"--pair must be given with a run on pairs of brains, {run.folder} compares halves"
+        raise UserError(msg)
+    if request.lesion_seed is not None:
+        msg = "a lesion must go into a run on hemispheres; leave --lesion-seed out for --pair"
+        raise UserError(msg)
+    one, other = (_find_one(run, derivatives, name) for name in subjects)
+    _check_request(run, (one.name, other.name), request, cache)
+    describe_dataset(derivatives)
+    work = partial(
+        _explain_side,
+        pair=(one, other),
+        run=run,
+        derivatives=derivatives,
+        request=request,
+        cache=cache,
+    )
+    return run_cases(work, (one, other), stage="explain", log_folder=derivatives / "logs")
+
+
+def _explain_side(
+    case: Case,
+    pair: tuple[Case, Case],
+    run: Run,
+    derivatives: Path,
+    request: MapRequest,
+    cache: Path | None,
+) -> Explained:
+    path = relevance_path(
+        case, derivatives, map_desc(case, request.desc), space=run.config.data.space
+    )
+    key = map_key(run, request, *pair)
+    if (done := read_done(case, path, key)) is not None:
+        return done
+    brains = [load_brain(one, run.config.data.resolution_mm, pairing="brains") for one in pair]
+    left, right = (standard_brain(brain)[None] for brain in brains)
+    side = 0 if case == pair[0] else 1
+    found = _compute(run, brains[side], left, right, request, cache)
+    checks = None
+    if request.check and cache is not None:
+        checks = check_map(run, brains[side], left, right, request, cache)
+    content = MapContent(
+        brain=brains[side],
+        relevance=(found.relevance_left, found.relevance_right)[side][0],
+        found=found,
+        flagged=_score(run, left, right) > run.threshold,
+        checks=checks,
+        compared_with=pair[1 - side].name,
+    )
+    return write_map(path, run, content, request, key)
+
+
+def _compute(
+    run: Run,
+    brain: Brain,
+    left: Tensor,
+    right: Tensor,
+    request: MapRequest,
+    cache: Path | None,
+) -> PairExplanation:
+    labels = None
+    if request.method == "ablation" and cache is not None:
+        labels, _ = labels_of_pair(run, brain, cache)
+    found = compute_map(run, left, right, request, labels=labels)
+    reference = run.reference_of(choose_score(run.config.head, request.target))
+    if not request.open_ledger and not found.ledger.closes(reference):
         reason = (
             f"the ledger must close to 1e-4, got a ratio of {found.ledger.ratio:.6f}; the map "
-            f"is not trustworthy and was not written; try lrp.rule=epsilon"
+            f"is not trustworthy and was not written; try lrp.rule=epsilon, or ask for it by name "
+            f"with --open-ledger"
         )
-        raise CaseError(case.name, "explain", reason)
-    localisation = _localise(found, brain, mask) if mask is not None else {}
-    volume = rejoin(_as_pair(pair, found))
-    _write(path, run, _Map(brain, volume, mask, spec, found, localisation), key)
-    asymmetric = found.distance > run.threshold
-    return Explained(case, path, found.distance, asymmetric, found.ledger.ratio, localisation)
+        raise CaseError(brain.case.name, "explain", reason)
+    return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Map:
-    """What is written about one case."""
+def _check_request(
+    run: Run, labels: tuple[str, ...] | None, request: MapRequest, cache: Path | None
+) -> None:
+    choose_score(run.config.head, request.target)
+    if request.open_ledger and not labels:
+        msg = "maps with an open ledger must be asked for by name; add --participant-label"
+        raise UserError(msg)
+    if cache is None and (request.check or request.method == "ablation"):
+        msg = "checks and ablation must know where to keep the atlas; hand in a cache folder"
+        raise UserError(msg)
 
-    brain: Brain
-    relevance: Tensor
-    mask: Tensor | None
-    spec: LesionSpec | None
-    found: PairExplanation
-    localisation: dict[str, float]
+
+def _find_one(run: Run, derivatives: Path, name: str) -> Case:
+    subject = name.removeprefix("sub-").split("_")[0]
+    data = run.config.data
+    found = find_prepared(derivatives, labels=(subject,), modality=data.modality, space=data.space)
+    full = name if name.startswith("sub-") else f"sub-{name}"
+    exact = [case for case in found if case.name == full]
+    cases = exact or [case for case in found if case.subject == full]
+    if len(cases) != 1:
+        known = ", ".join(case.name for case in found)
+        msg = f"--pair must name one scan each, {name} fits {len(cases)} of {known}; give its name"
+        raise UserError(msg)
+    return cases[0]
+
+
+@torch.inference_mode()
+def _score(run: Run, left: Tensor, right: Tensor) -> float:
+    """Return what the run's threshold is for."""
+    return float(run.network(left, right).score)
 
 
 def _with_lesion(
@@ -189,12 +274,6 @@ def _with_lesion(
     spec = source.sample(brain, rng, "L" if rng.integers(2) else "R")
     volume, mask = source.inject(brain, spec)
     return replace(brain, volume=volume), spec, mask
-
-
-def _as_pair(pair: HemispherePair, found: PairExplanation) -> HemispherePair:
-    midline = None if pair.midline is None else torch.zeros_like(pair.midline)
-    left, right = found.relevance_left[0], found.relevance_right[0]
-    return HemispherePair(left, right, midline, pair.left_affine, pair.right_affine)
 
 
 def _localise(found: PairExplanation, brain: Brain, mask: Tensor) -> dict[str, float]:
@@ -209,79 +288,4 @@ def _localise(found: PairExplanation, brain: Brain, mask: Tensor) -> dict[str, f
         "relevance_rank_accuracy": float(relevance_rank_accuracy(relevance, truth)),
         "pointing_game": float(pointing_game(relevance, truth)),
         "lesion_share_of_brain": float(truth[inside].mean()),
-    }
-
-
-def _key(case: Case, run: Run, lesion_seed: int | None) -> str:
-    """Return what decides a map: volume, weights, rule, lesion, versions."""
-    return digest_json(
-        {
-            "volume": digest_file(case.scan),
-            "weights": run.weights_digest,
-            "config": config_digest(run.config),
-            "lesion_seed": lesion_seed,
-            "versions": provenance()["packages"],
-        }
-    )
-
-
-def _read_done(case: Case, path: Path, key: str) -> Explained | None:
-    content = read_matching_sidecar(path, key=key)
-    if content is None:
-        return None
-    return Explained(
-        case,
-        path,
-        float(content["ExplainedScore"]["value"]),
-        bool(content["Asymmetric"]),
-        float(content["Ledger"]["ratio"]),
-        content["Localisation"] or {},
-    )
-
-
-def _write(path: Path, run: Run, made: _Map, key: str) -> None:
-    sidecar = sidecar_of(path)
-    sidecar.unlink(missing_ok=True)
-    brain = made.brain
-    fine, affine = refine_sum(made.relevance, brain.affine, factor=brain.factor)
-    values = fine[0].numpy()
-    save_volume(path, values, affine, space=TEMPLATE_SPACE, palette=relevance_palette(values))
-    if made.mask is not None:
-        lesion = path.with_name(path.name.replace("_relevance.nii.gz", "_mask.nii.gz"))
-        mask, _ = refine_sum(
-            made.mask[None].float() * brain.factor**3, brain.affine, factor=brain.factor
-        )
-        save_volume(lesion, mask[0].numpy() > 0.5, affine, space=TEMPLATE_SPACE)
-    picture_of_relevance(
-        path.with_name(path.name.replace(".nii.gz", ".png")),
-        brain.volume[0].numpy(),
-        made.relevance[0].numpy(),
-        brain.affine,
-        title=f"{brain.case.name}: relevance of the distance {made.found.distance:.3f}",
-        mask=None if made.mask is None else made.mask.numpy().astype(np.float32),
-    )
-    write_json(sidecar, {**_sidecar(run, made), "Key": key, "Digest": digest_file(path)})
-
-
-def _sidecar(run: Run, made: _Map) -> dict[str, Any]:
-    found = made.found
-    return {
-        "Description": "Relevance of the distance between the two hemispheres; signed; the sum "
-        "over voxels, biases and stabilisers is the distance",
-        "Sources": [f"bids::{made.brain.case.scan.name}"],
-        "SpatialReference": f"{TEMPLATE_SPACE}, as bundled with nilearn",
-        "ExplainedScore": {"name": "distance", "value": found.distance},
-        "Threshold": run.threshold,
-        "Asymmetric": found.distance > run.threshold,
-        "Rule": run.config.lrp.model_dump(mode="json"),
-        "Ledger": found.ledger.to_dict(),
-        "LedgerLeft": found.ledger_left.to_dict(),
-        "LedgerRight": found.ledger_right.to_dict(),
-        "NetworkResolution_mm": run.config.data.resolution_mm,
-        "InjectedLesion": made.spec.model_dump(mode="json") if made.spec else None,
-        "Localisation": made.localisation or None,
-        "ModelSHA256": run.weights_digest,
-        "SplitsHash": run.split.hash,
-        "Fold": run.split.folds.get(made.brain.subject, "none: not seen in training"),
-        "GeneratedBy": provenance(),
     }

@@ -33,7 +33,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.errors import CaseError
-from hemitwin.pipeline.explain import map_desc
+from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.outputs import provenance, read_json, write_json
 from hemitwin.pipeline.parcellate import find_explained, read_relevance
 from hemitwin.pipeline.runner import Outcome, run_cases

@@ -18,7 +18,7 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.explain import map_desc, relevance_path
+from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.transforms import Scan, load_scan

@@ -40,6 +40,8 @@ class Run:
         Distances above it are called asymmetric; from validation.
     reference_score : float
         Median distance of the validation pairs: the ledger's scale.
+    reference_logit : float
+        Median |score| of the validation pairs where the head gives a logit, else the same.
     weights_digest : str
         SHA-256 of the weights' file.
     """
@@ -51,6 +53,11 @@ class Run:
     threshold: float
     reference_score: float
     weights_digest: str
+    reference_logit: float = 0.0
+
+    def reference_of(self, target: str) -> float:
+        """Return the typical size of an explained score: what a ledger is judged against."""
+        return self.reference_score if target == "distance" else self.reference_logit
 
     def summary_rows(self) -> dict[str, str]:
         """Return what training ended with, as the lines of a short table."""
@@ -113,5 +120,7 @@ def load_run(folder: Path) -> Run:
         network=network.float().eval(),
         threshold=float(summary["threshold"]),
         reference_score=float(summary["reference_score"]),
+        # Runs of before it was written down: the threshold is of the logits' size.
+        reference_logit=float(summary.get("reference_logit", abs(float(summary["threshold"])))),
         weights_digest=digest,
     )

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import lightning as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
@@ -206,6 +207,7 @@ def _finish(config: RunConfig, task: SiameseTask, material: TrainingMaterial, ou
         {
             "threshold": threshold,
             "reference_score": float(scores["distance"].median()),
+            "reference_logit": float(np.median(np.abs(values))),
             "validation": rates_at(threshold, labels, values),
             "parameters": count_parameters(task.network),
             "precision": resolve_precision(config.training.precision),

@@ -26,14 +26,14 @@ def test_each_branch_explains_half_of_the_distance(make_encoder, name, dims, rul
     left, right = pair(dims, dtype)
     explained = explain_pair(siamese, left, right, LrpConfig(rule=rule))
     assert isinstance(siamese, HasEncoder)
-    assert explained.distance == pytest.approx(
+    assert explained.score == pytest.approx(
         float(siamese(left, right).distance.detach()), abs=1e-5
     )
     assert explained.ledger.closes(tolerance=tolerance), explained.ledger.to_dict()
-    assert explained.ledger.explained == pytest.approx(explained.distance, rel=tolerance)
+    assert explained.ledger.explained == pytest.approx(explained.score, rel=tolerance)
     for ledger in (explained.ledger_left, explained.ledger_right):
         assert ledger.closes(tolerance=tolerance)
-        assert ledger.explained == pytest.approx(explained.distance / 2, rel=tolerance)
+        assert ledger.explained == pytest.approx(explained.score / 2, rel=tolerance)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -59,14 +59,14 @@ def test_swapped_sides_swap_their_maps(make_encoder, name):
     there, back = explain_pair(siamese, left, right), explain_pair(siamese, right, left)
     torch.testing.assert_close(there.relevance_left, back.relevance_right)
     torch.testing.assert_close(there.relevance_right, back.relevance_left)
-    assert there.distance == pytest.approx(back.distance)
+    assert there.score == pytest.approx(back.score)
 
 
 def test_equal_images_have_no_distance_and_empty_maps(make_encoder):
     siamese = SiameseNetwork(make_encoder("unet", spatial_dims=2)).double()
     left, _ = pair(2, torch.float64)
     explained = explain_pair(siamese, left, left)
-    assert explained.distance == pytest.approx(0, abs=1e-12)
+    assert explained.score == pytest.approx(0, abs=1e-12)
     assert torch.isfinite(explained.relevance_left).all()
 
 

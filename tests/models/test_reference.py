@@ -108,7 +108,7 @@ def test_a_file_brings_the_reference_back(siamese, images, tmp_path):
 def test_relevance_comes_back_to_the_one_channel_of_the_image(siamese, images):
     found = explain_pair(siamese, images[:1], images[1:2])
     assert found.relevance_left.shape == (1, 1, *SHAPE)
-    assert found.ledger.closes(found.distance)
+    assert found.ledger.closes(found.score)
     total = float(found.relevance_left.double().sum() + found.relevance_right.double().sum())
     assert total == pytest.approx(found.ledger.input, rel=1e-5)
 

@@ -15,8 +15,9 @@ from hemitwin.pipeline.cohort import load_brains
 from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.explain import explain, relevance_path
+from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
+from hemitwin.pipeline.map_request import MapRequest, relevance_path
 from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
@@ -173,7 +174,9 @@ def test_a_map_that_is_done_is_not_computed_again(explained, run, prepared):
 
 
 def test_an_injected_lesion_is_written_beside_its_map(run, prepared):
-    one = explain(run, prepared.derivatives, labels=("01",), lesion_seed=3).results[0]
+    one = explain(
+        run, prepared.derivatives, labels=("01",), request=MapRequest(lesion_seed=3)
+    ).results[0]
     assert "desc-lrplesion" in one.relevance.name
     mask = load_scan(one.relevance.with_name(f"{_stem(one.relevance)[:-10]}_mask.nii.gz"))
     assert 0 < mask.data.mean() < 0.1
@@ -185,7 +188,7 @@ def test_the_region_table_sums_to_the_score(explained, prepared, cache):
     outcome = parcellate(prepared.derivatives, cache=cache, labels=("p01",))
     table = outcome.results[0].table
     assert len(table) == 379 + 3
-    assert table["sum"].sum() == pytest.approx(explained.distance, rel=1e-3)
+    assert table["sum"].sum() == pytest.approx(explained.score, rel=1e-3)
 
 
 def test_a_map_without_its_audit_is_refused(explained, prepared, cache):

@@ -1,0 +1,213 @@
+"""One interface to every way of saying why a pair's score is what it is."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from captum.attr import (
+    FeatureAblation,
+    InputXGradient,
+    IntegratedGradients,
+    LayerAttribution,
+    LayerGradCam,
+    Occlusion,
+)
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from hemitwin._shapes import Batch
+from hemitwin.interpret.forward_pass import check_evaluation
+from hemitwin.interpret.lrp_config import LrpConfig
+from hemitwin.interpret.pair import HasEncoder, PairScore, check_pair, explain_score
+from hemitwin.models import PairOutput
+
+Method = Literal[
+    "lrp", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion", "ablation"
+]
+
+PairMaps = tuple[Tensor, Tensor]
+"""Attribution of the left and of the right image, (1, C, *spatial) each."""
+
+
+@runtime_checkable
+class ComparesPairs(HasEncoder, Protocol):
+    """A Siamese network that can be called."""
+
+    def __call__(self, left: Batch, right: Batch, /) -> PairOutput:
+        """Compare two batches, pair by pair."""
+        ...
+
+
+class AttributionConfig(BaseModel):
+    """
+    Which attribution, and how fine.
+
+    Examples
+    --------
+    >>> AttributionConfig(method="occlusion").window_voxels
+    4
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = Field(default="lrp", description="How the score is shared out.")
+    lrp: LrpConfig = Field(default=LrpConfig(), description="lrp: its rules.")
+    baseline: Literal["pair", "zero"] = Field(
+        default="pair",
+        description="What counts as nothing to see. pair: for occlusion and ablation the other "
+        "image's values in the same place, for integrated gradients the mean of both; zero: 0.",
+    )
+    steps: int = Field(default=32, ge=2, description="integrated_gradients: points of the path.")
+    window_voxels: int = Field(default=4, ge=1, description="occlusion: edge of the window.")
+    stride_voxels: int = Field(default=2, ge=1, description="occlusion: from window to window.")
+    batch_pairs: int = Field(
+        default=8, ge=1, description="Changed pairs that go through the network together."
+    )
+
+
+def attribute_pair(
+    model: ComparesPairs,
+    left: Batch,
+    right: Float[Tensor, " ..."],
+    score: PairScore,
+    config: AttributionConfig | None = None,
+    *,
+    regions: tuple[Int[Tensor, " *spatial"], Int[Tensor, " *spatial"]] | None = None,
+) -> PairMaps:
+    """
+    Share a pair's score out to the voxels of both images.
+
+    All but `lrp` are Captum's: input x gradient; integrated gradients (Sundararajan et al. 2017,
+    arXiv:1703.01365); Grad-CAM at the deepest map of the encoder, brought back by linear
+    interpolation (Selvaraju et al. 2017, arXiv:1610.02391); occlusion (Zeiler & Fergus 2014,
+    arXiv:1311.2901); ablation of whole regions.
+
+    Parameters
+    ----------
+    model : SiameseNetwork or alike
+        In evaluation mode; it is not changed.
+    left, right : (1, C, *spatial) float
+        Two hemispheres, right mirrored onto left, or two brains.
+    score : callable
+        Picks a (B,) tensor out of the `PairOutput` of B pairs.
+    config : AttributionConfig, optional
+        Which method, and how fine.
+    regions : two of (*spatial) int, optional
+        For `ablation`: regions of both images; each is replaced at once, and the voxels of a
+        region all carry the fall of the score.
+
+    Returns
+    -------
+    tuple of (1, C, *spatial) float
+        Left and right map.
+
+    Raises
+    ------
+    ValueError
+        When the images are not one pair, the model is in training mode where that matters, or
+        `ablation` is asked for without regions.
+    """
+    config = config or AttributionConfig()
+    check_pair(left, right)
+    if isinstance(model, nn.Module):
+        check_evaluation(model)
+    if config.method == "lrp":
+        found = explain_score(model, left, right, score, config.lrp)
+        return found.relevance_left, found.relevance_right
+
+    def forward(one: Tensor, other: Tensor) -> Tensor:
+        return score(model(one, other))
+
+    if config.method == "ablation":
+        if regions is None:
+            msg = "ablation must know the regions of both images; got none; hand them in"
+            raise ValueError(msg)
+        masks = tuple(labels.long()[None, None] for labels in regions)
+        return _ablate(forward, (left, right), config, masks)
+    if config.method == "grad_cam":
+        return _grad_cam(forward, model, (left, right))
+    return _CAPTUM[config.method](forward, (left, right), config)
+
+
+Forward = Callable[[Tensor, Tensor], Tensor]
+
+
+def _input_x_gradient(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
+    del config
+    return _detached(InputXGradient(forward).attribute(_tracked(pair)))
+
+
+def _integrate(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
+    mean = (pair[0] + pair[1]) / 2
+    maps = IntegratedGradients(forward).attribute(
+        _tracked(pair),
+        baselines=(mean, mean) if config.baseline == "pair" else None,
+        n_steps=config.steps,
+        internal_batch_size=config.batch_pairs,
+    )
+    return _detached(maps)
+
+
+def _occlude(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
+    dims = pair[0].ndim - 2
+    channels = pair[0].shape[1]
+    window = (channels, *(config.window_voxels,) * dims)
+    stride = (channels, *(config.stride_voxels,) * dims)
+    with torch.no_grad():
+        maps = Occlusion(forward).attribute(
+            pair,
+            sliding_window_shapes=(window, window),
+            strides=(stride, stride),
+            baselines=pair[::-1] if config.baseline == "pair" else None,
+            perturbations_per_eval=config.batch_pairs,
+        )
+    return _detached(maps)
+
+
+def _ablate(
+    forward: Forward, pair: PairMaps, config: AttributionConfig, masks: tuple[Tensor, ...]
+) -> PairMaps:
+    with torch.no_grad():
+        maps = FeatureAblation(forward).attribute(
+            pair,
+            feature_mask=masks,
+            baselines=pair[::-1] if config.baseline == "pair" else None,
+            perturbations_per_eval=config.batch_pairs,
+        )
+    return _detached(maps)
+
+
+def _grad_cam(forward: Forward, model: HasEncoder, pair: PairMaps) -> PairMaps:
+    if not isinstance(model.encoder, nn.Module):
+        msg = f"grad_cam must be given an encoder with layers; got {type(model.encoder).__name__}"
+        raise TypeError(msg)
+    layer = model.encoder.get_submodule(model.encoder.feature_layers[-1])
+    coarse = LayerGradCam(forward, layer).attribute(_tracked(pair), relu_attributions=True)
+    size = tuple(pair[0].shape[2:])
+    mode = "trilinear" if len(size) == 3 else "bilinear"
+    one, other = LayerAttribution.interpolate(coarse.detach(), size, mode).chunk(2)
+    return one, other
+
+
+def _tracked(pair: PairMaps) -> PairMaps:
+    """Copy, so that Captum sets no flag on the user's tensors."""
+    one, other = (image.detach().clone().requires_grad_() for image in pair)
+    return one, other
+
+
+def _detached(maps: tuple[Tensor, ...]) -> PairMaps:
+    one, other = (each.detach() for each in maps)
+    return one, other
+
+
+_CAPTUM: Mapping[str, Callable[[Forward, PairMaps, AttributionConfig], PairMaps]] = (
+    MappingProxyType(
+        {
+            "input_x_gradient": _input_x_gradient,
+            "integrated_gradients": _integrate,
+            "occlusion": _occlude,
+        }
+    )
+)

@@ -1,0 +1,160 @@
+"""Check whether a map depends on what was learnt, on the image, and on the right regions."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from hemitwin._shapes import Batch
+from hemitwin.atlases import hcpmmp_volume
+from hemitwin.interpret import (
+    ComparesPairs,
+    PairMaps,
+    RegionEffects,
+    Verdict,
+    check_permutation,
+    check_randomisation,
+    check_swap,
+    mean_height,
+    rank_agreement,
+)
+from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.explained_score import choose_score, pair_score
+from hemitwin.pipeline.map_request import MapRequest
+from hemitwin.pipeline.pair_maps import compute_map, join_maps
+from hemitwin.pipeline.pairs import split_brain
+from hemitwin.pipeline.runs import Run
+
+__all__ = ["check_map", "check_mirror", "labels_of_pair"]
+
+_SEED = 0
+_SAME = 1e-3
+
+
+def check_map(
+    run: Run,
+    brain: Brain,
+    left: Batch,
+    right: Tensor,
+    request: MapRequest,
+    cache: Path,
+) -> dict[str, Any]:
+    """Run the sanity checks, and hold the map's regions against what the score depends on.
+
+    Parameters
+    ----------
+    run : Run
+        A trained network.
+    brain : Brain
+        Where the pair lies: its grid decides the regions.
+    left, right : (1, 1, *spatial) float
+        The pair as the network sees it.
+    request : MapRequest
+        How it is explained.
+    cache : Path
+        Where the atlas is kept between runs.
+
+    Returns
+    -------
+    dict
+        ``Sanity``: a verdict each (swap, input permutation, parameter randomisation with its
+        steps). ``Faithfulness``: Spearman's correlation of the regions' relevance and of what
+        taking each out does to the score; mean heights of the curves of deletion and insertion,
+        most relevant regions first, beside those of a random order.
+    """
+    labels, regions = labels_of_pair(run, brain, cache)
+
+    def explain(model: ComparesPairs, one: Batch, other: Batch) -> PairMaps:
+        found = compute_map(run, one, other, request, labels=labels, network=model)
+        return found.relevance_left, found.relevance_right
+
+    generator = torch.Generator().manual_seed(_SEED)
+    randomised, steps = check_randomisation(explain, run.network, left, right, generator=generator)
+    verdicts = (
+        check_swap(explain, run.network, left, right),
+        check_permutation(explain, run.network, left, right, generator=generator),
+        randomised,
+    )
+    return {
+        "Sanity": [verdict.to_dict() for verdict in verdicts],
+        "RandomisationSteps": steps,
+        "Faithfulness": _faithfulness(run, left, right, request, labels, regions),
+    }
+
+
+def check_mirror(run: Run, brain: Brain, request: MapRequest, cache: Path) -> Verdict:
+    """Mirror the whole brain: its map must be the mirrored map.
+
+    Parameters
+    ----------
+    run, request, cache
+        As for `check_map`.
+    brain : Brain
+        Whose hemispheres are compared.
+
+    Returns
+    -------
+    Verdict
+        Largest difference over the largest relevance.
+    """
+    labels, _ = labels_of_pair(run, brain, cache)
+    mirrored = replace(brain, volume=brain.volume.flip(1), mask=brain.mask[::-1].copy())
+    there, back = (_whole_map(run, one, request, labels) for one in (brain, mirrored))
+    largest = float(there.abs().max())
+    apart = float((there - back.flip(1)).abs().max())
+    meaning = "largest change of the map when the brain is mirrored, over the largest relevance"
+    return Verdict("mirror", apart / largest if largest else float("nan"), _SAME, meaning)
+
+
+def _whole_map(
+    run: Run, brain: Brain, request: MapRequest, labels: Int[Tensor, " *spatial"]
+) -> Tensor:
+    pair = split_brain(brain, brain.volume)
+    found = compute_map(run, pair.left[None], pair.right[None], request, labels=labels)
+    return join_maps(pair, found)
+
+
+def labels_of_pair(
+    run: Run, brain: Brain, cache: Path
+) -> tuple[Int[Tensor, " *spatial"], Int[np.ndarray, " regions"]]:
+    """Return the atlas on the grid of a pair, of which the left half serves both hemispheres."""
+    shape = brain.mask.shape
+    grid = (int(shape[0]), int(shape[1]), int(shape[2]))
+    atlas = hcpmmp_volume(grid, brain.affine, cache_dir=cache)
+    labels = torch.from_numpy(atlas.labels.astype(np.int64))
+    if run.config.pairs is None:
+        labels = labels[: grid[0] // 2]
+    return labels, np.unique(labels.numpy()[labels.numpy() > 0])
+
+
+def _faithfulness(
+    run: Run,
+    left: Batch,
+    right: Tensor,
+    request: MapRequest,
+    labels: Int[Tensor, " *spatial"],
+    regions: Int[np.ndarray, " regions"],
+) -> dict[str, float | int]:
+    score = pair_score(choose_score(run.config.head, request.target), run.network, left, right)
+    effects = RegionEffects(run.network, left, right, labels, regions, score)
+    found = compute_map(run, left, right, request, labels=labels)
+    both = (found.relevance_left + found.relevance_right)[0].sum(dim=0).double()
+    relevance = np.array([float(both[labels == int(value)].sum()) for value in regions])
+    order = np.argsort(-relevance, kind="stable").tolist()
+    chance = np.random.default_rng(_SEED).permutation(len(regions)).tolist()
+    whole, equal = effects.span()
+    walks = {
+        "deletion_height": effects.delete(order),
+        "deletion_height_by_chance": effects.delete(chance),
+        "insertion_height": effects.insert(order),
+        "insertion_height_by_chance": effects.insert(chance),
+    }
+    return {
+        "regions": len(regions),
+        "rank_agreement": rank_agreement(relevance, effects.ablate()),
+        **{name: mean_height(curve, whole, equal) for name, curve in walks.items()},
+    }

@@ -1,0 +1,180 @@
+"""A relevance map's files: volume, sidecar, picture, and how finished ones are known."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from hemitwin.atlases import relevance_palette, save_volume
+from hemitwin.interpret import PairExplanation
+from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.explained_score import choose_score
+from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
+from hemitwin.pipeline.outputs import (
+    digest_file,
+    digest_json,
+    provenance,
+    read_matching_sidecar,
+    write_json,
+)
+from hemitwin.pipeline.pictures import picture_of_relevance
+from hemitwin.pipeline.runs import Run, config_digest
+from hemitwin.transforms import LesionSpec, refine_sum
+
+__all__ = ["Explained", "MapContent", "map_key", "read_done", "write_map"]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One case's relevance and what was found about it.
+
+    Parameters
+    ----------
+    case : Case
+        Whose map it is.
+    relevance : Path
+        The volume; its sidecar lies beside it.
+    target : str
+        Which score is explained: ``distance``, ``logit`` or ``map``.
+    score : float
+        Its value.
+    flagged : bool
+        Whether the pair's own score lies above the run's threshold.
+    ledger_ratio : float
+        (input + bias + stabiliser + constant) / score: 1 when the ledger closes.
+    localisation : dict of str to float
+        Against the injected lesion's mask; empty where none was injected.
+    checks : dict
+        What `check_map` found; empty where it was not asked for.
+    """
+
+    case: Case
+    relevance: Path
+    target: str
+    score: float
+    flagged: bool
+    ledger_ratio: float
+    localisation: dict[str, float]
+    checks: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class MapContent:
+    """What is written about one volume."""
+
+    brain: Brain
+    relevance: Tensor
+    found: PairExplanation
+    flagged: bool
+    mask: Tensor | None = None
+    spec: LesionSpec | None = None
+    localisation: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, Any] | None = None
+    compared_with: str | None = None
+
+
+def map_key(run: Run, request: MapRequest, *cases: Case) -> str:
+    """Return what decides a map: volumes, weights, rule, request, versions."""
+    return digest_json(
+        {
+            "volumes": [digest_file(case.scan) for case in cases],
+            "weights": run.weights_digest,
+            "config": config_digest(run.config),
+            "request": request.to_dict(),
+            "versions": provenance()["packages"],
+        }
+    )
+
+
+def read_done(case: Case, path: Path, key: str) -> Explained | None:
+    """Return what was found when this very map was written, if it was."""
+    content = read_matching_sidecar(path, key=key)
+    if content is None:
+        return None
+    return Explained(
+        case,
+        path,
+        str(content["ExplainedScore"]["name"]),
+        float(content["ExplainedScore"]["value"]),
+        bool(content["Flagged"]),
+        float(content["Ledger"]["ratio"]),
+        content["Localisation"] or {},
+        content["Checks"] or {},
+    )
+
+
+def write_map(path: Path, run: Run, made: MapContent, request: MapRequest, key: str) -> Explained:
+    """Write volume, lesion mask and picture, and the sidecar last."""
+    sidecar = sidecar_of(path)
+    sidecar.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    brain, space = made.brain, run.config.data.space
+    target = choose_score(run.config.head, request.target)
+    fine, affine = refine_sum(made.relevance, brain.affine, factor=brain.factor)
+    values = fine[0].numpy()
+    save_volume(path, values, affine, space=space, palette=relevance_palette(values))
+    if made.mask is not None:
+        lesion = path.with_name(path.name.replace("_relevance.nii.gz", "_mask.nii.gz"))
+        mask, _ = refine_sum(
+            made.mask[None].float() * brain.factor**3, brain.affine, factor=brain.factor
+        )
+        save_volume(lesion, mask[0].numpy() > 0.5, affine, space=space)
+    against = "" if made.compared_with is None else f" against {made.compared_with}"
+    picture_of_relevance(
+        path.with_name(path.name.replace(".nii.gz", ".png")),
+        brain.volume[0].numpy(),
+        made.relevance[0].numpy(),
+        brain.affine,
+        title=f"{brain.case.name}{against}: {METHOD_NAMES[request.method]}, "
+        f"{target} {made.found.score:.3f}",
+        mask=None if made.mask is None else made.mask.numpy().astype(np.float32),
+    )
+    content = _sidecar(run, made, request, target)
+    write_json(sidecar, {**content, "Key": key, "Digest": digest_file(path)})
+    return Explained(
+        brain.case,
+        path,
+        target,
+        made.found.score,
+        made.flagged,
+        made.found.ledger.ratio,
+        made.localisation,
+        made.checks or {},
+    )
+
+
+def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> dict[str, Any]:
+    found, conserves = made.found, request.method == "lrp"
+    compared = "the two hemispheres" if made.compared_with is None else "two brains"
+    sides = {"LedgerLeft": found.ledger_left, "LedgerRight": found.ledger_right}
+    return {
+        "Description": f"Share of each voxel in the {target} of {compared}, by "
+        f"{METHOD_NAMES[request.method]}; signed"
+        + (
+            "; the sum over voxels, biases, stabilisers and constants is the score"
+            if conserves
+            else "; this method does not conserve the score, the rest is booked as constant"
+        ),
+        "Sources": [f"bids::{made.brain.case.scan.name}"],
+        "ComparedWith": made.compared_with,
+        "SpatialReference": f"{run.config.data.space}, as bundled with nilearn",
+        "Method": request.method,
+        "ExplainedScore": {"name": target, "value": found.score},
+        "Threshold": run.threshold,
+        "Flagged": made.flagged,
+        "Rule": run.config.lrp.model_dump(mode="json") if conserves else None,
+        "Ledger": found.ledger.to_dict(),
+        "LedgerCloses": found.ledger.closes(run.reference_of(target)),
+        **{name: side.to_dict() for name, side in sides.items() if side is not None},
+        "Checks": made.checks,
+        "NetworkResolution_mm": run.config.data.resolution_mm,
+        "InjectedLesion": made.spec.model_dump(mode="json") if made.spec else None,
+        "Localisation": made.localisation or None,
+        "ModelSHA256": run.weights_digest,
+        "SplitsHash": run.split.hash,
+        "Fold": run.split.folds.get(made.brain.subject, "none: not seen in training"),
+        "GeneratedBy": provenance(),
+    }

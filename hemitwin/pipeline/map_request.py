@@ -1,0 +1,95 @@
+"""Which map is asked for, and what it is called."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin.interpret import Method
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.explained_score import ScoreName
+
+__all__ = ["METHOD_NAMES", "MapRequest", "map_desc", "relevance_path"]
+
+METHOD_NAMES: Mapping[Method, str] = MappingProxyType(
+    {
+        "lrp": "layer-wise relevance propagation",
+        "input_x_gradient": "input x gradient",
+        "integrated_gradients": "integrated gradients",
+        "grad_cam": "Grad-CAM",
+        "occlusion": "occlusion",
+        "ablation": "ablation of atlas regions",
+    }
+)
+_TAGS: Mapping[Method, str] = MappingProxyType(
+    {
+        "lrp": "lrp",
+        "input_x_gradient": "inputgradient",
+        "integrated_gradients": "integratedgradients",
+        "grad_cam": "gradcam",
+        "occlusion": "occlusion",
+        "ablation": "ablation",
+    }
+)
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """What is to be explained, and how.
+
+    Parameters
+    ----------
+    method : str
+        How the score is shared out.
+    target : {'distance', 'logit', 'map'}, optional
+        Which score; what the head ranks pairs by by default.
+    lesion_seed : int, optional
+        Inject the lesion that this seed draws before.
+    check : bool
+        Whether the checks of `check_map` are run.
+    open_ledger : bool
+        Whether a map whose ledger does not close is written all the same.
+    paired : bool
+        Whether two brains are compared.
+    """
+
+    method: Method = "lrp"
+    target: ScoreName | None = None
+    lesion_seed: int | None = None
+    check: bool = False
+    open_ledger: bool = False
+    paired: bool = False
+
+    @property
+    def desc(self) -> str:
+        """The map's `desc` entity, for T1w.
+
+        Examples
+        --------
+        >>> MapRequest().desc, MapRequest("occlusion", "map", lesion_seed=1).desc
+        ('lrp', 'occlusionmaplesion')
+        """
+        lesion = "" if self.lesion_seed is None else "lesion"
+        pair = "pair" if self.paired else ""
+        return f"{_TAGS[self.method]}{self.target or ''}{lesion}{pair}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all that decides the map."""
+        return asdict(self)
+
+
+def relevance_path(case: Case, out: Path, desc: str, *, space: str = TEMPLATE_SPACE) -> Path:
+    """Return where a case's relevance volume lies, in the space that it was prepared in."""
+    return case.path(out, f"space-{space}_desc-{desc}_relevance.nii.gz")
+
+
+def map_desc(case: Case, desc: str) -> str:
+    """Name a map after the modality that it explains, unless that is T1w.
+
+    Examples
+    --------
+    >>> map_desc(Case("sub-01", "sub-01", Path("x.nii"), modality="T2w"), "lrp")
+    'lrpT2w'
+    """
+    return desc if case.modality == "T1w" else f"{desc}{case.modality}"

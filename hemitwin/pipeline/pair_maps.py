@@ -1,0 +1,92 @@
+"""Compute one map of one pair, by any method, with its ledger."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from hemitwin._shapes import Batch, Volume
+from hemitwin.interpret import (
+    AttributionConfig,
+    ComparesPairs,
+    Ledger,
+    PairExplanation,
+    attribute_pair,
+    explain_pair,
+    explain_score,
+)
+from hemitwin.pipeline.explained_score import choose_score, pair_score
+from hemitwin.pipeline.map_request import MapRequest
+from hemitwin.pipeline.runs import Run
+from hemitwin.transforms import HemispherePair, rejoin
+
+__all__ = ["compute_map", "join_maps"]
+
+
+def compute_map(
+    run: Run,
+    left: Batch,
+    right: Tensor,
+    request: MapRequest,
+    *,
+    labels: Int[Tensor, " *spatial"] | None = None,
+    network: ComparesPairs | None = None,
+) -> PairExplanation:
+    """Explain a pair's score.
+
+    Parameters
+    ----------
+    run : Run
+        A trained network with its settings.
+    left, right : (1, 1, *spatial) float32
+        The pair as the network sees it.
+    request : MapRequest
+        Method and score.
+    labels : (*spatial) int, optional
+        Regions, for the ablation.
+    network : ComparesPairs, optional
+        Another one of the same kind, to be explained in place of the run's.
+
+    Returns
+    -------
+    PairExplanation
+        Of a method that does not conserve the score, what the map leaves is booked as a constant.
+
+    Raises
+    ------
+    UserError
+        The head does not give the score that is asked for.
+    """
+    model = run.network if network is None else network
+    head = run.config.head
+    name = choose_score(head, request.target)
+    if request.method == "lrp" and name == "distance" and head.metric == "euclidean":
+        return explain_pair(model, left, right, run.config.lrp)
+    score = pair_score(name, model, left, right)
+    if request.method == "lrp":
+        return explain_score(model, left, right, score, run.config.lrp)
+    regions = None if labels is None else (labels, labels)
+    config = AttributionConfig(method=request.method)
+    one, other = attribute_pair(model, left, right, score, config, regions=regions)
+    with torch.inference_mode():
+        value = float(score(model(left, right)))
+    total = float(one.sum(dtype=torch.float64) + other.sum(dtype=torch.float64))
+    return PairExplanation(one, other, value, Ledger(total, 0.0, 0.0, value - total, value))
+
+
+def join_maps(pair: HemispherePair, found: PairExplanation) -> Volume:
+    """Lay the maps of both hemispheres where they belong; the mid-line has none.
+
+    Parameters
+    ----------
+    pair : HemispherePair
+        What was explained.
+    found : PairExplanation
+        Of it.
+
+    Returns
+    -------
+    (1, X, Y, Z) float32
+    """
+    midline = None if pair.midline is None else torch.zeros_like(pair.midline)
+    left, right = found.relevance_left[0], found.relevance_right[0]
+    return rejoin(HemispherePair(left, right, midline, pair.left_affine, pair.right_affine))

@@ -1,0 +1,133 @@
+"""Read what `simulate lesions` wrote, as pairs and as the truth about them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from hemitwin.pipeline.cohort import Brain, load_brain
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluation_set import MANIFEST, Spec
+from hemitwin.pipeline.outputs import digest_file, read_matching_sidecar
+from hemitwin.pipeline.pairs import ScoredPair, split_brain
+from hemitwin.transforms import (
+    AsymmetrySpec,
+    LesionSpec,
+    coarsen,
+    load_scan,
+    split_hemispheres,
+)
+
+__all__ = ["pairs_of_set", "truths_of_set"]
+
+Truth = Bool[Tensor, " h y z"]
+
+_INSIDE = 0.5
+"""Share of a voxel of the network's grid that must have been changed."""
+
+
+def pairs_of_set(folder: Path, brain: Brain, resolution_mm: float) -> tuple[ScoredPair, ...]:
+    """Read a subject's pairs from a set, at the network's grid.
+
+    Parameters
+    ----------
+    folder : Path
+        What `simulate_lesions` wrote.
+    brain : Brain
+        The prepared volume that the set was made from.
+    resolution_mm : float
+        The network's voxel size.
+
+    Returns
+    -------
+    tuple of ScoredPair
+        In the manifest's order.
+
+    Raises
+    ------
+    UserError
+        There is no manifest, the subject is not in it, or a volume is not the one it names.
+    """
+    return tuple(
+        _pair_of(path, digest, brain, resolution_mm) for path, digest in _files(folder, brain)
+    )
+
+
+def truths_of_set(folder: Path, brain: Brain) -> tuple[Truth, ...]:
+    """Read where each of a subject's pairs was changed, at the network's grid.
+
+    Parameters
+    ----------
+    folder : Path
+        What `simulate_lesions` wrote.
+    brain : Brain
+        As for `pairs_of_set`.
+
+    Returns
+    -------
+    tuple of (h, Y, Z) bool
+        In the manifest's order: changed in either half, the right one mirrored onto the left;
+        nothing for the volume as it is.
+
+    Raises
+    ------
+    UserError
+        As `pairs_of_set` does, or a mask is missing or another one.
+    """
+    return tuple(_truth_of(path, brain) for path, _ in _files(folder, brain))
+
+
+def _files(folder: Path, brain: Brain) -> Iterator[tuple[Path, str]]:
+    """Give each of a subject's volumes with its digest."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        msg = f"an evaluation set must hold {MANIFEST}, {folder} has none; 'hemitwin simulate'"
+        raise UserError(msg)
+    table = pd.read_csv(manifest, sep="\t")
+    rows = table[table["case"] == brain.case.name]
+    source = digest_file(brain.case.scan)
+    if len(rows) == 0 or set(rows["source_sha256"]) != {source}:
+        msg = (
+            f"{folder} must be made from the prepared volumes at hand, but {brain.case.name} is "
+            f"{'another volume in it' if len(rows) else 'not in it'}; simulate the set again"
+        )
+        raise UserError(msg)
+    for row in rows.itertuples():
+        yield folder / str(row.file), str(row.sha256)
+
+
+def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> ScoredPair:
+    content = read_matching_sidecar(path)
+    if content is None or content["Digest"] != digest:
+        msg = f"{path} must be the volume that the manifest names; simulate the set again"
+        raise UserError(msg)
+    changed = load_brain(replace(brain.case, scan=path), resolution_mm)
+    pair = split_brain(brain, changed.volume)
+    specification = content.get("Specification")
+    spec: Spec | None = None
+    if specification is not None:
+        model = AsymmetrySpec if content["Role"] == "asymmetry" else LesionSpec
+        spec = model.model_validate(specification)
+    return ScoredPair(brain.subject, pair.left, pair.right, spec)
+
+
+def _truth_of(path: Path, brain: Brain) -> Truth:
+    content = read_matching_sidecar(path)
+    if content is None:
+        msg = f"{path} must be as it was written; simulate the set again"
+        raise UserError(msg)
+    if content["Role"] == "healthy":
+        whole = torch.zeros(1, *brain.mask.shape)
+    else:
+        mask = path.with_name(path.name.rpartition("_")[0] + "_mask.nii.gz")
+        if not mask.is_file() or digest_file(mask) != content["MaskDigest"]:
+            msg = f"{mask} must be the mask that was written; simulate the set again"
+            raise UserError(msg)
+        scan = load_scan(mask)
+        whole, _ = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=brain.factor)
+    halves = split_hemispheres((whole >= _INSIDE).float(), brain.affine)
+    return (halves.left + halves.right)[0] > 0
