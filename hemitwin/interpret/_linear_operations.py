@@ -1,7 +1,12 @@
 """Convolutions and matrix products."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
+from hemitwin.interpret._few_channels import convolve as few_channels
+from hemitwin.interpret._few_channels import is_slow
 from hemitwin.interpret.propagation import Native, Propagation, bilinear, carries
 from hemitwin.interpret.rules import LinearLayer
 
@@ -22,19 +27,42 @@ def convolve(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *geometry: object,
-    **named: object,
+    *geometry: Any,  # noqa: ANN401 - stride, padding, dilation, groups
+    **named: Any,  # noqa: ANN401
 ) -> Tensor:
     """Run a convolution, transposed or not, by the convolution rule."""
     _refuse_carrying("a convolution", weight, bias)
     if bias is not None:
         bias = bias.view(-1, *(1,) * (weight.ndim - 2))
 
+    transposed = "transpose" in getattr(native, "__name__", "")
+    plain = None if transposed else _plain_geometry(x.ndim - 2, *geometry, **named)
+
     def apply(a: Tensor, w: Tensor) -> Tensor:
+        if plain is not None and carries(a) and is_slow(a, w, plain[0]):
+            return few_channels(native, a, w, stride=plain[0], padding=plain[1])
         return native(a, w, None, *geometry, **named)
 
-    axis = 1 if "transpose" in getattr(native, "__name__", "") else 0
+    axis = 1 if transposed else 0
     return flow.run("convolution", LinearLayer(apply, x, weight, bias, output_axis=axis))
+
+
+def _plain_geometry(
+    dims: int,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return stride and padding along each axis, where there is nothing else to a convolution."""
+    if isinstance(padding, str) or groups != 1 or max(_each(dilation, dims)) > 1:
+        return None
+    return _each(stride, dims), _each(padding, dims)
+
+
+def _each(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
+    wide = (value,) if isinstance(value, int) else tuple(value)
+    return wide * dims if len(wide) == 1 else wide
 
 
 def dense(

@@ -25,10 +25,6 @@ def _standardise(flow: Propagation, x: Tensor, dims: tuple[int, ...], eps: float
     return (x - x.mean(dims, keepdim=True)) * scale
 
 
-def _per_channel(value: Tensor | None, ndim: int) -> Tensor | None:
-    return None if value is None else value.view(1, -1, *(1,) * (ndim - 2))
-
-
 def batch_norm(  # noqa: PLR0913, PLR0917 - torch's signature
     flow: Propagation,
     native: Native,
@@ -108,8 +104,7 @@ def instance_norm(  # noqa: PLR0913, PLR0917 - torch's signature
             momentum,
             eps,
         )
-    x = _standardise(flow, x, tuple(range(2, x.ndim)), eps)
-    return _affine(flow, x, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+    return _standardise_groups(flow, x, x.shape[1], weight, bias, eps)
 
 
 def group_norm(  # noqa: PLR0913, PLR0917 - torch's signature
@@ -124,11 +119,42 @@ def group_norm(  # noqa: PLR0913, PLR0917 - torch's signature
 ) -> Tensor:
     """Standardise groups of channels of each sample."""
     del native
-    groups = x.reshape(x.shape[0], num_groups, -1)
-    x = _standardise(flow, groups, (2,), eps).reshape(x.shape)
-    if weight is None:
-        x = x.clone()  # a view could not be followed by an in-place activation
-    return _affine(flow, x, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+    return _standardise_groups(flow, x, num_groups, weight, bias, eps)
+
+
+def _standardise_groups(
+    flow: Propagation,
+    x: Tensor,
+    groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    batch, channels = x.shape[:2]
+    size = x[0, 0].numel()
+    with torch.no_grad():
+        value, mean, scale = torch.native_group_norm(
+            x.contiguous(), weight, bias, batch, channels, size, groups, eps
+        )
+        mean, scale = (one.repeat_interleave(channels // groups, dim=1) for one in (mean, scale))
+        gain = scale if weight is None else scale * weight
+    wide = (batch, channels, *(1,) * (x.ndim - 2))
+    constant = flow.config.norm_statistics == "all"
+
+    def back(gradient: Tensor) -> Tensor:
+        sums = gradient.flatten(2).sum(dim=2)
+        if bias is not None:
+            flow.accounts.earn("bias", sums * bias)
+        passed = gradient * gain.view(wide)
+        if constant:
+            flow.accounts.earn("constant", -sums * mean * gain)
+            return passed
+        # The mean over a group is a function of the input: it hands on what its voxels took off.
+        taken = (sums * gain).view(batch, groups, -1).mean(dim=2) / size
+        taken = taken.repeat_interleave(channels // groups, dim=1)
+        return passed - taken.view(wide)
+
+    return flow.accounts.rewrite(x, value, back)
 
 
 def layer_norm(  # noqa: PLR0913, PLR0917 - torch's signature

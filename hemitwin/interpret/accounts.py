@@ -1,6 +1,7 @@
 """Books the relevance that constants earn while gradients flow backwards."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +10,30 @@ Account = Literal["bias", "stabiliser", "constant"]
 ACCOUNTS: tuple[Account, ...] = ("bias", "stabiliser", "constant")
 Booked = dict[Account, Tensor]
 """Sums by account, (B,) float64, or (K, B) of K targets."""
+
+
+Back = Callable[[Tensor], Tensor]
+"""From the gradient of an operation's result to the gradient of its argument."""
+
+
+class _Rewritten(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's own, which takes any attribute
+        x: Tensor,
+        operation: tuple[Tensor, Back],
+    ) -> Tensor:
+        del x
+        # In a tuple, so that torch does not take the value for an argument and give a view of it.
+        value, ctx.back = operation
+        return value
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        *gradients: Tensor,
+    ) -> tuple[Tensor, None]:
+        return ctx.back(gradients[0]), None
 
 
 class Accounts:
@@ -52,14 +77,42 @@ class Accounts:
         self._check(tuple(x.shape))
         constant = constant.detach()
         out = x + constant
-
-        def earn(gradient: Tensor) -> None:
-            earned = (gradient * constant).reshape(self._batch, -1)
-            self._entries.append((account, earned.sum(dim=1, dtype=torch.float64)))
-
         if out.requires_grad:
-            out.register_hook(earn)
+            out.register_hook(lambda gradient: self.earn(account, gradient * constant))
         return out
+
+    def rewrite(self, x: Tensor, value: Tensor, back: Back) -> Tensor:
+        """
+        Give a value that stands for an operation on `x`, and its way back.
+
+        Parameters
+        ----------
+        x : (...) float
+            Carries relevance.
+        value : (...) float
+            Fresh tensor: the operation's result.
+        back : callable
+            From the gradient of the value to that of `x`; it calls `earn` for what constants get.
+
+        Returns
+        -------
+        Tensor
+            The value.
+
+        Raises
+        ------
+        ValueError
+            As `book` does.
+        """
+        self._check(tuple(value.shape))
+        result: Tensor = _Rewritten.apply(x, (value, back))
+        return result
+
+    def earn(self, account: Account, earned: Tensor) -> None:
+        """Note what constants earned: (B, ...) of the samples, or of one alone."""
+        # Torch's sums are cascades: single precision suffices until here, and spares a copy.
+        sums = earned.reshape(self._batch, -1).sum(dim=1)
+        self._entries.append((account, sums.double()))
 
     def totals(self) -> Booked:
         """Give the sums per sample, and forget them."""

@@ -14,7 +14,7 @@ from captum.attr import (
     Occlusion,
 )
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch
@@ -66,6 +66,16 @@ class AttributionConfig(BaseModel):
         default=8, ge=1, description="Changed pairs that go through the network together."
     )
 
+    @model_validator(mode="after")
+    def _windows_leave_no_gap(self) -> "AttributionConfig":
+        if self.method == "occlusion" and self.stride_voxels > self.window_voxels:
+            msg = (
+                f"stride_voxels must not exceed window_voxels, got {self.stride_voxels} and "
+                f"{self.window_voxels}; lower the stride, or voxels in between are never occluded"
+            )
+            raise ValueError(msg)
+        return self
+
 
 def attribute_pair(
     model: ComparesPairs,
@@ -74,7 +84,7 @@ def attribute_pair(
     score: PairScore,
     config: AttributionConfig | None = None,
     *,
-    regions: tuple[Int[Tensor, " *spatial"], Int[Tensor, " *spatial"]] | None = None,
+    regions: tuple[Int[Tensor, " ..."], Int[Tensor, " ..."]] | None = None,
 ) -> PairMaps:
     """
     Share a pair's score out to the voxels of both images.
@@ -95,8 +105,8 @@ def attribute_pair(
     config : AttributionConfig, optional
         Which method, and how fine.
     regions : two of (*spatial) int, optional
-        For `ablation`: regions of both images; each is replaced at once, and the voxels of a
-        region all carry the fall of the score.
+        For `ablation`: regions of both images; each of one image is replaced at once, the other
+        image left as it is, and the voxels of a region all carry the fall of the score.
 
     Returns
     -------
@@ -107,7 +117,7 @@ def attribute_pair(
     ------
     ValueError
         When the images are not one pair, the model is in training mode where that matters, or
-        `ablation` is asked for without regions.
+        `ablation` is asked for without regions or with such that lie on another grid.
     """
     config = config or AttributionConfig()
     check_pair(left, right)
@@ -124,8 +134,7 @@ def attribute_pair(
         if regions is None:
             msg = "ablation must know the regions of both images; got none; hand them in"
             raise ValueError(msg)
-        masks = tuple(labels.long()[None, None] for labels in regions)
-        return _ablate(forward, (left, right), config, masks)
+        return _ablate(forward, (left, right), config, regions)
     if config.method == "grad_cam":
         return _grad_cam(forward, model, (left, right))
     return _CAPTUM[config.method](forward, (left, right), config)
@@ -151,32 +160,28 @@ def _integrate(forward: Forward, pair: PairMaps, config: AttributionConfig) -> P
 
 
 def _occlude(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
-    dims = pair[0].ndim - 2
-    channels = pair[0].shape[1]
-    window = (channels, *(config.window_voxels,) * dims)
-    stride = (channels, *(config.stride_voxels,) * dims)
-    with torch.no_grad():
-        maps = Occlusion(forward).attribute(
-            pair,
-            sliding_window_shapes=(window, window),
-            strides=(stride, stride),
-            baselines=pair[::-1] if config.baseline == "pair" else None,
+    channels, *size = pair[0].shape[1:]
+    window = (channels, *(min(config.window_voxels, axis) for axis in size))
+    stride = (channels, *(config.stride_voxels for _ in size))
+
+    def occlude(forward: Forward, image: Tensor, other: Tensor) -> Tensor:
+        maps: Tensor = Occlusion(forward).attribute(
+            image,
+            sliding_window_shapes=window,
+            strides=stride,
+            baselines=other if config.baseline == "pair" else None,
+            additional_forward_args=other,
             perturbations_per_eval=config.batch_pairs,
         )
-    return _detached(maps)
+        return maps
+
+    return _one_by_one(occlude, forward, pair)
 
 
 def _ablate(
-    forward: Forward, pair: PairMaps, config: AttributionConfig, masks: tuple[Tensor, ...]
+    forward: Forward, pair: PairMaps, config: AttributionConfig, regions: tuple[Tensor, Tensor]
 ) -> PairMaps:
-    with torch.no_grad():
-        maps = FeatureAblation(forward).attribute(
-            pair,
-            feature_mask=masks,
-            baselines=pair[::-1] if config.baseline == "pair" else None,
-            perturbations_per_eval=config.batch_pairs,
-        )
-    return _detached(maps)
+    ...
 
 
 def _grad_cam(forward: Forward, model: HasEncoder, pair: PairMaps) -> PairMaps:

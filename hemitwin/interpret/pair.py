@@ -139,7 +139,7 @@ def explain_score(
     Raises
     ------
     ValueError
-        As `explain_pair` does.
+        As `explain_pair` does, and when the score is not one number.
 
     Examples
     --------
@@ -157,6 +157,9 @@ def explain_score(
     run = run_forward(
         lambda images: score(model.compare(images)), (seen,), config or LrpConfig(), samples=1
     )
+    if run.output.shape != (1,):
+        msg = f"the score must be one number, (1,); got {tuple(run.output.shape)}; pick or sum"
+        raise ValueError(msg)
     (explanation,) = run.explain(torch.ones_like(run.output)[None])
     maps, (ledger,) = model.gather(explanation.relevance[0]), explanation.ledgers
     return PairExplanation(maps[:1], maps[1:], ledger.explained, ledger)

@@ -207,15 +207,36 @@ def propagate(layer: LinearLayer, rule: Rule, accounts: Accounts) -> Tensor:
     if numerator is linear and rule.epsilon == 0:
         return linear if layer.bias is None else accounts.book(linear, bias, "bias")
     with torch.no_grad():
-        z, denominator = linear + bias, numerator + bias_share
-        up, down = denominator + rule.epsilon, denominator - rule.epsilon
-        stabilised = torch.where(denominator >= 0, up, down)
-        ratio = torch.where(stabilised == 0, 1.0, z / stabilised)
-        absorbed = z - denominator * ratio
-        earned = bias_share * ratio
-    out = numerator * ratio
-    if layer.bias is not None:
-        out = accounts.book(out, earned, "bias")
-    # Without a stabiliser, too, an output whose shares are all 0 cannot pass its relevance on.
-    lost = rule.epsilon > 0 or bool(absorbed.any())
-    return accounts.book(out, absorbed, "stabiliser") if lost else out
+        z = linear + bias
+        denominator = z if numerator is linear else numerator + bias_share
+        ratio = _stabilised_ratio(z, denominator, rule.epsilon)
+        absorbed = torch.addcmul(z, denominator, ratio, value=-1)
+
+    def back(gradient: Tensor) -> Tensor:
+        shared = gradient * ratio
+        if layer.bias is not None:
+            accounts.earn("bias", _total(shared, bias_share))
+        # Without a stabiliser, too, an output whose shares are all 0 cannot pass its relevance on.
+        accounts.earn("stabiliser", gradient * absorbed)
+        return shared
+
+    return accounts.rewrite(numerator, z, back)
+
+
+def _stabilised_ratio(z: Tensor, denominator: Tensor, epsilon: float) -> Tensor:
+    """Give z over the denominator, which epsilon keeps from 0; 1 where there is nothing."""
+    if epsilon == 0:
+        return torch.where(denominator == 0, 1.0, z / denominator)
+    stabilised = denominator.abs().add_(epsilon).copysign_(denominator + 0.0)
+    return z / stabilised
+
+
+def _total(gradient: Tensor, constant: Tensor) -> Tensor:
+    """Multiply, over space first where the constant is the same there: (B, C) or as large."""
+    if (
+        gradient.ndim > 2
+        and constant.ndim == gradient.ndim - 1
+        and constant.numel() == constant.shape[0]
+    ):
+        return gradient.flatten(2).sum(dim=2) * constant.flatten()
+    return gradient * constant
