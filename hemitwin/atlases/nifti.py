@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Num
+from jaxtyping import Bool, Float, Num
 from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 
 from hemitwin._atomic import atomic_path
@@ -14,7 +14,7 @@ from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.world import check_affine, check_volume
 
-__all__ = ["save_labels_volume", "save_volume"]
+__all__ = ["save_labels_volume", "save_volume", "save_volumes"]
 
 _CARET_EXTENSION = 30
 _MNI_CODE, _ALIGNED_CODE, _SCANNER_CODE = 4, 2, 1
@@ -56,6 +56,35 @@ def save_volume(
     information = [("VolumeType", "Anatomy" if palette is None else "Functional")]
     extension = None if palette is None else _extension(information, palette.to_element())
     _save(path, data, affine, space=space, description=description, extension=extension)
+
+
+def save_volumes(
+    path: Path,
+    data: Float[np.ndarray, " x y z n"],
+    affine: Affine,
+    *,
+    space: str = "T1w",
+    description: str = "",
+) -> None:
+    """Write several volumes as one 4D NIfTI-1, whole or not at all.
+
+    Parameters
+    ----------
+    path, affine, space, description
+        As for `save_volume`.
+    data : (x, y, z, n) float
+        Written as float32.
+
+    Raises
+    ------
+    ValueError
+        As `save_volume` does.
+    """
+    check_volume(data[..., 0])
+    if not np.isfinite(data).all():
+        msg = "volumes must be finite; they hold NaN or infinity; mask them first"
+        raise ValueError(msg)
+    _save(path, data, affine, space=space, description=description, extension=None)
 
 
 def save_labels_volume(path: Path, parcellation: Parcellation) -> None:

@@ -21,7 +21,7 @@ Targets = Float[Tensor, "targets batch *output"]
 
 MEMORY_MB = 1024
 """What the way back may take by default, in MiB."""
-_HELD_AT_A_TIME = 4
+_HELD_AT_A_TIME = 6
 _MOST_TARGETS = 32
 
 

@@ -38,13 +38,20 @@ def explain(
         typer.Option(help="Two brains, for a run that compares brains: sub-01 sub-02."),
     ] = None,
     target: Annotated[
-        Literal["distance", "logit", "map"] | None,
+        Literal["distance", "logit", "map", "embedding"] | None,
         typer.Option(
-            help="Score to explain; map: the decoder's map where it is highest. By default what "
-            "pairs are ranked by."
+            help="Score to explain; map: the decoder's map where it is highest; embedding: the "
+            "mean of its entries. By default what pairs are ranked by."
         ),
     ] = None,
     method: Annotated[Method, typer.Option(help="How the score is shared out.")] = "lrp",
+    components: Annotated[
+        int | None,
+        typer.Option(
+            help="Explain so many principal directions of the embedding in place of a score, or "
+            "with 0 each of its dimensions; volumes of one file."
+        ),
+    ] = None,
     lesion_seed: Annotated[
         int | None, typer.Option(help="Inject the lesion that this seed draws, then explain.")
     ] = None,
@@ -61,6 +68,9 @@ def explain(
     from hemitwin.pipeline.map_request import MapRequest
     from hemitwin.pipeline.runs import load_run
 
+    if components is not None:
+        _explain_embedding(run, derivatives, participant_label, components)
+        return
     request = MapRequest(method, target, lesion_seed, check=check, open_ledger=open_ledger)
     loaded, cache = load_run(run), atlas_cache()
     if pair is None:
@@ -84,6 +94,26 @@ def explain(
     }
     switches = [*(["--check"] if check else []), *(["--open-ledger"] if open_ledger else [])]
     finish(outcome, ["explain", str(run), str(derivatives), *option_words(options), *switches])
+
+
+def _explain_embedding(
+    run: Path, derivatives: Path, participant_label: list[str] | None, components: int
+) -> None:
+    from hemitwin.pipeline.embedding_maps import explain_embedding_of
+    from hemitwin.pipeline.runs import load_run
+
+    outcome = explain_embedding_of(
+        load_run(run),
+        derivatives,
+        labels=chosen_labels(participant_label),
+        components=components or None,
+    )
+    table = Table("case", "directions", "variance", "ledger", title="hemitwin explain")
+    for one in outcome.results:
+        share = "all" if one.share is None else f"{one.share:.1%}"
+        table.add_row(one.case.name, str(one.directions), share, f"{one.ledger_error:.1e}")
+    console.print(table)
+    finish(outcome, ["explain", str(run), str(derivatives), "--components", str(components)])
 
 
 def _print_checks(name: str, checks: dict[str, Any]) -> None:

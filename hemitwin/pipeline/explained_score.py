@@ -14,7 +14,7 @@ from hemitwin.pipeline.errors import UserError
 
 __all__ = ["ScoreName", "choose_score", "pair_score", "region_of_map"]
 
-ScoreName = Literal["distance", "logit", "map"]
+ScoreName = Literal["distance", "logit", "map", "embedding"]
 
 
 def choose_score(head: HeadConfig, wanted: ScoreName | None = None) -> ScoreName:
@@ -24,8 +24,9 @@ def choose_score(head: HeadConfig, wanted: ScoreName | None = None) -> ScoreName
     ----------
     head : HeadConfig
         Of the network.
-    wanted : {'distance', 'logit', 'map'}, optional
-        ``map``: the decoder's own anomaly map, where it is highest.
+    wanted : {'distance', 'logit', 'map', 'embedding'}, optional
+        ``map``: the decoder's own anomaly map, where it is highest. ``embedding``: the mean of
+        all entries of both embeddings, whose relevance is the mean of all entries' relevance.
 
     Raises
     ------
@@ -41,6 +42,7 @@ def choose_score(head: HeadConfig, wanted: ScoreName | None = None) -> ScoreName
         "distance": True,
         "logit": head.name != "distance",
         "map": head.name == "decoder",
+        "embedding": True,
     }
     if wanted is None:
         return "logit" if gives["logit"] else "distance"
@@ -56,7 +58,7 @@ def pair_score(name: ScoreName, network: ComparesPairs, left: Batch, right: Tens
 
     Parameters
     ----------
-    name : {'distance', 'logit', 'map'}
+    name : {'distance', 'logit', 'map', 'embedding'}
         Which.
     network : SiameseNetwork or alike
         In evaluation mode.
@@ -70,6 +72,8 @@ def pair_score(name: ScoreName, network: ComparesPairs, left: Batch, right: Tens
     """
     if name == "distance":
         return lambda output: output.distance
+    if name == "embedding":
+        return _mean_of_entries
     if name == "logit":
         return _logit
     with torch.inference_mode():
@@ -115,6 +119,10 @@ def region_of_map(
 
 def _logit(output: PairOutput) -> Float[Tensor, " pairs"]:
     return _known(output.logit)
+
+
+def _mean_of_entries(output: PairOutput) -> Float[Tensor, " pairs"]:
+    return output.embedding_left.mean(dim=1) + output.embedding_right.mean(dim=1)
 
 
 def _known(value: Tensor | None) -> Tensor:

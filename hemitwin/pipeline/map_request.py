@@ -42,7 +42,7 @@ class MapRequest:
     ----------
     method : str
         How the score is shared out.
-    target : {'distance', 'logit', 'map'}, optional
+    target : {'distance', 'logit', 'map', 'embedding'}, optional
         Which score; what the head ranks pairs by by default.
     lesion_seed : int, optional
         Inject the lesion that this seed draws before.

@@ -41,6 +41,8 @@ __all__ = [
     "resolve_precision",
 ]
 
+_LEAST_STEPS = 3
+
 
 class SiameseTask(pl.LightningModule):
     """Each image is embedded once a step; pairs and triplets are made of the embeddings.
@@ -124,12 +126,14 @@ class SiameseTask(pl.LightningModule):
             lr=self._training.learning_rate,
             weight_decay=self._training.weight_decay,
         )
+        # Torch divides by the lengths of rise and fall less one: the rise needs two steps at least,
+        # and the fall one. A shorter training ends before its schedule does.
+        steps = max(self._steps, _LEAST_STEPS)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=self._training.learning_rate,
-            total_steps=self._steps,
-            # The rise needs two steps at least: torch divides by its length less one.
-            pct_start=min(max(self._training.warmup, 2 / self._steps), 1.0),
+            total_steps=steps,
+            pct_start=max(self._training.warmup, 2 / steps),
         )
         return {
             "optimizer": optimizer,
