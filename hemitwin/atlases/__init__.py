@@ -1,6 +1,11 @@
 """Places with names, statistics over them, and the file formats."""
 
-from hemitwin.atlases.cifti import save_dense_labels, save_dense_scalar, save_parcel_scalar
+from hemitwin.atlases.cifti import (
+    save_dense_labels,
+    save_dense_scalar,
+    save_parcel_connectivity,
+    save_parcel_scalar,
+)
 from hemitwin.atlases.gifti import (
     load_surface,
     save_metric,
@@ -9,7 +14,7 @@ from hemitwin.atlases.gifti import (
 )
 from hemitwin.atlases.grayordinates import grayordinates_from_volume, parcellate_dense
 from hemitwin.atlases.hcpmmp import hcpmmp_surface_labels, hcpmmp_volume
-from hemitwin.atlases.nifti import save_labels_volume, save_volume
+from hemitwin.atlases.nifti import save_labels_volume, save_volume, save_volumes
 from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
@@ -35,7 +40,8 @@ __all__ = [
     "grayordinates_from_volume", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume",
     "load_fslr_surface", "load_surface", "load_template", "parcellate_dense", "project_to_surface",
     "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
-    "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_scalar", "save_surface",
-    "save_surface_labels", "save_table", "save_volume", "template_grid", "template_on_grid",
-    "warp_surface", "write_scene", "write_spec",
+    "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
+    "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
+    "save_volumes", "template_grid", "template_on_grid", "warp_surface", "write_scene",
+    "write_spec",
 ]

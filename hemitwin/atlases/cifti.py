@@ -1,11 +1,11 @@
-"""CIFTI-2 files over the 91k grayordinates and over the 379 regions."""
+"""CIFTI-2 files over the 91k grayordinates, over the 379 regions and over their pairs."""
 
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float
-from nibabel.cifti2.cifti2 import Cifti2Image
+from nibabel.cifti2.cifti2 import Cifti2Image, Cifti2MetaData
 from nibabel.cifti2.cifti2_axes import BrainModelAxis, LabelAxis, ParcelsAxis, ScalarAxis
 from nibabel.nifti2 import Nifti2Header
 
@@ -18,12 +18,19 @@ from hemitwin.atlases.grayordinates import (
 from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.regions import hcpmmp_regions
 
-__all__ = ["save_dense_labels", "save_dense_scalar", "save_parcel_scalar"]
+__all__ = [
+    "save_dense_labels",
+    "save_dense_scalar",
+    "save_parcel_connectivity",
+    "save_parcel_scalar",
+]
 
 # NIfTI intents: code, parameters, and the name that the CIFTI-2 standard asks for.
+_PARCELS = (3003, (), "ConnParcels")
 _DENSE_SCALAR = (3006, (), "ConnDenseScalar")
 _DENSE_LABEL = (3007, (), "ConnDenseLabel")
 _PARCEL_SCALAR = (3008, (), "ConnParcelScalr")
+_PALETTE = "PaletteColorMapping"
 _CORTEX = {"L": "CIFTI_STRUCTURE_CORTEX_LEFT", "R": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
 
 
@@ -55,7 +62,7 @@ def save_dense_scalar(
     places = load_grayordinates()
     _check(path, ".dscalar.nii", values, len(places))
     axes = (_scalar_axis(name, palette), _dense_axis(places))
-    _save(path, values.astype(np.float32), axes, _DENSE_SCALAR)
+    _save(path, values[None], axes, _DENSE_SCALAR)
 
 
 def save_dense_labels(path: Path, *, name: str = "HCPMMP1") -> None:
@@ -78,7 +85,7 @@ def save_dense_labels(path: Path, *, name: str = "HCPMMP1") -> None:
     table = {0: ("???", (1.0, 1.0, 1.0, 0.0))}
     table |= {region.index: (region.name, region.rgba) for region in hcpmmp_regions()}
     axes = (LabelAxis([name], [table]), _dense_axis(places))
-    _save(path, labels.astype(np.float32), axes, _DENSE_LABEL)
+    _save(path, labels[None], axes, _DENSE_LABEL)
 
 
 def save_parcel_scalar(
@@ -108,11 +115,41 @@ def save_parcel_scalar(
     """
     _check(path, ".pscalar.nii", values, len(hcpmmp_regions()))
     axes = (_scalar_axis(name, palette), _parcels_axis(load_grayordinates()))
-    _save(path, values.astype(np.float32), axes, _PARCEL_SCALAR)
+    _save(path, values[None], axes, _PARCEL_SCALAR)
+
+
+def save_parcel_connectivity(
+    path: Path,
+    matrix: Float[np.ndarray, "regions regions"],
+    *,
+    palette: Palette | None = None,
+) -> None:
+    """Write one value per pair of regions as `.pconn.nii`.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.pconn.nii`.
+    matrix : (379, 379) float
+        Rows and columns in the order of `hcpmmp_regions`; written as float32. Rows are rows for
+        Workbench, which paints that of the region that is selected; nibabel, for which a CIFTI
+        row runs along the first axis, reads the transpose.
+    palette : Palette or None
+        How Workbench colours all rows; the file has one palette and no names of maps.
+
+    Raises
+    ------
+    ValueError
+        When the shape or the name is wrong, or a value is not finite.
+    """
+    count = len(hcpmmp_regions())
+    _check(path, ".pconn.nii", matrix, count, count)
+    parcels = _parcels_axis(load_grayordinates())
+    _save(path, matrix.T, (parcels, parcels), _PARCELS, palette)
 
 
 def _scalar_axis(name: str, palette: Palette | None) -> ScalarAxis:
-    meta = {} if palette is None else {"PaletteColorMapping": palette.to_xml()}
+    meta = {} if palette is None else {_PALETTE: palette.to_xml()}
     return ScalarAxis([name], [meta])
 
 
@@ -163,23 +200,27 @@ def _cifti_name(name: str) -> str:
     return f"CIFTI_STRUCTURE_{words}_{side.upper()}"
 
 
-def _check(path: Path, suffix: str, values: np.ndarray, length: int) -> None:
+def _check(path: Path, suffix: str, values: np.ndarray, *shape: int) -> None:
     if not path.name.endswith(suffix):
         msg = f"Workbench knows files by suffix: the name must end in {suffix}, got {path.name}"
         raise ValueError(msg)
-    if values.shape != (length,) or not np.isfinite(values).all():
-        msg = f"{suffix} needs {length} finite values, got shape {values.shape}; check the order"
+    if values.shape != shape or not np.isfinite(values).all():
+        wanted = " x ".join(map(str, shape))
+        msg = f"{suffix} needs {wanted} finite values, got shape {values.shape}; check the order"
         raise ValueError(msg)
 
 
 def _save(
     path: Path,
-    row: np.ndarray,
-    axes: tuple[ScalarAxis | LabelAxis, BrainModelAxis | ParcelsAxis],
+    matrix: np.ndarray,
+    axes: tuple[ScalarAxis | LabelAxis | ParcelsAxis, BrainModelAxis | ParcelsAxis],
     intent: tuple[int, tuple[()], str],
+    palette: Palette | None = None,
 ) -> None:
     header = Nifti2Header()
     header.set_intent(*intent)
-    image = Cifti2Image(row[None], header=axes, nifti_header=header)
+    image = Cifti2Image(matrix.astype(np.float32), header=axes, nifti_header=header)
+    if palette is not None:
+        image.header.matrix.metadata = Cifti2MetaData({_PALETTE: palette.to_xml()})
     with atomic_path(path) as temporary:
         nib.save(image, temporary)

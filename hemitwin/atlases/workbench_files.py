@@ -14,6 +14,7 @@ _TYPES = {
     ".dscalar.nii": "CONNECTIVITY_DENSE_SCALAR",
     ".dlabel.nii": "CONNECTIVITY_DENSE_LABEL",
     ".pscalar.nii": "CONNECTIVITY_PARCEL_SCALAR",
+    ".pconn.nii": "CONNECTIVITY_PARCEL",
     ".nii.gz": "VOLUME",
     ".nii": "VOLUME",
 }

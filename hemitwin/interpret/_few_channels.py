@@ -46,7 +46,9 @@ def convolve(
     (B, O, *coarse) float
         As torch gives it.
     """
-    result: Tensor = _ByParts.apply(x, weight, native, tuple(stride), tuple(padding))
+    result: Tensor = _ByParts.apply(  # type: ignore[no-untyped-call]
+        x, weight, native, tuple(stride), tuple(padding)
+    )
     return result
 
 

@@ -105,7 +105,7 @@ class Accounts:
             As `book` does.
         """
         self._check(tuple(value.shape))
-        result: Tensor = _Rewritten.apply(x, (value, back))
+        result: Tensor = _Rewritten.apply(x, (value, back))  # type: ignore[no-untyped-call]
         return result
 
     def earn(self, account: Account, earned: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from captum.attr import (
@@ -159,29 +159,56 @@ def _integrate(forward: Forward, pair: PairMaps, config: AttributionConfig) -> P
     return _detached(maps)
 
 
+@torch.no_grad()
 def _occlude(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
     channels, *size = pair[0].shape[1:]
-    window = (channels, *(min(config.window_voxels, axis) for axis in size))
-    stride = (channels, *(config.stride_voxels for _ in size))
 
     def occlude(forward: Forward, image: Tensor, other: Tensor) -> Tensor:
         maps: Tensor = Occlusion(forward).attribute(
             image,
-            sliding_window_shapes=window,
-            strides=stride,
+            sliding_window_shapes=(channels, *(min(config.window_voxels, axis) for axis in size)),
+            strides=(channels, *(config.stride_voxels for _ in size)),
             baselines=other if config.baseline == "pair" else None,
             additional_forward_args=other,
             perturbations_per_eval=config.batch_pairs,
         )
         return maps
 
-    return _one_by_one(occlude, forward, pair)
+    left, right = pair
+    return occlude(forward, left, right), occlude(_exchanged(forward), right, left)
 
 
+@torch.no_grad()
 def _ablate(
     forward: Forward, pair: PairMaps, config: AttributionConfig, regions: tuple[Tensor, Tensor]
 ) -> PairMaps:
-    ...
+    grid = tuple(pair[0].shape[2:])
+    for labels in regions:
+        if labels.shape != grid:
+            msg = (
+                f"regions must lie on the images' grid {grid}; got {tuple(labels.shape)}; bring "
+                "them onto it, nearest neighbour"
+            )
+            raise ValueError(msg)
+
+    # One image at a time: given both, Captum exchanges regions of one number instead.
+    def ablate(forward: Forward, image: Tensor, other: Tensor, labels: Tensor) -> Tensor:
+        maps: Tensor = FeatureAblation(forward).attribute(
+            image,
+            feature_mask=labels.long()[None, None],
+            baselines=other if config.baseline == "pair" else None,
+            additional_forward_args=other,
+            perturbations_per_eval=config.batch_pairs,
+        )
+        return maps
+
+    left, right = pair
+    one, other = regions
+    return ablate(forward, left, right, one), ablate(_exchanged(forward), right, left, other)
+
+
+def _exchanged(forward: Forward) -> Forward:
+    return lambda right, left: forward(left, right)
 
 
 def _grad_cam(forward: Forward, model: HasEncoder, pair: PairMaps) -> PairMaps:
@@ -189,7 +216,8 @@ def _grad_cam(forward: Forward, model: HasEncoder, pair: PairMaps) -> PairMaps:
         msg = f"grad_cam must be given an encoder with layers; got {type(model.encoder).__name__}"
         raise TypeError(msg)
     layer = model.encoder.get_submodule(model.encoder.feature_layers[-1])
-    coarse = LayerGradCam(forward, layer).attribute(_tracked(pair), relu_attributions=True)
+    found = LayerGradCam(forward, layer).attribute(_tracked(pair), relu_attributions=True)
+    coarse = cast("Tensor", found)  # a tuple only of a layer that gives several maps
     size = tuple(pair[0].shape[2:])
     mode = "trilinear" if len(size) == 3 else "bilinear"
     one, other = LayerAttribution.interpolate(coarse.detach(), size, mode).chunk(2)

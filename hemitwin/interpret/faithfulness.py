@@ -44,7 +44,7 @@ class RegionEffects:
     model: ComparesPairs
     left: Batch
     right: Tensor
-    labels: Int[Tensor, " *spatial"]
+    labels: Int[Tensor, " ..."]
     regions: Int[np.ndarray, " regions"]
     score: PairScore
     batch_pairs: int = 8

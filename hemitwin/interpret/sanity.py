@@ -172,7 +172,8 @@ def _randomise(
     ]
     # The head is registered after the encoder, and layers in the order in which they run.
     layers.reverse()
-    ends = sorted({round((step + 1) * len(layers) / depths) for step in range(depths)})
+    # At least one layer a step, also where there are more steps than layers.
+    ends = sorted({max(1, round((step + 1) * len(layers) / depths)) for step in range(depths)})
     begin = 0
     for end in ends:
         for _, layer in layers[begin:end]:
@@ -197,7 +198,10 @@ def _values(maps: PairMaps, inside: Bool[Tensor, " *spatial"]) -> Tensor:
     return torch.cat([side[0].sum(dim=0)[inside] for side in maps]).double().cpu()
 
 
-def _correlation(one: Tensor, other: Tensor) -> float:
-    if one.std() == 0 or other.std() == 0:
+def _correlation(original: Tensor, other: Tensor) -> float:
+    """Correlate ranks: not a number where the map itself is constant, which no check may pass."""
+    if len(original.unique()) < 2:
+        return float("nan")
+    if len(other.unique()) < 2:
         return 0.0
-    return float(spearmanr(one.numpy(), other.numpy()).statistic)
+    return float(spearmanr(original.numpy(), other.numpy()).statistic)

@@ -12,7 +12,7 @@ import typer
 from rich.logging import RichHandler
 
 from hemitwin import __version__
-from hemitwin.pipeline import cli_data, cli_learning, cli_maps
+from hemitwin.pipeline import cli_data, cli_learning, cli_maps, cli_relations
 from hemitwin.pipeline.cli_options import (
     LABEL,
     SESSION,
@@ -137,6 +137,7 @@ app.command()(cli_learning.evaluate)
 app.command()(cli_learning.compare)
 app.command()(cli_maps.explain)
 app.command()(cli_maps.parcellate)
+app.command()(cli_relations.relate)
 app.command()(cli_maps.export)
 app.command(name="slice")(cli_data.slice_)
 simulate_app.command(name="cohort")(cli_data.simulate_cohort)

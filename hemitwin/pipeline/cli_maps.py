@@ -108,10 +108,9 @@ def _explain_embedding(
         labels=chosen_labels(participant_label),
         components=components or None,
     )
-    table = Table("case", "directions", "variance", "ledger", title="hemitwin explain")
+    table = Table("case", "directions", "open ledger", title="hemitwin explain")
     for one in outcome.results:
-        share = "all" if one.share is None else f"{one.share:.1%}"
-        table.add_row(one.case.name, str(one.directions), share, f"{one.ledger_error:.1e}")
+        table.add_row(one.case.name, str(one.directions), f"{one.ledger_error:.1e}")
     console.print(table)
     finish(outcome, ["explain", str(run), str(derivatives), "--components", str(components)])
 

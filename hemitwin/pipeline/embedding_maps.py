@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hemitwin.atlases import save_volumes
-from hemitwin.interpret import explain_embeddings, principal_directions
+from hemitwin.interpret import explain_embeddings
 from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.brain_data import standard_brain
-from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain, load_brains
-from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.cohort import Brain, find_prepared
+from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
+from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import (
     describe_dataset,
@@ -30,7 +30,7 @@ from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.runs import Run, config_digest
 from hemitwin.transforms import HemispherePair, refine_sum, rejoin
 
-__all__ = ["EmbeddingMaps", "embeddings_of_fold", "explain_embedding_of"]
+__all__ = ["EmbeddingMaps", "explain_embedding_of"]
 
 _TOLERANCE = 1e-4
 
@@ -47,9 +47,6 @@ class EmbeddingMaps:
         The 4D volume, one direction after the other; its sidecar lies beside it.
     directions : int
         How many.
-    share : float or None
-        Of the training images' squared normalised embeddings that lies in them; None for all of
-        the embedding's own dimensions.
     ledger_error : float
         Largest |residual| of a ledger, of the largest |score|.
     """
@@ -57,7 +54,6 @@ class EmbeddingMaps:
     case: Case
     relevance: Path
     directions: int
-    share: float | None
     ledger_error: float
 
 
@@ -89,88 +85,36 @@ def explain_embedding_of(
     Raises
     ------
     UserError
-        A subject has no prepared volume, or there are fewer dimensions than components.
+        A subject has no prepared volume, or there are fewer dimensions, or embeddings of the
+        training fold below `derivatives`, than components.
     """
     data = run.config.data
     cases = find_prepared(derivatives, labels=labels, modality=data.modality, space=data.space)
-    directions, share = _directions(run, components)
+    directions = Directions.of(run, derivatives, components)
     describe_dataset(derivatives)
-    work = partial(
-        _explain_case, run=run, derivatives=derivatives, directions=directions, share=share
-    )
+    work = partial(_explain_case, run=run, derivatives=derivatives, directions=directions)
     return run_cases(work, cases, stage="explain", log_folder=derivatives / "logs")
 
 
-def embeddings_of_fold(run: Run) -> Float[Tensor, "images dim"]:
-    """Embed the training fold: each hemisphere, or each brain, in float32.
-
-    Raises
-    ------
-    UserError
-        No prepared volume of the training fold is there.
-    """
-    pairing = "hemispheres" if run.config.pairs is None else "brains"
-    brains = [
-        brain
-        for brain in load_brains(run.config.data, pairing=pairing)
-        if run.split.folds.get(brain.subject) == "train"
-    ]
-    if not brains:
-        msg = (
-            f"{run.config.data.prepared} must hold the subjects that the network was trained on, "
-            f"found none; leave --components out to explain each dimension"
-        )
-        raise UserError(msg)
-    with torch.inference_mode():
-        return torch.cat([run.network.embed(_images(run, brain)) for brain in brains]).clone()
-
-
-def _directions(
-    run: Run, components: int | None
-) -> tuple[Float[Tensor, "targets dim"], float | None]:
-    dim = run.config.encoder.embedding_dim
-    if components is None:
-        return torch.eye(dim), None
-    if not 1 <= components <= dim:
-        msg = f"--components must be from 1 to {dim}, or 0 for each dimension; got {components}"
-        raise UserError(msg)
-    embeddings = embeddings_of_fold(run)
-    directions = principal_directions(embeddings, components)
-    unit = torch.nn.functional.normalize(embeddings.double())
-    return directions, float((unit @ directions.T).square().sum(dim=1).mean())
-
-
-def _images(run: Run, brain: Brain) -> Float[Tensor, "images 1 *spatial"]:
-    if run.config.pairs is not None:
-        return standard_brain(brain)[None]
-    pair = split_brain(brain, brain.volume)
-    return torch.stack([pair.left, pair.right])
-
-
 def _explain_case(
-    case: Case,
-    run: Run,
-    derivatives: Path,
-    directions: Float[Tensor, "targets dim"],
-    share: float | None,
+    case: Case, run: Run, derivatives: Path, directions: Directions
 ) -> EmbeddingMaps:
-    desc = map_desc(case, "lrpdimensions" if share is None else "lrpcomponents")
+    desc = map_desc(case, "lrpdimensions" if directions.count is None else "lrpcomponents")
     path = relevance_path(case, derivatives, desc, space=run.config.data.space)
     key = digest_json(
         {
             "volume": digest_file(case.scan),
             "weights": run.weights_digest,
             "config": config_digest(run.config),
-            "directions": directions.tolist(),
+            "directions": directions.sources,
             "versions": provenance()["packages"],
         }
     )
     done = read_matching_sidecar(path, key=key)
     if done is not None:
-        return EmbeddingMaps(case, path, len(directions), share, float(done["LedgerError"]))
-    pairing = "hemispheres" if run.config.pairs is None else "brains"
-    brain = load_brain(case, run.config.data.resolution_mm, pairing=pairing)
-    maps, rows, error = _compute(run, brain, directions)
+        return EmbeddingMaps(case, path, len(done["Scores"]), float(done["LedgerError"]))
+    brain = load_for(run, case)
+    maps, rows, error = _compute(run, brain, directions.vectors)
     if error > _TOLERANCE:
         reason = f"every ledger must close to {_TOLERANCE:g}, the worst is open by {error:.1e}"
         raise CaseError(case.name, "explain", reason)
@@ -183,10 +127,7 @@ def _explain_case(
         "Description": "Relevance of each image for directions of its own embedding, one volume "
         "a direction; signed",
         "Sources": [f"bids::{case.scan.name}"],
-        "Directions": "dimensions"
-        if share is None
-        else "principal directions of the training images' normalised embeddings, not centred",
-        "ShareOfTrainingEmbeddings": share,
+        "Directions": directions.words,
         "Scores": rows,
         "LedgerError": error,
         "Rule": run.config.lrp.model_dump(mode="json"),
@@ -194,7 +135,7 @@ def _explain_case(
         "GeneratedBy": provenance(),
     }
     write_json(sidecar, {**content, "Key": key, "Digest": digest_file(path)})
-    return EmbeddingMaps(case, path, len(directions), share, error)
+    return EmbeddingMaps(case, path, len(rows), error)
 
 
 def _compute(
@@ -202,7 +143,7 @@ def _compute(
 ) -> tuple[Tensor, list[list[float]], float]:
     """Give maps (K, X, Y, Z), the scores of each image a direction, and the worst ledger."""
     volumes, rows, residual = [], [], 0.0
-    images = _images(run, brain)
+    images = torch.stack(compared_images(run, brain))
     for found in explain_embeddings(run.network, images, directions, run.config.lrp):
         volumes.append(_whole(run, brain, found.relevance[0]))
         rows.append([ledger.explained for ledger in found.ledgers])

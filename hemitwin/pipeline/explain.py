@@ -30,7 +30,7 @@ from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.transforms import LesionSpec, split_hemispheres
 
-__all__ = ["Explained", "explain", "explain_case", "explain_two"]
+__all__ = ["Explained", "explain", "explain_case", "explain_two", "find_one"]
 
 
 def explain(
@@ -166,7 +166,7 @@ def explain_two(
     if request.lesion_seed is not None:
         msg = "a lesion must go into a run on hemispheres; leave --lesion-seed out for --pair"
         raise UserError(msg)
-    one, other = (_find_one(run, derivatives, name) for name in subjects)
+    one, other = (find_one(run, derivatives, name) for name in subjects)
     _check_request(run, (one.name, other.name), request, cache)
     describe_dataset(derivatives)
     work = partial(
@@ -208,6 +208,7 @@ def _explain_side(
         flagged=_score(run, left, right) > run.threshold,
         checks=checks,
         compared_with=pair[1 - side].name,
+        side_ledger=(found.ledger_left, found.ledger_right)[side],
     )
     return write_map(path, run, content, request, key)
 
@@ -247,7 +248,14 @@ def _check_request(
         raise UserError(msg)
 
 
-def _find_one(run: Run, derivatives: Path, name: str) -> Case:
+def find_one(run: Run, derivatives: Path, name: str) -> Case:
+    """Find the prepared scan that ``--pair`` names.
+
+    Raises
+    ------
+    UserError
+        None or several fit.
+    """
     subject = name.removeprefix("sub-").split("_")[0]
     data = run.config.data
     found = find_prepared(derivatives, labels=(subject,), modality=data.modality, space=data.space)

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from hemitwin.atlases import relevance_palette, save_volume
-from hemitwin.interpret import PairExplanation
+from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.explained_score import choose_score
@@ -74,6 +74,12 @@ class MapContent:
     localisation: dict[str, float] = field(default_factory=dict)
     checks: dict[str, Any] | None = None
     compared_with: str | None = None
+    side_ledger: Ledger | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """Of the side that the map shows where it is known by itself, else of the pair."""
+        return self.side_ledger or self.found.ledger
 
 
 def map_key(run: Run, request: MapRequest, *cases: Case) -> str:
@@ -140,7 +146,7 @@ def write_map(path: Path, run: Run, made: MapContent, request: MapRequest, key: 
         target,
         made.found.score,
         made.flagged,
-        made.found.ledger.ratio,
+        made.ledger.ratio,
         made.localisation,
         made.checks or {},
     )
@@ -166,7 +172,8 @@ def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> di
         "Threshold": run.threshold,
         "Flagged": made.flagged,
         "Rule": run.config.lrp.model_dump(mode="json") if conserves else None,
-        "Ledger": found.ledger.to_dict(),
+        "Ledger": made.ledger.to_dict(),
+        "LedgerOfPair": found.ledger.to_dict(),
         "LedgerCloses": found.ledger.closes(run.reference_of(target)),
         **{name: side.to_dict() for name, side in sides.items() if side is not None},
         "Checks": made.checks,

@@ -32,12 +32,14 @@ _PACKAGES = ("hemitwin", "torch", "monai", "nibabel", "SimpleITK", "nilearn", "c
 _DESCRIPTIONS = {
     "prepared": "Reoriented to RAS, aligned by a similarity to the symmetric template, mid-plane "
     "refined, resampled once, scaled to robust units inside the brain",
-    "lrp": "Layer-wise relevance propagation of the distance between the two hemispheres; signed",
+    "lrp": "Layer-wise relevance propagation of what the network ranks pairs by; signed",
+    "bilrp": "Second-order relevance propagation of the similarity of two images, by regions",
     "injected": "A synthetic lesion was injected before the step that the file's name tells",
 }
 
 _BIDS_IGNORE = (
     "*_relevance.*",
+    "*_relmat.*",
     "*_xfm.*",
     "*_quality.tsv",
     "descriptions.tsv",

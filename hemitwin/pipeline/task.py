@@ -126,8 +126,8 @@ class SiameseTask(pl.LightningModule):
             lr=self._training.learning_rate,
             weight_decay=self._training.weight_decay,
         )
-        # Torch divides by the lengths of rise and fall less one: the rise needs two steps at least,
-        # and the fall one. A shorter training ends before its schedule does.
+        # Torch divides by the lengths of rise and fall less one: the rise needs two steps at
+        # least, and the fall one. A shorter training ends before its schedule does.
         steps = max(self._steps, _LEAST_STEPS)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,

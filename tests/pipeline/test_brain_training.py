@@ -11,13 +11,18 @@ import pytest
 import torch
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.brain_data import BrainSetData, _sets_of
+from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.brain_data import BrainSetData, _sets_of, standard_brain
 from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import load_brains
 from hemitwin.pipeline.config import RunConfig, validated
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.explain import explain, explain_two
+from hemitwin.pipeline.map_request import MapRequest
+from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_plan import plan_training
@@ -175,3 +180,37 @@ def test_volumes_of_several_grids_are_refused(config, twins, tmp_path):
 def test_brains_are_not_scored_as_hemispheres(run):
     with pytest.raises(UserError, match="must be a run on hemispheres"):
         evaluate(run)
+
+
+def test_two_brains_are_explained_each_on_its_own_volume(run, twins, cache):
+    derivatives = twins / "derivatives"
+    outcome = explain_two(run, derivatives, ("sub-t00", "t01"))
+    assert not outcome.failures
+    one, other = outcome.results
+    assert one.score == other.score
+    assert one.score == pytest.approx(_distance(run, derivatives, "sub-t00", "sub-t01"), abs=1e-5)
+    sidecar = read_json(sidecar_of(one.relevance))
+    assert sidecar["ComparedWith"] == "sub-t01"
+    total = sum(load_scan(each.relevance).data.sum(dtype=np.float64) for each in (one, other))
+    assert total == pytest.approx(sidecar["LedgerOfPair"]["input"], rel=1e-4, abs=1e-6)
+    (table,) = parcellate(derivatives, cache=cache, labels=("t00",), desc="lrppair").results
+    assert sidecar["Ledger"] == sidecar["LedgerLeft"]
+    assert table.table["sum"].sum() == pytest.approx(one.score / 2, rel=1e-3, abs=1e-6)
+    assert explain_two(run, derivatives, ("sub-t00", "t01")).results == outcome.results
+
+
+def _distance(run, derivatives, *names):
+    config = run.config.data.model_copy(update={"prepared": derivatives})
+    brains = {brain.case.name: brain for brain in load_brains(config, pairing="brains")}
+    with torch.no_grad():
+        sides = [standard_brain(brains[name])[None] for name in names]
+        return float(run.network(*sides).distance)
+
+
+def test_two_brains_must_be_there_and_be_one_scan_each(run, twins):
+    with pytest.raises(UserError, match="sub-nobody is not"):
+        explain_two(run, twins / "derivatives", ("sub-t00", "sub-nobody"))
+    with pytest.raises(UserError, match="add --pair SUB1 SUB2"):
+        explain(run, twins / "derivatives")
+    with pytest.raises(UserError, match="leave --lesion-seed out"):
+        explain_two(run, twins / "derivatives", ("t00", "t01"), request=MapRequest(lesion_seed=1))

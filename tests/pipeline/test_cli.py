@@ -30,6 +30,7 @@ def test_help_names_every_verb(capfd):
         "evaluate",
         "compare",
         "explain",
+        "relate",
         "parcellate",
         "export",
         "slice",

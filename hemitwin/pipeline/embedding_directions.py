@@ -1,0 +1,107 @@
+"""Directions of the embedding, and the images that are embedded."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hemitwin._shapes import Volume
+from hemitwin.interpret import principal_directions
+from hemitwin.pipeline.alignment import Pairing
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.brain_data import standard_brain
+from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import digest_file
+from hemitwin.pipeline.pairs import split_brain
+from hemitwin.pipeline.runs import Run
+
+__all__ = ["Directions", "compared_images", "load_for"]
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Directions to explain: all dimensions of the embedding, or its principal directions.
+
+    Parameters
+    ----------
+    run : Run
+        Whose embedding.
+    count : int or None
+        How many principal directions; None for all dimensions.
+    cases : tuple of Case
+        The brains that the principal directions are taken from.
+    """
+
+    run: Run
+    count: int | None
+    cases: tuple[Case, ...]
+
+    @classmethod
+    def of(cls, run: Run, derivatives: Path, count: int | None) -> "Directions":
+        """Choose them by the brains of the training fold in a folder.
+
+        Raises
+        ------
+        UserError
+            There are fewer embeddings, or dimensions, than directions.
+        """
+        if count is None:
+            return cls(run, None, ())
+        data = run.config.data
+        found = find_prepared(derivatives, modality=data.modality, space=data.space)
+        cases = tuple(case for case in found if run.split.folds.get(case.subject) == "train")
+        known = len(cases) * (2 if run.config.pairs is None else 1)
+        dim = run.config.encoder.embedding_dim
+        if not 1 <= count <= min(known, dim):
+            msg = (
+                f"directions must be from 1 to the embedding's {dim} dimensions, with as many "
+                f"embeddings of the training fold, got {count} with {known} embeddings below "
+                f"{derivatives}; prepare training subjects there, or leave it out to explain all"
+            )
+            raise UserError(msg)
+        return cls(run, count, cases)
+
+    @cached_property
+    def vectors(self) -> Float[Tensor, "count dim"]:
+        """Orthonormal rows; each brain is embedded once, when a case first asks."""
+        if self.count is None:
+            return torch.eye(self.run.config.encoder.embedding_dim)
+        embed = self.run.network.embed
+        with torch.inference_mode():
+            brains = (load_for(self.run, case) for case in self.cases)
+            images = (torch.stack(compared_images(self.run, brain)) for brain in brains)
+            embeddings = torch.cat([embed(both) for both in images])
+        return principal_directions(embeddings, self.count)
+
+    @cached_property
+    def sources(self) -> dict[str, int | list[str] | None]:
+        """What decides them, beside the network: their number and the volumes' digests."""
+        return {"count": self.count, "volumes": [digest_file(case.scan) for case in self.cases]}
+
+    @property
+    def words(self) -> str:
+        """Say for a sidecar which they are."""
+        if self.count is None:
+            return "all dimensions of the embedding"
+        return (
+            f"principal directions, not centred, of the normalised embeddings of "
+            f"{len(self.cases)} brains of the training fold"
+        )
+
+
+def load_for(run: Run, case: Case) -> Brain:
+    """Load a prepared volume as a run takes it."""
+    pairing: Pairing = "hemispheres" if run.config.pairs is None else "brains"
+    return load_brain(case, run.config.data.resolution_mm, pairing=pairing)
+
+
+def compared_images(run: Run, brain: Brain) -> tuple[Volume, ...]:
+    """Return what the network compares of one brain: both halves, or the whole."""
+    if run.config.pairs is not None:
+        return (standard_brain(brain),)
+    pair = split_brain(brain, brain.volume)
+    return pair.left, pair.right

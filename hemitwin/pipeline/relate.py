@@ -1,0 +1,178 @@
+"""Relate: which region here is matched with which region there."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin.interpret import RegionMatches, match_regions
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
+from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.explain import find_one
+from hemitwin.pipeline.outputs import describe_dataset, digest_file, digest_json, provenance
+from hemitwin.pipeline.paired_regions import PairedRegions
+from hemitwin.pipeline.relation_files import (
+    Related,
+    RelationContent,
+    read_related,
+    relations_path,
+    write_related,
+)
+from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.runs import Run, config_digest
+
+__all__ = ["Related", "relate", "relate_two"]
+
+_LARGEST_ERROR = 1e-4
+
+
+def relate(
+    run: Run,
+    derivatives: Path,
+    *,
+    cache: Path,
+    labels: tuple[str, ...] | None = None,
+    directions: int | None = None,
+) -> Outcome[Related]:
+    """Share the similarity of the two hemispheres of prepared subjects out to pairs of regions.
+
+    Parameters
+    ----------
+    run : Run
+        A network that compares hemispheres.
+    derivatives : Path
+        The folder with the prepared volumes; tables and matrices are written into it.
+    cache : Path
+        Where the atlas is kept between runs.
+    labels : tuple of str, optional
+        Subjects, with or without ``sub-``; all by default.
+    directions : int, optional
+        Explain only so many principal directions of the embeddings of the training fold's brains
+        in `derivatives`; by default all, which neglects nothing.
+
+    Returns
+    -------
+    Outcome of Related
+        A case that fails, also because its ledgers do not close, is a failure in it.
+
+    Raises
+    ------
+    UserError
+        The run compares brains, a subject asked for has no prepared volume, or `derivatives` does
+        not hold the training brains for so many directions.
+    """
+    if run.config.pairs is not None:
+        msg = (
+            f"relate must be told which two brains to compare, because {run.folder} compares "
+            f"brains; add --pair SUB1 SUB2"
+        )
+        raise UserError(msg)
+    chosen = Directions.of(run, derivatives, directions)
+    cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
+    describe_dataset(derivatives)
+    work = partial(
+        _relate_case, other=None, run=run, derivatives=derivatives, cache=cache, chosen=chosen
+    )
+    return run_cases(work, cases, stage="relate", log_folder=derivatives / "logs")
+
+
+def relate_two(
+    run: Run,
+    derivatives: Path,
+    subjects: Sequence[str],
+    *,
+    cache: Path,
+    directions: int | None = None,
+) -> Outcome[Related]:
+    """Share the similarity of two brains out to pairs of regions.
+
+    Parameters
+    ----------
+    run : Run
+        A network that compares brains.
+    derivatives : Path
+        The folder with the prepared volumes; the files are written into it, named
+        ``desc-bilrppair``.
+    subjects : two of str
+        ``sub-01`` and ``sub-02``, or scans by their full names, ``sub-01_ses-1``.
+    cache, directions
+        As for `relate`.
+
+    Returns
+    -------
+    Outcome of Related
+        One, of the first brain: its regions are the rows, those of the second the columns.
+
+    Raises
+    ------
+    UserError
+        The run compares hemispheres, a brain is not there or not one scan, or the brains lie in a
+        space in which the atlas is not known; or as `relate` says of directions.
+    """
+    if run.config.pairs is None:
+        msg = f"--pair must be given with a run on pairs of brains, {run.folder} compares halves"
+        raise UserError(msg)
+    if run.config.data.space != TEMPLATE_SPACE:
+        msg = (
+            f"relate must have brains in {TEMPLATE_SPACE}, where the atlas is known, but "
+            f"{run.folder} takes {run.config.data.space}; prepare and train in that space"
+        )
+        raise UserError(msg)
+    one, other = (find_one(run, derivatives, name) for name in subjects)
+    chosen = Directions.of(run, derivatives, directions)
+    describe_dataset(derivatives)
+    work = partial(
+        _relate_case, other=other, run=run, derivatives=derivatives, cache=cache, chosen=chosen
+    )
+    return run_cases(work, (one,), stage="relate", log_folder=derivatives / "logs")
+
+
+def _relate_case(
+    case: Case, other: Case | None, run: Run, derivatives: Path, cache: Path, chosen: Directions
+) -> Related:
+    cases = (case,) if other is None else (case, other)
+    path = relations_path(case, derivatives, run)
+    key = digest_json(
+        {
+            "volumes": [digest_file(one.scan) for one in cases],
+            "weights": run.weights_digest,
+            "config": config_digest(run.config),
+            "directions": chosen.sources,
+            "versions": provenance()["packages"],
+        }
+    )
+    if (done := read_related(case, path, key)) is not None:
+        return done
+    brains = [load_for(run, one) for one in cases]
+    regions = PairedRegions.of(run, brains[0], cache)
+    left, right = (image for brain in brains for image in compared_images(run, brain))
+    found = match_regions(
+        run.network,
+        left[None],
+        right[None],
+        labels_left=regions.labels_left,
+        labels_right=regions.labels_right,
+        regions=regions.values,
+        directions=chosen.vectors,
+        config=run.config.lrp,
+    )
+    _check(case, found)
+    return write_related(path, run, RelationContent(cases, found, regions, chosen.words), key)
+
+
+def _check(case: Case, found: RegionMatches) -> None:
+    if not found.ledger_error <= _LARGEST_ERROR:
+        reason = (
+            f"every ledger must close to {_LARGEST_ERROR:g} of the largest component, got "
+            f"{found.ledger_error:.2g}; the matrix is not trustworthy and was not written; try "
+            f"lrp.rule=epsilon"
+        )
+        raise CaseError(case.name, "relate", reason)
+    if 0.0 in {found.similarity, float(found.matrix.sum())}:
+        reason = (
+            "the two embeddings must have a similarity, but there is none to share out, got 0; "
+            "look whether the network has learnt anything"
+        )
+        raise CaseError(case.name, "relate", reason)
