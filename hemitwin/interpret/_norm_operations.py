@@ -139,22 +139,23 @@ def _standardise_groups(
         mean, scale = (one.repeat_interleave(channels // groups, dim=1) for one in (mean, scale))
         gain = scale if weight is None else scale * weight
     wide = (batch, channels, *(1,) * (x.ndim - 2))
-    constant = flow.config.norm_statistics == "all"
+    constant, accounts = flow.config.norm_statistics == "all", flow.accounts
 
+    # Not the flow itself: it knows the latest output, whose graph would then hold itself for ever.
     def back(gradient: Tensor) -> Tensor:
         sums = gradient.flatten(2).sum(dim=2)
         if bias is not None:
-            flow.accounts.earn("bias", sums * bias)
+            accounts.earn("bias", sums * bias)
         passed = gradient * gain.view(wide)
         if constant:
-            flow.accounts.earn("constant", -sums * mean * gain)
+            accounts.earn("constant", -sums * mean * gain)
             return passed
         # The mean over a group is a function of the input: it hands on what its voxels took off.
         taken = (sums * gain).view(batch, groups, -1).mean(dim=2) / size
         taken = taken.repeat_interleave(channels // groups, dim=1)
         return passed - taken.view(wide)
 
-    return flow.accounts.rewrite(x, value, back)
+    return accounts.rewrite(x, value, back)
 
 
 def layer_norm(  # noqa: PLR0913, PLR0917 - torch's signature

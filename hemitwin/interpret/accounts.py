@@ -93,6 +93,7 @@ class Accounts:
             Fresh tensor: the operation's result.
         back : callable
             From the gradient of the value to that of `x`; it calls `earn` for what constants get.
+            It must hold no tensor that depends on the value: such a graph is never freed.
 
         Returns
         -------

@@ -103,6 +103,7 @@ class ForwardPass:
         if not carries(self.output):
             msg = "the score must depend on the inputs; it is constant; explain another output"
             raise ValueError(msg)
+        weights = weights.to(self.output.device)
         terms = weights.double() * self.output.detach().double()
         scores = terms.reshape(*terms.shape[:2], -1).sum(dim=2)
         chunks = weights.to(self.output.dtype).split(self.chunk(memory_mb))

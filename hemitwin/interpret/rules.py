@@ -212,9 +212,11 @@ def propagate(layer: LinearLayer, rule: Rule, accounts: Accounts) -> Tensor:
         ratio = _stabilised_ratio(z, denominator, rule.epsilon)
         absorbed = torch.addcmul(z, denominator, ratio, value=-1)
 
+    biased = layer.bias is not None
+
     def back(gradient: Tensor) -> Tensor:
         shared = gradient * ratio
-        if layer.bias is not None:
+        if biased:
             accounts.earn("bias", _total(shared, bias_share))
         # Without a stabiliser, too, an output whose shares are all 0 cannot pass its relevance on.
         accounts.earn("stabiliser", gradient * absorbed)

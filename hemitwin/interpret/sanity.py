@@ -1,6 +1,7 @@
 """Whether a map depends on what was learnt, on the image, and not on the side."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -46,9 +47,10 @@ class Verdict:
         """Whether the value is a number that does not exceed the limit."""
         return self.value <= self.limit
 
-    def to_dict(self) -> dict[str, float | str | bool]:
-        """Give all, for a sidecar."""
-        return {**asdict(self), "passed": self.passed}
+    def to_dict(self) -> dict[str, float | str | bool | None]:
+        """Give all, for a sidecar; JSON has no word for what is not a number."""
+        value = None if math.isnan(self.value) else self.value
+        return {**asdict(self), "value": value, "passed": self.passed}
 
 
 def check_swap(explain: Explain, model: ComparesPairs, left: Batch, right: Batch) -> Verdict:

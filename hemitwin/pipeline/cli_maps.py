@@ -119,18 +119,26 @@ def _print_checks(name: str, checks: dict[str, Any]) -> None:
     if not checks:
         return
     rows = {
-        verdict["check"]: f"{'passed' if verdict['passed'] else 'FAILED'}: {verdict['value']:.3g} "
+        verdict[
+            "check"
+        ]: f"{'passed' if verdict['passed'] else 'FAILED'}: {_figure(verdict['value'])} "
         f"(at most {verdict['limit']:g}), {verdict['meaning']}"
         for verdict in checks["Sanity"]
     }
     found = checks["Faithfulness"]
     rows["agreement with ablation"] = (
-        f"{found['rank_agreement']:.3f}, rank correlation over {found['regions']} regions"
+        f"{_figure(found['rank_agreement'])}, rank correlation over {found['regions']} regions"
     )
     for walk in ("deletion", "insertion"):
         height, chance = found[f"{walk}_height"], found[f"{walk}_height_by_chance"]
-        rows[f"{walk} of regions"] = f"mean height {height:.3f}, in random order {chance:.3f}"
+        rows[f"{walk} of regions"] = (
+            f"mean height {_figure(height)}, in random order {_figure(chance)}"
+        )
     print_rows(name, rows)
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3g}"
 
 
 def parcellate(

@@ -26,7 +26,7 @@ def choose_score(head: HeadConfig, wanted: ScoreName | None = None) -> ScoreName
         Of the network.
     wanted : {'distance', 'logit', 'map', 'embedding'}, optional
         ``map``: the decoder's own anomaly map, where it is highest. ``embedding``: the mean of
-        all entries of both embeddings, whose relevance is the mean of all entries' relevance.
+        each embedding's entries, both added; its relevance is the mean of all entries' relevance.
 
     Raises
     ------

@@ -138,7 +138,7 @@ def _faithfulness(
     request: MapRequest,
     labels: Int[Tensor, " *spatial"],
     regions: Int[np.ndarray, " regions"],
-) -> dict[str, float | int]:
+) -> dict[str, float | int | None]:
     score = pair_score(choose_score(run.config.head, request.target), run.network, left, right)
     effects = RegionEffects(run.network, left, right, labels, regions, score)
     found = compute_map(run, left, right, request, labels=labels)
@@ -153,8 +153,9 @@ def _faithfulness(
         "insertion_height": effects.insert(order),
         "insertion_height_by_chance": effects.insert(chance),
     }
-    return {
-        "regions": len(regions),
+    figures = {
         "rank_agreement": rank_agreement(relevance, effects.ablate()),
         **{name: mean_height(curve, whole, equal) for name, curve in walks.items()},
     }
+    known = {name: None if np.isnan(value) else value for name, value in figures.items()}
+    return {"regions": len(regions), **known}

@@ -1,6 +1,8 @@
 """Conservation, purity and agreement of relevance propagation on whole networks."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from monai.networks.nets.resnet import ResNet, resnet18
 from monai.networks.nets.unet import UNet
 from torch import nn
 
-from hemitwin.interpret import Lrp, LrpConfig
+from hemitwin.interpret import Lrp, LrpConfig, forward_pass
+from hemitwin.interpret.accounts import Accounts
 from hemitwin.models import BUILDERS, EncoderConfig, build_encoder
 
 ENCODERS = ("resnet18", "densenet121", "unet")
@@ -202,6 +205,25 @@ def test_autocast_is_switched_off(make_encoder):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = Lrp(encoder).explain(x, 0).relevance[0]
     assert torch.equal(mixed, Lrp(encoder).explain(x, 0).relevance[0])
+
+
+@pytest.mark.parametrize("norm", ["group", "instance", "batch"])
+@pytest.mark.parametrize("config", [*RULES, LrpConfig(batch_norm="folded", input_rule="flat")])
+def test_nothing_is_left_of_an_explanation(make_encoder, monkeypatch, norm, config):
+    """A graph that holds itself is freed by nobody: every map would cost its memory for ever."""
+    made = []
+
+    def open_accounts(batch):
+        accounts = Accounts(batch)
+        made.append(weakref.ref(accounts))
+        return accounts
+
+    monkeypatch.setattr(forward_pass, "Accounts", open_accounts)
+    encoder = make_encoder("resnet18", spatial_dims=2, norm=norm)
+    Lrp(encoder, config).attribute(torch.randn(1, 1, 24, 24), 0)
+    Lrp(encoder, config).attribute_targets(torch.randn(1, 1, 24, 24), [0, 1])
+    gc.collect()
+    assert [accounts() for accounts in made] == [None, None]
 
 
 def test_targets_share_one_forward_pass(make_encoder):
