@@ -1,7 +1,7 @@
 # `make check` is what continuous integration runs before the marked tests.
 PYTHON ?= python
 
-.PHONY: check format lint types contracts test spelling
+.PHONY: check format lint types mypy pyright contracts test spelling
 
 check: lint types contracts spelling test
 
@@ -13,8 +13,12 @@ lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-types:
+types: mypy pyright
+
+mypy:
 	$(PYTHON) -m mypy
+
+pyright:
 	$(PYTHON) -m pyright --pythonpath "$$(command -v $(PYTHON))"
 
 contracts:
