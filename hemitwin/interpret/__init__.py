@@ -10,7 +10,7 @@ from hemitwin.interpret.attributions import (
 from hemitwin.interpret.bilrp import RESIDUES, RegionMatches, match_regions, principal_directions
 from hemitwin.interpret.faithfulness import RegionEffects, mean_height, rank_agreement
 from hemitwin.interpret.forward_pass import Explanation
-from hemitwin.interpret.ledger import Ledger
+from hemitwin.interpret.ledger import Ledger, known
 from hemitwin.interpret.localisation import (
     pointing_game,
     relevance_mass_accuracy,
@@ -68,6 +68,7 @@ __all__ = [
     "explain_embeddings",
     "explain_pair",
     "explain_score",
+    "known",
     "match_regions",
     "mean_height",
     "pointing_game",

@@ -143,7 +143,7 @@ def _standardise_groups(
 
     # Not the flow itself: it knows the latest output, whose graph would then hold itself for ever.
     def back(gradient: Tensor) -> Tensor:
-        sums = gradient.flatten(2).sum(dim=2)
+        sums = gradient.reshape(batch, channels, -1).sum(dim=2)
         if bias is not None:
             accounts.earn("bias", sums * bias)
         passed = gradient * gain.view(wide)

@@ -30,6 +30,9 @@ Method = Literal[
 PairMaps = tuple[Tensor, Tensor]
 """Attribution of the left and of the right image, (1, C, *spatial) each."""
 
+Score = Callable[[Tensor, Tensor], Tensor]
+"""From B left and right images to the score of each pair, (B,)."""
+
 
 @runtime_checkable
 class ComparesPairs(HasEncoder, Protocol):
@@ -140,15 +143,12 @@ def attribute_pair(
     return _CAPTUM[config.method](forward, (left, right), config)
 
 
-Forward = Callable[[Tensor, Tensor], Tensor]
-
-
-def _input_x_gradient(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
+def _input_x_gradient(forward: Score, pair: PairMaps, config: AttributionConfig) -> PairMaps:
     del config
     return _detached(InputXGradient(forward).attribute(_tracked(pair)))
 
 
-def _integrate(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
+def _integrate(forward: Score, pair: PairMaps, config: AttributionConfig) -> PairMaps:
     mean = (pair[0] + pair[1]) / 2
     maps = IntegratedGradients(forward).attribute(
         _tracked(pair),
@@ -160,10 +160,10 @@ def _integrate(forward: Forward, pair: PairMaps, config: AttributionConfig) -> P
 
 
 @torch.no_grad()
-def _occlude(forward: Forward, pair: PairMaps, config: AttributionConfig) -> PairMaps:
+def _occlude(forward: Score, pair: PairMaps, config: AttributionConfig) -> PairMaps:
     channels, *size = pair[0].shape[1:]
 
-    def occlude(forward: Forward, image: Tensor, other: Tensor) -> Tensor:
+    def occlude(forward: Score, image: Tensor, other: Tensor) -> Tensor:
         maps: Tensor = Occlusion(forward).attribute(
             image,
             sliding_window_shapes=(channels, *(min(config.window_voxels, axis) for axis in size)),
@@ -180,7 +180,7 @@ def _occlude(forward: Forward, pair: PairMaps, config: AttributionConfig) -> Pai
 
 @torch.no_grad()
 def _ablate(
-    forward: Forward, pair: PairMaps, config: AttributionConfig, regions: tuple[Tensor, Tensor]
+    forward: Score, pair: PairMaps, config: AttributionConfig, regions: tuple[Tensor, Tensor]
 ) -> PairMaps:
     grid = tuple(pair[0].shape[2:])
     for labels in regions:
@@ -192,7 +192,7 @@ def _ablate(
             raise ValueError(msg)
 
     # One image at a time: given both, Captum exchanges regions of one number instead.
-    def ablate(forward: Forward, image: Tensor, other: Tensor, labels: Tensor) -> Tensor:
+    def ablate(forward: Score, image: Tensor, other: Tensor, labels: Tensor) -> Tensor:
         maps: Tensor = FeatureAblation(forward).attribute(
             image,
             feature_mask=labels.long()[None, None],
@@ -200,18 +200,26 @@ def _ablate(
             additional_forward_args=other,
             perturbations_per_eval=config.batch_pairs,
         )
-        return maps
+        return maps * _shares(labels.long(), inside).to(maps)
 
     left, right = pair
     one, other = regions
+    inside = ((left != 0) | (right != 0))[0].any(dim=0)
     return ablate(forward, left, right, one), ablate(_exchanged(forward), right, left, other)
 
 
-def _exchanged(forward: Forward) -> Forward:
+def _shares(labels: Tensor, inside: Tensor) -> Tensor:
+    """Share a region's fall out among its voxels inside the images, so that they sum to it."""
+    values, place = labels.unique(return_inverse=True)
+    count = torch.bincount(place[inside], minlength=len(values)).clamp(min=1)
+    return inside.double() / count[place]
+
+
+def _exchanged(forward: Score) -> Score:
     return lambda right, left: forward(left, right)
 
 
-def _grad_cam(forward: Forward, model: HasEncoder, pair: PairMaps) -> PairMaps:
+def _grad_cam(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
     if not isinstance(model.encoder, nn.Module):
         msg = f"grad_cam must be given an encoder with layers; got {type(model.encoder).__name__}"
         raise TypeError(msg)
@@ -235,12 +243,10 @@ def _detached(maps: tuple[Tensor, ...]) -> PairMaps:
     return one, other
 
 
-_CAPTUM: Mapping[str, Callable[[Forward, PairMaps, AttributionConfig], PairMaps]] = (
-    MappingProxyType(
-        {
-            "input_x_gradient": _input_x_gradient,
-            "integrated_gradients": _integrate,
-            "occlusion": _occlude,
-        }
-    )
+_CAPTUM: Mapping[str, Callable[[Score, PairMaps, AttributionConfig], PairMaps]] = MappingProxyType(
+    {
+        "input_x_gradient": _input_x_gradient,
+        "integrated_gradients": _integrate,
+        "occlusion": _occlude,
+    }
 )

@@ -122,18 +122,24 @@ class RegionEffects:
 
     @torch.no_grad()
     def _walk(self, order: Sequence[int], *, keep: bool) -> RegionValues:
-        states = []
-        weights = torch.zeros_like(self._difference) if keep else torch.ones_like(self._difference)
-        states.append(weights)
+        inside = torch.zeros_like(self.labels, dtype=torch.bool)
+        scores, states = [], [inside]
         for row in order:
-            inside = self.labels == int(self.regions[row])
-            weights = torch.where(inside, 1.0 if keep else 0.0, weights)
-            states.append(weights)
-        scores = [
-            self._of_difference(torch.cat(states[i : i + self.batch_pairs]) * self._difference)
-            for i in range(0, len(states), self.batch_pairs)
-        ]
-        return np.asarray(torch.cat(scores).double().cpu().numpy())
+            inside = inside | (self.labels == int(self.regions[row]))
+            states.append(inside)
+            if len(states) == self.batch_pairs:
+                scores.append(self._of_states(states, keep=keep))
+                states = []
+        if states:
+            scores.append(self._of_states(states, keep=keep))
+        return np.concatenate(scores)
+
+    def _of_states(self, states: Sequence[Tensor], *, keep: bool) -> RegionValues:
+        """Score the pair with the difference in these voxels alone, or without it."""
+        chosen = torch.stack(tuple(states))[:, None]
+        weights = (chosen if keep else ~chosen).to(self.left)
+        scores = self._of_difference(weights * self._difference)
+        return np.asarray(scores.double().cpu().numpy())
 
 
 def mean_height(curve: RegionValues, whole: float, equal: float) -> float:

@@ -1,5 +1,6 @@
 """Where the explained score went."""
 
+import math
 from dataclasses import asdict, dataclass
 
 
@@ -73,6 +74,18 @@ class Ledger:
         mine, theirs = asdict(self), asdict(other)
         return Ledger(**{name: mine[name] + theirs[name] for name in mine})
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | None]:
         """Give all accounts with residual and ratio, for a sidecar."""
-        return {**asdict(self), "residual": self.residual, "ratio": self.ratio}
+        return {**asdict(self), "residual": self.residual, "ratio": known(self.ratio)}
+
+
+def known(value: float) -> float | None:
+    """
+    Give None for what is not a number, as JSON writes it.
+
+    Examples
+    --------
+    >>> known(0.5), known(float("nan"))
+    (0.5, None)
+    """
+    return None if math.isnan(value) else value

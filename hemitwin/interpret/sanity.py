@@ -1,7 +1,6 @@
 """Whether a map depends on what was learnt, on the image, and not on the side."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from hemitwin._shapes import Batch
 from hemitwin.interpret.attributions import ComparesPairs, PairMaps
+from hemitwin.interpret.ledger import known
 
 Explain = Callable[[ComparesPairs, Batch, Batch], PairMaps]
 """Gives the maps of a pair by a network."""
@@ -49,8 +49,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, float | str | bool | None]:
         """Give all, for a sidecar; JSON has no word for what is not a number."""
-        value = None if math.isnan(self.value) else self.value
-        return {**asdict(self), "value": value, "passed": self.passed}
+        return {**asdict(self), "value": known(self.value), "passed": self.passed}
 
 
 def check_swap(explain: Explain, model: ComparesPairs, left: Batch, right: Batch) -> Verdict:

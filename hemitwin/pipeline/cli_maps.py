@@ -1,6 +1,7 @@
 """Verbs that make maps, tables and scenes."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,10 +70,16 @@ def explain(
     from hemitwin.pipeline.runs import load_run
 
     if components is not None:
+        given: dict[str, object] = {"--pair": pair, "--target": target, "--check": check}
+        given |= {"--lesion-seed": lesion_seed, "--open-ledger": open_ledger}
+        given["--method"] = method != "lrp"
+        _refuse_beside("--components", given)
         _explain_embedding(run, derivatives, participant_label, components)
         return
     request = MapRequest(method, target, lesion_seed, check=check, open_ledger=open_ledger)
     loaded, cache = load_run(run), atlas_cache()
+    if pair is not None:
+        _refuse_beside("--pair", {"--participant-label": participant_label})
     if pair is None:
         labels = chosen_labels(participant_label)
         outcome = explain(loaded, derivatives, labels=labels, request=request, cache=cache)
@@ -90,10 +97,22 @@ def explain(
         "--target": target,
         "--method": method if method != "lrp" else None,
         "--lesion-seed": lesion_seed,
-        "--pair": pair,
     }
-    switches = [*(["--check"] if check else []), *(["--open-ledger"] if open_ledger else [])]
+    switches = [
+        *(["--pair", *pair] if pair else []),
+        *(["--check"] if check else []),
+        *(["--open-ledger"] if open_ledger else []),
+    ]
     finish(outcome, ["explain", str(run), str(derivatives), *option_words(options), *switches])
+
+
+def _refuse_beside(option: str, others: Mapping[str, object]) -> None:
+    from hemitwin.pipeline.errors import UserError
+
+    given = [name for name, value in others.items() if value not in {None, False}]
+    if given:
+        msg = f"{option} must stand without {', '.join(given)}, which it does not heed; leave out"
+        raise UserError(msg)
 
 
 def _explain_embedding(

@@ -38,7 +38,9 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(LABEL, help="Subjects, with or without 'sub-'; several after one another."),
 ]
-Desc = Annotated[str, typer.Option(help="Which map: lrp, or lrplesion (injected lesion).")]
+Desc = Annotated[
+    str, typer.Option(help="Which map: the word after desc- in its name, as explain wrote it.")
+]
 Modality = Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")]
 Derivatives = Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")]
 

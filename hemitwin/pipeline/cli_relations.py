@@ -55,5 +55,5 @@ def relate(
         pairs = (f"{value:.4f} {row} {column}" for row, column, value in one.top_pairs())
         table.add_row(one.case.name, f"{one.similarity:.4f}", *shares, "\n".join(pairs))
     console.print(table)
-    words = option_words({"--pair": pair, "--directions": directions})
+    words = [*(["--pair", *pair] if pair else []), *option_words({"--directions": directions})]
     finish(outcome, ["relate", str(run), str(derivatives), *words])

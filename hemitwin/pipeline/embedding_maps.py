@@ -28,7 +28,7 @@ from hemitwin.pipeline.outputs import (
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.runs import Run, config_digest
-from hemitwin.transforms import HemispherePair, refine_sum, rejoin
+from hemitwin.transforms import HemispherePair, rejoin
 
 __all__ = ["EmbeddingMaps", "explain_embedding_of"]
 
@@ -112,7 +112,7 @@ def _explain_case(
     )
     done = read_matching_sidecar(path, key=key)
     if done is not None:
-        return EmbeddingMaps(case, path, len(done["Scores"]), float(done["LedgerError"]))
+        return EmbeddingMaps(case, path, len(done["Ledgers"]), float(done["LedgerError"]))
     brain = load_for(run, case)
     maps, rows, error = _compute(run, brain, directions.vectors)
     if error > _TOLERANCE:
@@ -121,15 +121,19 @@ def _explain_case(
     sidecar = sidecar_of(path)
     sidecar.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fine, affine = refine_sum(maps, brain.affine, factor=brain.factor)
-    save_volumes(path, np.moveaxis(fine.numpy(), 0, -1), affine, space=run.config.data.space)
+    # On the network's grid: finer voxels would hold nothing new, of 128 maps.
+    data = np.moveaxis(maps.numpy(), 0, -1)
+    save_volumes(path, data, brain.affine, space=run.config.data.space)
     content: dict[str, Any] = {
         "Description": "Relevance of each image for directions of its own embedding, one volume "
         "a direction; signed",
         "Sources": [f"bids::{case.scan.name}"],
         "Directions": directions.words,
-        "Scores": rows,
+        "Ledgers": rows,
         "LedgerError": error,
+        "NetworkResolution_mm": run.config.data.resolution_mm,
+        "SplitsHash": run.split.hash,
+        "Fold": run.split.folds.get(brain.subject, "none: not seen in training"),
         "Rule": run.config.lrp.model_dump(mode="json"),
         "ModelSHA256": run.weights_digest,
         "GeneratedBy": provenance(),
@@ -140,16 +144,16 @@ def _explain_case(
 
 def _compute(
     run: Run, brain: Brain, directions: Float[Tensor, "targets dim"]
-) -> tuple[Tensor, list[list[float]], float]:
-    """Give maps (K, X, Y, Z), the scores of each image a direction, and the worst ledger."""
-    volumes, rows, residual = [], [], 0.0
+) -> tuple[Tensor, list[list[dict[str, float | None]]], float]:
+    """Give maps (K, X, Y, Z), the ledgers of each direction's images, and the worst error."""
+    volumes, rows, residual, largest = [], [], 0.0, 1e-30
     images = torch.stack(compared_images(run, brain))
     for found in explain_embeddings(run.network, images, directions, run.config.lrp):
         volumes.append(_whole(run, brain, found.relevance[0]))
-        rows.append([ledger.explained for ledger in found.ledgers])
+        rows.append([ledger.to_dict() for ledger in found.ledgers])
+        largest = max(largest, *(abs(ledger.explained) for ledger in found.ledgers))
         residual = max(residual, *(abs(ledger.residual) for ledger in found.ledgers))
-    largest = max(abs(score) for row in rows for score in row)
-    return torch.cat(volumes), rows, residual / max(largest, 1e-30)
+    return torch.cat(volumes), rows, residual / largest
 
 
 def _whole(run: Run, brain: Brain, maps: Float[Tensor, "images 1 *spatial"]) -> Tensor:

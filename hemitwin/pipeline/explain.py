@@ -1,5 +1,6 @@
 """Explain: why a pair's score is what it is, as volumes with their audit."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import (
+    Ledger,
     PairExplanation,
     pointing_game,
     relevance_mass_accuracy,
@@ -98,9 +101,10 @@ def explain_case(
         The ledger does not close; nothing is written then.
     """
     request = request or MapRequest()
+    _check_atlas(request, cache)
     path = relevance_path(case, derivatives, map_desc(case, request.desc))
     key = map_key(run, request, case)
-    if (done := read_done(case, path, key)) is not None:
+    if (done := read_done(case, path, key, checked=request.check)) is not None:
         return done
     brain = load_brain(case, run.config.data.resolution_mm)
     spec, mask = None, None
@@ -192,7 +196,7 @@ def _explain_side(
         case, derivatives, map_desc(case, request.desc), space=run.config.data.space
     )
     key = map_key(run, request, *pair)
-    if (done := read_done(case, path, key)) is not None:
+    if (done := read_done(case, path, key, checked=request.check)) is not None:
         return done
     brains = [load_brain(one, run.config.data.resolution_mm, pairing="brains") for one in pair]
     left, right = (standard_brain(brain)[None] for brain in brains)
@@ -208,9 +212,19 @@ def _explain_side(
         flagged=_score(run, left, right) > run.threshold,
         checks=checks,
         compared_with=pair[1 - side].name,
-        side_ledger=(found.ledger_left, found.ledger_right)[side],
+        side_ledger=_ledger_of_side(found, side),
     )
     return write_map(path, run, content, request, key)
+
+
+def _ledger_of_side(found: PairExplanation, side: int) -> Ledger:
+    """Balance one brain's map: by itself where that is known, else with the other's as given."""
+    known = (found.ledger_left, found.ledger_right)[side]
+    if known is not None:
+        return known
+    maps = (found.relevance_left, found.relevance_right)
+    own, other = (float(one.sum(dtype=torch.float64)) for one in (maps[side], maps[1 - side]))
+    return replace(found.ledger, input=own, constant=found.ledger.constant + other)
 
 
 def _compute(
@@ -226,6 +240,10 @@ def _compute(
         labels, _ = labels_of_pair(run, brain, cache)
     found = compute_map(run, left, right, request, labels=labels)
     reference = run.reference_of(choose_score(run.config.head, request.target))
+    if request.method == "lrp" and not found.ledger.closes(reference):
+        # A score that all but cancels: its terms are rounded more coarsely than 1e-4 of it.
+        double = copy.deepcopy(run.network).double()
+        found = compute_map(run, left.double(), right.double(), request, network=double)
     if not request.open_ledger and not found.ledger.closes(reference):
         reason = (
             f"the ledger must close to 1e-4, got a ratio of {found.ledger.ratio:.6f}; the map "
@@ -243,7 +261,19 @@ def _check_request(
     if request.open_ledger and not labels:
         msg = "maps with an open ledger must be asked for by name; add --participant-label"
         raise UserError(msg)
-    if cache is None and (request.check or request.method == "ablation"):
+    _check_atlas(request, cache)
+    space = run.config.data.space
+    if _needs_atlas(request) and space != TEMPLATE_SPACE:
+        msg = f"checks and ablation must have {TEMPLATE_SPACE} volumes, not {space}; prepare again"
+        raise UserError(msg)
+
+
+def _needs_atlas(request: MapRequest) -> bool:
+    return request.check or request.method == "ablation"
+
+
+def _check_atlas(request: MapRequest, cache: Path | None) -> None:
+    if cache is None and _needs_atlas(request):
         msg = "checks and ablation must know where to keep the atlas; hand in a cache folder"
         raise UserError(msg)
 

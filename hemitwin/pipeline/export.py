@@ -141,7 +141,10 @@ def export_case(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -
     volumes = _write_volumes(material)
     surfaces = _write_surfaces(material)
     ciftis = _write_ciftis(material)
-    files = (*volumes, *surfaces, *ciftis)
+    # What `relate` wrote belongs to the same subject, whichever map is exported.
+    tail = f"space-{TEMPLATE_SPACE}_atlas-HCPMMP1_desc-bilrp_relmat.pconn.nii"
+    matrices = (DataFile(path),) if (path := case.path(derivatives, tail)).is_file() else ()
+    files = (*volumes, *surfaces, *ciftis, *matrices)
     stem = case.name if material.desc == "lrp" else f"{case.name}_desc-{material.desc}"
     spec = derivatives / "workbench" / f"{stem}.wb.spec"
     write_spec(spec, (*shared.files, *files))

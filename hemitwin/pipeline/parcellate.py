@@ -72,7 +72,7 @@ def find_explained(
         missing = ", ".join(case.name for case in cases if case not in done)
         msg = (
             f"{missing} must have a map desc-{desc}_relevance below {derivatives}, found none; "
-            f"run 'hemitwin explain RUN {derivatives}'"
+            f"run 'hemitwin explain RUN {derivatives}' with the options that make it"
         )
         raise UserError(msg)
     return done
@@ -116,7 +116,7 @@ def parcellate(
     labels : tuple of str, optional
         Subjects; all that were explained by default.
     desc : str
-        Which map: ``lrp``, or ``lrplesion`` with an injected lesion.
+        Which map: the word after ``desc-`` in its name, without a modality.
     modality : {'T1w', 'T2w', 'FLAIR'}
         Of the explained volumes.
 

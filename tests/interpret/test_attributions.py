@@ -193,7 +193,7 @@ def test_ablating_a_region_by_the_other_image_gives_the_fall_of_the_score(score,
     terms = terms if score is difference else terms.square()
     fall = torch.zeros_like(terms)
     for region in REGIONS.unique():
-        fall[..., region == REGIONS] = terms[..., region == REGIONS].sum()
+        fall[..., region == REGIONS] = terms[..., region == REGIONS].mean()
     assert_maps(found, fall, fall)
 
 
@@ -210,10 +210,10 @@ def test_the_images_may_have_regions_of_their_own():
     )
     weights = weights_of(left.shape[2:])
     one, other = weights * left, -weights * right
-    of_rows = other.sum(3, keepdim=True).expand(other.shape)
+    of_rows = other.mean(3, keepdim=True).expand(other.shape)
     of_regions = torch.zeros_like(one)
     for region in REGIONS.unique():
-        of_regions[..., region == REGIONS] = one[..., region == REGIONS].sum()
+        of_regions[..., region == REGIONS] = one[..., region == REGIONS].mean()
     assert_maps(found, of_regions, of_rows)
 
 
@@ -320,6 +320,18 @@ def test_training_mode_and_more_than_one_pair_are_refused(make_encoder, method):
     two = images.repeat(1, 2, 1, 1, 1)
     with pytest.raises(ValueError, match="both sides must be one image"):
         attribute(network.eval(), two, lambda output: output.distance, method, regions=regions)
+
+
+def test_a_region_sums_to_its_fall_and_has_none_outside_the_images():
+    network, (left, right) = weighing(), pair()
+    left[..., :2], right[..., :2] = 0.0, 0.0
+    everywhere = torch.zeros_like(REGIONS)
+    one, _ = attribute(
+        network, (left, right), difference, "ablation", regions=(everywhere, everywhere)
+    )
+    assert (one[..., :2] == 0).all()
+    fall = (weights_of(left.shape[2:]) * (left - right)).sum()
+    assert float(one.sum()) == pytest.approx(float(fall), rel=1e-4)
 
 
 def test_ablation_must_know_the_regions_of_both_images_on_their_grid():

@@ -270,6 +270,13 @@ def test_module_used_twice_needs_nothing_special():
     assert explained.ledgers[0].closes(1.0, tolerance=1e-9)
 
 
+def test_a_norm_of_pooled_features_is_followed():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.GroupNorm(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    explained = Lrp(network.double()).explain(torch.randn(3, 6).double(), 1)
+    assert all(ledger.closes(1.0, tolerance=1e-9) for ledger in explained.ledgers)
+
+
 def test_meta_tensor_gives_a_plain_map(make_encoder):
     encoder, x = make_encoder("unet", spatial_dims=2), torch.randn(1, 1, 16, 16)
     relevance = Lrp(encoder).attribute(MetaTensor(x), 0)

@@ -105,8 +105,11 @@ def test_directions_of_the_embedding_are_volumes_of_one_file(run, prepared):
     (one,) = outcome.results
     image = nib.load(one.relevance)
     assert image.shape[3] == one.directions == 3
-    scores = read_json(sidecar_of(one.relevance))["Scores"]
-    assert np.shape(scores) == (3, 2)  # two hemispheres
+    ledgers = read_json(sidecar_of(one.relevance))["Ledgers"]
+    assert [len(row) for row in ledgers] == [2, 2, 2]  # two hemispheres
+    total = sum(ledger["input"] for ledger in ledgers[0])
+    volume = image.get_fdata()[..., 0].sum()
+    assert volume == pytest.approx(total, rel=1e-3, abs=1e-6)
     assert explain_embedding_of(
         run, prepared.derivatives, labels=("01",), components=3
     ).results == (one,)

@@ -18,6 +18,8 @@ from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.export import export
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.relate import relate, relate_two
@@ -253,3 +255,13 @@ def test_the_verb_prints_a_table(run, prepared, cache, monkeypatch, capfd):
         main([*words[:3], "--pair", "01", "02"])
     assert ended.value.code == 2
     assert "pairs of brains" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_workbench_is_told_of_the_matrix(related, run, prepared, cache):
+    derivatives = prepared.derivatives
+    assert not explain(run, derivatives, labels=("p01",)).failures
+    (exported,) = export(derivatives, cache=cache, labels=("p01",)).results
+    name = related.path.with_suffix(".pconn.nii").name
+    assert name in {path.name for path in exported.files}
+    assert name in exported.spec.read_text("utf-8")

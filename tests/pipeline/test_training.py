@@ -168,10 +168,12 @@ def test_an_objective_and_a_head_that_do_not_fit_are_refused(small):
         validated(RunConfig, content, "test")
 
 
-def test_a_score_that_is_no_distance_is_not_explained_as_one(small, prepared, tmp_path):
+def test_a_score_that_is_no_distance_is_explained_as_what_it_is(small, prepared, tmp_path):
     run = train(changed(small, loss={"objective": "bce"}), tmp_path / "run")
-    with pytest.raises(UserError, match="must be given a run whose score is the Euclidean"):
-        explain(run, prepared.derivatives)
+    outcome = explain(run, prepared.derivatives, labels=("01",))
+    assert not outcome.failures
+    assert outcome.results[0].target == "logit"
+    assert outcome.results[0].ledger_ratio == pytest.approx(1, abs=1e-4)
 
 
 def test_the_decoder_is_given_every_pair_with_a_healthy_half():
