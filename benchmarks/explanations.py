@@ -164,8 +164,8 @@ def maps_of(
     if (reference := run.network.reference) is not None:
         yield "difference of deviations", partial(deviating, reference, left, right)
     image = (left + right)[0, 0].numpy()
-    yield "|difference|", (left - right).abs()[0, 0].numpy
-    yield "|image|", lambda: np.abs(image)
+    yield "absolute difference", (left - right).abs()[0, 0].numpy
+    yield "absolute image", lambda: np.abs(image)
     yield "edges", lambda: np.sqrt(sum(axis**2 for axis in np.gradient(image)))
     yield "chance", lambda: rng.random(image.shape)
 

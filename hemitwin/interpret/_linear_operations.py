@@ -39,7 +39,7 @@ def convolve(
     plain = None if transposed else _plain_geometry(x.ndim - 2, *geometry, **named)
 
     def apply(a: Tensor, w: Tensor) -> Tensor:
-        if plain is not None and carries(a) and is_slow(a, w, plain[0]):
+        if plain is not None and carries(a) and is_slow(a, w):
             return few_channels(native, a, w, stride=plain[0], padding=plain[1])
         return native(a, w, None, *geometry, **named)
 

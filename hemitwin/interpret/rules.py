@@ -87,11 +87,12 @@ class GammaRule:
         self, layer: LinearLayer, linear: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Strengthen the contributions that have the output's sign."""
-        positive = positive_part(layer)
-        up = linear + bias >= 0
-        same_sign = torch.where(up, positive, linear - positive)
-        same_sign_bias = torch.where(up, bias.clamp(min=0), bias.clamp(max=0))
-        return linear + self.gamma * same_sign, bias + self.gamma * same_sign_bias
+        positive, positive_bias = positive_part(layer, linear), bias.clamp(min=0)
+        # (x w)^- is x w - (x w)^+, so that both cases are a x w + b (x w)^+.
+        with torch.no_grad():
+            up = (linear + bias >= 0).to(linear)
+            a, b = (1 + self.gamma) - self.gamma * up, self.gamma * (2 * up - 1)
+        return linear * a + positive * b, bias * a + positive_bias * b
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,19 @@ class FlatRule:
         return layer.apply(ones, torch.ones_like(layer.weight)), torch.zeros_like(bias)
 
 
-def positive_part(layer: LinearLayer) -> Tensor:
-    """Give sum_i (x_i w_ij)^+."""
-    positive = layer.apply(layer.x.clamp(min=0), layer.weight.clamp(min=0))
-    if bool((layer.x < 0).any()):  # spares a convolution after every ReLU
-        positive = positive + layer.apply(layer.x.clamp(max=0), layer.weight.clamp(max=0))
-    return positive
+def positive_part(layer: LinearLayer, linear: Tensor | None = None) -> Tensor:
+    """
+    Give sum_i (x_i w_ij)^+.
+
+    From the plain sums it is (sum x w + sum |x| |w|) / 2, one convolution less for signed inputs;
+    but rounding leaves something where nothing is positive, which a rule must not divide by.
+    """
+    if not bool((layer.x < 0).any()):  # after a ReLU
+        return layer.apply(layer.x, layer.weight.clamp(min=0))
+    if linear is not None:
+        return (linear + layer.apply(layer.x.abs(), layer.weight.abs())) / 2
+    up = layer.apply(layer.x.clamp(min=0), layer.weight.clamp(min=0))
+    return up + layer.apply(layer.x.clamp(max=0), layer.weight.clamp(max=0))
 
 
 def propagate(layer: LinearLayer, rule: Rule, accounts: Accounts) -> Tensor:
