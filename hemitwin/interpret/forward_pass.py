@@ -112,7 +112,7 @@ class ForwardPass:
             maps, booked = self._propagate(chunk, last=index == len(chunks) - 1)
             for row in range(len(chunk)):
                 target = tuple(one[row] for one in maps)
-                books = {account: sums[row] for account, sums in booked.items()}
+                books: Booked = {account: sums[row] for account, sums in booked.items()}
                 score = scores[start + row]
                 yield Explanation(
                     target, score.to(self.output.dtype), _ledgers(target, score, books)

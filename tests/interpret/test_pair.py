@@ -32,6 +32,7 @@ def test_each_branch_explains_half_of_the_distance(make_encoder, name, dims, rul
     assert explained.ledger.closes(tolerance=tolerance), explained.ledger.to_dict()
     assert explained.ledger.explained == pytest.approx(explained.score, rel=tolerance)
     for ledger in (explained.ledger_left, explained.ledger_right):
+        assert ledger is not None
         assert ledger.closes(tolerance=tolerance)
         assert ledger.explained == pytest.approx(explained.score / 2, rel=tolerance)
 
@@ -48,6 +49,7 @@ def test_branch_maps_equal_single_branch_runs(make_encoder, name):
         (left, right), directions, maps, ledgers, strict=True
     ):
         alone, alone_ledger = explain_embedding(encoder, image, direction)
+        assert ledger is not None
         torch.testing.assert_close(relevance, alone)
         assert ledger.to_dict() == pytest.approx(alone_ledger.to_dict(), abs=1e-12)
 

@@ -1,9 +1,9 @@
 """What explain writes: every score, every method, two brains, directions, and the checks."""
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nibabel.nifti1 import Nifti1Image
 
 from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline import explain as explaining
@@ -103,7 +103,7 @@ def test_an_open_ledger_is_written_only_when_asked_for_by_name(run, prepared, mo
 def test_directions_of_the_embedding_are_volumes_of_one_file(run, prepared):
     outcome = explain_embedding_of(run, prepared.derivatives, labels=("01",), components=3)
     (one,) = outcome.results
-    image = nib.load(one.relevance)
+    image = Nifti1Image.from_filename(one.relevance)
     assert image.shape[3] == one.directions == 3
     ledgers = read_json(sidecar_of(one.relevance))["Ledgers"]
     assert [len(row) for row in ledgers] == [2, 2, 2]  # two hemispheres
