@@ -79,6 +79,7 @@ def _write_surfaces(folder, scale, shift_mm=0.0):
         save_surface(folder / f"100307.{side}.midthickness_MSMAll.32k_fs_LR.surf.gii", moved)
 
 
+@pytest.mark.slow
 def test_an_hcp_subjects_own_surfaces_are_checked_and_noted(phantom, tmp_path, caplog):
     affine, scale = _acpc(*phantom)
     tree = tmp_path / "hcp"

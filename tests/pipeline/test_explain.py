@@ -100,6 +100,7 @@ def test_an_open_ledger_is_written_only_when_asked_for_by_name(run, prepared, mo
         explain(run, derivatives, request=request)
 
 
+@pytest.mark.slow
 def test_directions_of_the_embedding_are_volumes_of_one_file(run, prepared):
     outcome = explain_embedding_of(run, prepared.derivatives, labels=("01",), components=3)
     (one,) = outcome.results

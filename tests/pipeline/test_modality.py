@@ -45,6 +45,7 @@ def test_a_config_finds_the_volumes_of_its_modality(t2w, prepared):
         find_prepared(t2w, modality="FLAIR")
 
 
+@pytest.mark.slow
 def test_maps_tables_and_exports_carry_the_modality(t2w, run_t2w, cache):
     (explained,) = explain(run_t2w, t2w).results
     assert explained.relevance.name == (

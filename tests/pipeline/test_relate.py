@@ -24,7 +24,7 @@ from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.relate import relate, relate_two
 
-pytestmark = pytest.mark.xdist_group("path")
+pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]
 
 COUNT = len(RESIDUES)
 
@@ -257,7 +257,6 @@ def test_the_verb_prints_a_table(run, prepared, cache, monkeypatch, capfd):
     assert "pairs of brains" in capfd.readouterr().err
 
 
-@pytest.mark.slow
 def test_workbench_is_told_of_the_matrix(related, run, prepared, cache):
     derivatives = prepared.derivatives
     assert not explain(run, derivatives, labels=("p01",)).failures

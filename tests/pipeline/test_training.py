@@ -168,6 +168,7 @@ def test_an_objective_and_a_head_that_do_not_fit_are_refused(small):
         validated(RunConfig, content, "test")
 
 
+@pytest.mark.slow
 def test_a_score_that_is_no_distance_is_explained_as_what_it_is(small, prepared, tmp_path):
     run = train(changed(small, loss={"objective": "bce"}), tmp_path / "run")
     outcome = explain(run, prepared.derivatives, labels=("01",))
@@ -234,13 +235,12 @@ WORKER = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [
         pytest.param(LossConfig(negatives="subject", memory=8), id="triplet with memory"),
-        pytest.param(
-            LossConfig(objective="joint", negatives="subject"), id="joint", marks=pytest.mark.slow
-        ),
+        pytest.param(LossConfig(objective="joint", negatives="subject"), id="joint"),
     ],
 )
 def test_two_processes_have_the_loss_and_gradients_of_one(small, tmp_path, loss):
