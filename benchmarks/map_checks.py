@@ -24,6 +24,7 @@ from hemitwin.pipeline.bootstrap import Clusters, Estimate
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.map_checks import check_map
 from hemitwin.pipeline.map_request import MapRequest
+from hemitwin.pipeline.pair_maps import compute_map
 from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.runs import Run, load_run
 from hemitwin.pipeline.simulated_set import pairs_of_set
@@ -78,7 +79,9 @@ def rows_of(run: Run, arguments: argparse.Namespace, cache: Path) -> Iterator[di
             continue
         left, right = pair.left[None], pair.right[None]
         for method in arguments.methods:
-            found = check_map(run, brain, left, right, MapRequest(method), cache)
+            request = MapRequest(method)
+            explained = compute_map(run, left, right, request)
+            found = check_map(run, brain, (left, right), explained, request, cache)
             verdicts = {one["check"]: one["value"] for one in found["Sanity"]}
             figures = {name: found["Faithfulness"][name] for name in FIGURES}
             yield {"subject": brain.subject, "method": method, **figures, **verdicts}

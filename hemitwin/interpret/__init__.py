@@ -35,6 +35,7 @@ from hemitwin.interpret.sanity import (
     check_permutation,
     check_randomisation,
     check_swap,
+    same_maps,
 )
 
 __all__ = [
@@ -76,5 +77,6 @@ __all__ = [
     "rank_agreement",
     "relevance_mass_accuracy",
     "relevance_rank_accuracy",
+    "same_maps",
     "voxel_average_precision",
 ]

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from hemitwin._shapes import Batch
 from hemitwin.interpret.forward_pass import check_evaluation
 from hemitwin.interpret.lrp_config import LrpConfig
-from hemitwin.interpret.pair import HasEncoder, PairScore, check_pair, explain_score
+from hemitwin.interpret.pair import (
+    HasEncoder,
+    PairScore,
+    check_grid,
+    check_pair,
+    explain_score,
+    inside_either,
+)
 from hemitwin.models import PairOutput
 
 Method = Literal[
@@ -109,7 +116,7 @@ def attribute_pair(
         Which method, and how fine.
     regions : two of (*spatial) int, optional
         For `ablation`: regions of both images; each of one image is replaced at once, the other
-        image left as it is, and the voxels of a region all carry the fall of the score.
+        image left as it is, and a region's voxels inside the images share the fall of the score.
 
     Returns
     -------
@@ -182,14 +189,8 @@ def _occlude(forward: Score, pair: PairMaps, config: AttributionConfig) -> PairM
 def _ablate(
     forward: Score, pair: PairMaps, config: AttributionConfig, regions: tuple[Tensor, Tensor]
 ) -> PairMaps:
-    grid = tuple(pair[0].shape[2:])
     for labels in regions:
-        if labels.shape != grid:
-            msg = (
-                f"regions must lie on the images' grid {grid}; got {tuple(labels.shape)}; bring "
-                "them onto it, nearest neighbour"
-            )
-            raise ValueError(msg)
+        check_grid("regions", tuple(labels.shape), pair[0])
 
     # One image at a time: given both, Captum exchanges regions of one number instead.
     def ablate(forward: Score, image: Tensor, other: Tensor, labels: Tensor) -> Tensor:
@@ -204,7 +205,7 @@ def _ablate(
 
     left, right = pair
     one, other = regions
-    inside = ((left != 0) | (right != 0))[0].any(dim=0)
+    inside = inside_either(left, right)
     return ablate(forward, left, right, one), ablate(_exchanged(forward), right, left, other)
 
 

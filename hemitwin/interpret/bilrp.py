@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hemitwin._shapes import Batch, Embedding
 from hemitwin.interpret.forward_pass import MEMORY_MB, Explanation
 from hemitwin.interpret.lrp_config import LrpConfig
-from hemitwin.interpret.pair import HasEncoder, check_pair, explain_embeddings
+from hemitwin.interpret.pair import HasEncoder, check_grid, check_pair, explain_embeddings
 
 Labels = Int[np.ndarray, " ..."]
 """Region of each voxel; 0 for none."""
@@ -139,12 +139,7 @@ def match_regions(  # noqa: PLR0913 - two images with their labels, and how
     """
     check_pair(left, right)
     for labels in (labels_left, labels_right):
-        if labels.shape != tuple(left.shape[2:]):
-            msg = (
-                f"labels must lie on the images' grid {tuple(left.shape[2:])}; got "
-                f"{labels.shape}; bring them onto it, nearest neighbour"
-            )
-            raise ValueError(msg)
+        check_grid("labels", labels.shape, left)
     places = torch.stack(
         [torch.from_numpy(_rows(labels, regions)) for labels in (labels_left, labels_right)]
     )

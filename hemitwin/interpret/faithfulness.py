@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hemitwin._shapes import Batch
 from hemitwin.interpret.attributions import ComparesPairs
-from hemitwin.interpret.pair import PairScore, check_pair
+from hemitwin.interpret.pair import PairScore, check_grid, check_pair
 
 RegionValues = Float[np.ndarray, " regions"]
 
@@ -52,12 +52,7 @@ class RegionEffects:
     def __post_init__(self) -> None:
         """Refuse what is not one pair with its regions."""
         check_pair(self.left, self.right)
-        if self.labels.shape != self.left.shape[2:]:
-            msg = (
-                f"labels must lie on the images' grid {tuple(self.left.shape[2:])}; got "
-                f"{tuple(self.labels.shape)}; bring them onto it, nearest neighbour"
-            )
-            raise ValueError(msg)
+        check_grid("labels", tuple(self.labels.shape), self.left)
 
     @torch.no_grad()
     def ablate(self) -> RegionValues:

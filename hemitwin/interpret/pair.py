@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -268,3 +268,19 @@ def check_pair(left: Tensor, right: Tensor) -> None:
             f"{tuple(left.shape)} and {tuple(right.shape)}; explain pair by pair on one grid"
         )
         raise ValueError(msg)
+
+
+def check_grid(name: str, shape: tuple[int, ...], image: Tensor) -> None:
+    """Refuse labels that do not lie on an image's grid; raises ValueError."""
+    grid = tuple(image.shape[2:])
+    if shape != grid:
+        msg = (
+            f"{name} must lie on the images' grid {grid}; got {shape}; bring them onto it, "
+            "nearest neighbour"
+        )
+        raise ValueError(msg)
+
+
+def inside_either(left: Tensor, right: Tensor) -> Bool[Tensor, " *spatial"]:
+    """Tell where one of two images (1, C, *spatial) is not empty."""
+    return ((left != 0) | (right != 0))[0].any(dim=0)

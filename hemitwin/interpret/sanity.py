@@ -1,7 +1,7 @@
 """Whether a map depends on what was learnt, on the image, and not on the side."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hemitwin._shapes import Batch
 from hemitwin.interpret.attributions import ComparesPairs, PairMaps
 from hemitwin.interpret.ledger import known
+from hemitwin.interpret.pair import inside_either
 
 Explain = Callable[[ComparesPairs, Batch, Batch], PairMaps]
 """Gives the maps of a pair by a network."""
@@ -71,13 +72,31 @@ def check_swap(explain: Explain, model: ComparesPairs, left: Batch, right: Batch
         Largest difference over the largest relevance.
     """
     there, back = explain(model, left, right), explain(model, right, left)
-    largest = max(float(side.abs().max()) for side in there)
-    apart = max(
-        float((one - other).abs().max()) for one, other in zip(there, back[::-1], strict=True)
-    )
+    return same_maps("swap", there, back[::-1], "of a map when the images are exchanged")
+
+
+def same_maps(check: str, maps: Sequence[Tensor], others: Sequence[Tensor], when: str) -> Verdict:
+    """
+    Judge whether maps are the same.
+
+    Parameters
+    ----------
+    check : str
+        The verdict's name.
+    maps, others : sequence of Tensor
+        Held against one another, one by one.
+    when : str
+        What changes, and why it should not, in words.
+
+    Returns
+    -------
+    Verdict
+        Largest difference over the largest relevance.
+    """
+    largest = max(float(one.abs().max()) for one in maps)
+    apart = max(float((one - two).abs().max()) for one, two in zip(maps, others, strict=True))
     value = apart / largest if largest else float("nan")
-    meaning = "largest change of a map when the images are exchanged, over the largest relevance"
-    return Verdict("swap", value, _SAME, meaning)
+    return Verdict(check, value, _SAME, f"largest change {when}, over the largest relevance")
 
 
 def check_permutation(
@@ -99,7 +118,7 @@ def check_permutation(
     Verdict
         Spearman's correlation with the map itself, over the brain.
     """
-    inside = _brain(left, right)
+    inside = inside_either(left, right)
     original = _values(explain(model, left, right), inside)
     voxels = torch.where(inside.flatten())[0]
     order = voxels[torch.randperm(len(voxels), generator=generator)]
@@ -149,7 +168,7 @@ def check_randomisation(
     dict of str to float
         The correlation after each step, by the name of the last layer that was replaced.
     """
-    inside = _brain(left, right)
+    inside = inside_either(left, right)
     original = _values(explain(model, left, right), inside)
     steps = {
         name: _correlation(original, _values(explain(changed, left, right), inside))
@@ -189,10 +208,6 @@ def _draw(weights: nn.Parameter, generator: torch.Generator) -> None:
     noise = torch.randn(weights.shape, generator=generator).to(weights)
     spread = weights.std(correction=0) if weights.numel() > 1 else weights.abs()
     weights.copy_(weights.mean() + spread * noise)
-
-
-def _brain(left: Batch, right: Batch) -> Bool[Tensor, " *spatial"]:
-    return ((left != 0) | (right != 0))[0].any(dim=0)
 
 
 def _values(maps: PairMaps, inside: Bool[Tensor, " *spatial"]) -> Tensor:

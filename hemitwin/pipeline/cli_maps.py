@@ -13,6 +13,7 @@ from hemitwin.pipeline.cli_options import (
     Desc,
     Labels,
     Modality,
+    Pair,
     atlas_cache,
     chosen_labels,
     console,
@@ -34,10 +35,7 @@ def explain(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     derivatives: Derivatives,
     participant_label: Labels = None,
-    pair: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="Two brains, for a run that compares brains: sub-01 sub-02."),
-    ] = None,
+    pair: Pair = None,
     target: Annotated[
         Literal["distance", "logit", "map", "embedding"] | None,
         typer.Option(
@@ -137,13 +135,7 @@ def _explain_embedding(
 def _print_checks(name: str, checks: dict[str, Any]) -> None:
     if not checks:
         return
-    rows = {
-        verdict[
-            "check"
-        ]: f"{'passed' if verdict['passed'] else 'FAILED'}: {_figure(verdict['value'])} "
-        f"(at most {verdict['limit']:g}), {verdict['meaning']}"
-        for verdict in checks["Sanity"]
-    }
+    rows = {verdict["check"]: _verdict(verdict) for verdict in checks["Sanity"]}
     found = checks["Faithfulness"]
     rows["agreement with ablation"] = (
         f"{_figure(found['rank_agreement'])}, rank correlation over {found['regions']} regions"
@@ -154,6 +146,11 @@ def _print_checks(name: str, checks: dict[str, Any]) -> None:
             f"mean height {_figure(height)}, in random order {_figure(chance)}"
         )
     print_rows(name, rows)
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    word = "passed" if found["passed"] else "FAILED"
+    return f"{word}: {_figure(found['value'])} (at most {found['limit']:g}), {found['meaning']}"
 
 
 def _figure(value: float | None) -> str:

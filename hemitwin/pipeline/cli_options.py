@@ -18,6 +18,7 @@ __all__ = [
     "Desc",
     "Labels",
     "Modality",
+    "Pair",
     "atlas_cache",
     "chosen_labels",
     "console",
@@ -40,6 +41,10 @@ Labels = Annotated[
 ]
 Desc = Annotated[
     str, typer.Option(help="Which map: the word after desc- in its name, as explain wrote it.")
+]
+Pair = Annotated[
+    tuple[str, str] | None,
+    typer.Option(help="Two brains, for a run that compares brains: sub-01 sub-02."),
 ]
 Modality = Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")]
 Derivatives = Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")]

@@ -9,6 +9,7 @@ from rich.table import Table
 from hemitwin.pipeline.cli_options import (
     Derivatives,
     Labels,
+    Pair,
     atlas_cache,
     chosen_labels,
     console,
@@ -23,10 +24,7 @@ def relate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     derivatives: Derivatives,
     participant_label: Labels = None,
-    pair: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="Two brains, for a run that compares brains: sub-01 sub-02."),
-    ] = None,
+    pair: Pair = None,
     directions: Annotated[
         int | None,
         typer.Option(

@@ -13,22 +13,22 @@ from torch import Tensor
 from hemitwin.atlases import save_volumes
 from hemitwin.interpret import explain_embeddings
 from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.brain_data import standard_brain
 from hemitwin.pipeline.cohort import Brain, find_prepared
-from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
+from hemitwin.pipeline.embedding_directions import Directions, load_for
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import (
     describe_dataset,
     digest_file,
-    digest_json,
     provenance,
     read_matching_sidecar,
     write_json,
 )
+from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.runs import Run, config_digest
-from hemitwin.transforms import HemispherePair, rejoin
+from hemitwin.pipeline.runs import Run, result_key
 
 __all__ = ["EmbeddingMaps", "explain_embedding_of"]
 
@@ -101,15 +101,7 @@ def _explain_case(
 ) -> EmbeddingMaps:
     desc = map_desc(case, "lrpdimensions" if directions.count is None else "lrpcomponents")
     path = relevance_path(case, derivatives, desc, space=run.config.data.space)
-    key = digest_json(
-        {
-            "volume": digest_file(case.scan),
-            "weights": run.weights_digest,
-            "config": config_digest(run.config),
-            "directions": directions.sources,
-            "versions": provenance()["packages"],
-        }
-    )
+    key = result_key(run, (case,), directions=directions.sources)
     done = read_matching_sidecar(path, key=key)
     if done is not None:
         return EmbeddingMaps(case, path, len(done["Ledgers"]), float(done["LedgerError"]))
@@ -147,18 +139,12 @@ def _compute(
 ) -> tuple[Tensor, list[list[dict[str, float | None]]], float]:
     """Give maps (K, X, Y, Z), the ledgers of each direction's images, and the worst error."""
     volumes, rows, residual, largest = [], [], 0.0, 1e-30
-    images = torch.stack(compared_images(run, brain))
-    for found in explain_embeddings(run.network, images, directions, run.config.lrp):
-        volumes.append(_whole(run, brain, found.relevance[0]))
+    pair = None if run.config.pairs is not None else split_brain(brain, brain.volume)
+    sides = (standard_brain(brain),) if pair is None else (pair.left, pair.right)
+    for found in explain_embeddings(run.network, torch.stack(sides), directions, run.config.lrp):
+        maps = found.relevance[0]
+        volumes.append(maps[0] if pair is None else join_maps(pair, maps[:1], maps[1:]))
         rows.append([ledger.to_dict() for ledger in found.ledgers])
         largest = max(largest, *(abs(ledger.explained) for ledger in found.ledgers))
         residual = max(residual, *(abs(ledger.residual) for ledger in found.ledgers))
     return torch.cat(volumes), rows, residual / largest
-
-
-def _whole(run: Run, brain: Brain, maps: Float[Tensor, "images 1 *spatial"]) -> Tensor:
-    if run.config.pairs is not None:
-        return maps[0]
-    pair = split_brain(brain, brain.volume)
-    midline = None if pair.midline is None else torch.zeros_like(pair.midline)
-    return rejoin(HemispherePair(maps[0], maps[1], midline, pair.left_affine, pair.right_affine))

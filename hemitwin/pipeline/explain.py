@@ -31,9 +31,10 @@ from hemitwin.pipeline.pair_maps import compute_map, join_maps
 from hemitwin.pipeline.pairs import LesionSource, split_brain
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.runs import Run, lesion_source
+from hemitwin.pipeline.two_brains import find_two, require_halves
 from hemitwin.transforms import LesionSpec, split_hemispheres
 
-__all__ = ["Explained", "explain", "explain_case", "explain_two", "find_one"]
+__all__ = ["Explained", "explain", "explain_case", "explain_two"]
 
 
 def explain(
@@ -72,12 +73,7 @@ def explain(
         asked for, or it compares whole brains.
     """
     request = request or MapRequest()
-    if run.config.pairs is not None:
-        msg = (
-            f"explain must be told which two brains to compare, because {run.folder} compares "
-            f"brains; add --pair SUB1 SUB2"
-        )
-        raise UserError(msg)
+    require_halves(run, "explain")
     _check_request(run, labels, request, cache)
     cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
     describe_dataset(derivatives)
@@ -116,11 +112,11 @@ def explain_case(
     found = _compute(run, brain, left, right, request, cache)
     checks = None
     if request.check and cache is not None:
-        checks = check_map(run, brain, left, right, request, cache)
+        checks = check_map(run, brain, (left, right), found, request, cache)
         checks["Sanity"].append(check_mirror(run, brain, request, cache).to_dict())
     content = MapContent(
         brain=brain,
-        relevance=join_maps(pair, found),
+        relevance=join_maps(pair, found.relevance_left, found.relevance_right),
         found=found,
         flagged=_score(run, left, right) > run.threshold,
         mask=mask,
@@ -164,13 +160,10 @@ def explain_two(
         The run compares hemispheres, or a brain is not there or not one scan.
     """
     request = replace(request or MapRequest(), paired=True)
-    if run.config.pairs is None:
-        msg = f"--pair must be given with a run on pairs of brains, {run.folder} compares halves"
-        raise UserError(msg)
+    one, other = find_two(run, derivatives, subjects)
     if request.lesion_seed is not None:
         msg = "a lesion must go into a run on hemispheres; leave --lesion-seed out for --pair"
         raise UserError(msg)
-    one, other = (find_one(run, derivatives, name) for name in subjects)
     _check_request(run, (one.name, other.name), request, cache)
     describe_dataset(derivatives)
     work = partial(
@@ -204,7 +197,7 @@ def _explain_side(
     found = _compute(run, brains[side], left, right, request, cache)
     checks = None
     if request.check and cache is not None:
-        checks = check_map(run, brains[side], left, right, request, cache)
+        checks = check_map(run, brains[side], (left, right), found, request, cache)
     content = MapContent(
         brain=brains[side],
         relevance=(found.relevance_left, found.relevance_right)[side][0],
@@ -276,27 +269,6 @@ def _check_atlas(request: MapRequest, cache: Path | None) -> None:
     if cache is None and _needs_atlas(request):
         msg = "checks and ablation must know where to keep the atlas; hand in a cache folder"
         raise UserError(msg)
-
-
-def find_one(run: Run, derivatives: Path, name: str) -> Case:
-    """Find the prepared scan that ``--pair`` names.
-
-    Raises
-    ------
-    UserError
-        None or several fit.
-    """
-    subject = name.removeprefix("sub-").split("_")[0]
-    data = run.config.data
-    found = find_prepared(derivatives, labels=(subject,), modality=data.modality, space=data.space)
-    full = name if name.startswith("sub-") else f"sub-{name}"
-    exact = [case for case in found if case.name == full]
-    cases = exact or [case for case in found if case.subject == full]
-    if len(cases) != 1:
-        known = ", ".join(case.name for case in found)
-        msg = f"--pair must name one scan each, {name} fits {len(cases)} of {known}; give its name"
-        raise UserError(msg)
-    return cases[0]
 
 
 @torch.inference_mode()

@@ -10,9 +10,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hemitwin._shapes import Batch
-from hemitwin.atlases import hcpmmp_volume
 from hemitwin.interpret import (
     ComparesPairs,
+    PairExplanation,
     PairMaps,
     RegionEffects,
     Verdict,
@@ -22,25 +22,26 @@ from hemitwin.interpret import (
     known,
     mean_height,
     rank_agreement,
+    same_maps,
 )
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.explained_score import choose_score, pair_score
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.pair_maps import compute_map, join_maps
+from hemitwin.pipeline.paired_regions import atlas_on_grid
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import Run
 
 __all__ = ["check_map", "check_mirror", "labels_of_pair"]
 
 _SEED = 0
-_SAME = 1e-3
 
 
 def check_map(
     run: Run,
     brain: Brain,
-    left: Batch,
-    right: Tensor,
+    pair: tuple[Batch, Tensor],
+    found: PairExplanation,
     request: MapRequest,
     cache: Path,
 ) -> dict[str, Any]:
@@ -52,8 +53,10 @@ def check_map(
         A trained network.
     brain : Brain
         Where the pair lies: its grid decides the regions.
-    left, right : (1, 1, *spatial) float
-        The pair as the network sees it.
+    pair : two of (1, 1, *spatial) float
+        Left and right image as the network sees them.
+    found : PairExplanation
+        Its map, as `compute_map` gives it.
     request : MapRequest
         How it is explained.
     cache : Path
@@ -67,11 +70,14 @@ def check_map(
         taking each out does to the score; mean heights of the curves of deletion and insertion,
         most relevant regions first, beside those of a random order.
     """
+    left, right = pair
     labels, regions = labels_of_pair(run, brain, cache)
 
     def explain(model: ComparesPairs, one: Batch, other: Batch) -> PairMaps:
-        found = compute_map(run, one, other, request, labels=labels, network=model)
-        return found.relevance_left, found.relevance_right
+        again = found  # each check starts from the map itself
+        if not (model is run.network and one is left and other is right):
+            again = compute_map(run, one, other, request, labels=labels, network=model)
+        return again.relevance_left.float(), again.relevance_right.float()
 
     generator = torch.Generator().manual_seed(_SEED)
     randomised, steps = check_randomisation(explain, run.network, left, right, generator=generator)
@@ -83,7 +89,7 @@ def check_map(
     return {
         "Sanity": [verdict.to_dict() for verdict in verdicts],
         "RandomisationSteps": {name: known(value) for name, value in steps.items()},
-        "Faithfulness": _faithfulness(run, left, right, request, labels, regions),
+        "Faithfulness": _faithfulness(run, pair, found, request, labels, regions),
     }
 
 
@@ -105,10 +111,7 @@ def check_mirror(run: Run, brain: Brain, request: MapRequest, cache: Path) -> Ve
     labels, _ = labels_of_pair(run, brain, cache)
     mirrored = replace(brain, volume=brain.volume.flip(1), mask=brain.mask[::-1].copy())
     there, back = (_whole_map(run, one, request, labels) for one in (brain, mirrored))
-    largest = float(there.abs().max())
-    apart = float((there - back.flip(1)).abs().max())
-    meaning = "largest change of the map when the brain is mirrored, over the largest relevance"
-    return Verdict("mirror", apart / largest if largest else float("nan"), _SAME, meaning)
+    return same_maps("mirror", (there,), (back.flip(1),), "of the map when the brain is mirrored")
 
 
 def _whole_map(
@@ -116,34 +119,30 @@ def _whole_map(
 ) -> Tensor:
     pair = split_brain(brain, brain.volume)
     found = compute_map(run, pair.left[None], pair.right[None], request, labels=labels)
-    return join_maps(pair, found)
+    return join_maps(pair, found.relevance_left, found.relevance_right)
 
 
 def labels_of_pair(
     run: Run, brain: Brain, cache: Path
 ) -> tuple[Int[Tensor, " *spatial"], Int[np.ndarray, " regions"]]:
     """Return the atlas on the grid of a pair, of which the left half serves both hemispheres."""
-    shape = brain.mask.shape
-    grid = (int(shape[0]), int(shape[1]), int(shape[2]))
-    space = run.config.data.space
-    atlas = hcpmmp_volume(grid, brain.affine, cache_dir=cache, space=space)
+    atlas = atlas_on_grid(run, brain, cache)
     labels = torch.from_numpy(atlas.labels.astype(np.int64))
     if run.config.pairs is None:
-        labels = labels[: grid[0] // 2]
+        labels = labels[: len(labels) // 2]
     return labels, np.unique(labels.numpy()[labels.numpy() > 0])
 
 
 def _faithfulness(
     run: Run,
-    left: Batch,
-    right: Tensor,
+    pair: tuple[Batch, Tensor],
+    found: PairExplanation,
     request: MapRequest,
     labels: Int[Tensor, " *spatial"],
     regions: Int[np.ndarray, " regions"],
 ) -> dict[str, float | int | None]:
-    score = pair_score(choose_score(run.config.head, request.target), run.network, left, right)
-    effects = RegionEffects(run.network, left, right, labels, regions, score)
-    found = compute_map(run, left, right, request, labels=labels)
+    score = pair_score(choose_score(run.config.head, request.target), run.network, *pair)
+    effects = RegionEffects(run.network, *pair, labels, regions, score)
     both = (found.relevance_left + found.relevance_right)[0].sum(dim=0).double()
     relevance = np.array([float(both[labels == int(value)].sum()) for value in regions])
     order = np.argsort(-relevance, kind="stable").tolist()

@@ -16,13 +16,12 @@ from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
 from hemitwin.pipeline.outputs import (
     digest_file,
-    digest_json,
     provenance,
     read_matching_sidecar,
     write_json,
 )
 from hemitwin.pipeline.pictures import picture_of_relevance
-from hemitwin.pipeline.runs import Run, config_digest
+from hemitwin.pipeline.runs import Run, result_key
 from hemitwin.transforms import LesionSpec, refine_sum
 
 __all__ = ["Explained", "MapContent", "map_key", "read_done", "write_map"]
@@ -85,16 +84,8 @@ class MapContent:
 
 def map_key(run: Run, request: MapRequest, *cases: Case) -> str:
     """Return what decides a map: volumes, weights, rule, request, versions."""
-    return digest_json(
-        {
-            "volumes": [digest_file(case.scan) for case in cases],
-            "weights": run.weights_digest,
-            "config": config_digest(run.config),
-            "request": request.to_dict(),
-            "atlas": atlas_versions() if request.method == "ablation" else None,
-            "versions": provenance()["packages"],
-        }
-    )
+    atlas = atlas_versions() if request.method == "ablation" else None
+    return result_key(run, cases, request=request.to_dict(), atlas=atlas)
 
 
 def read_done(case: Case, path: Path, key: str, *, checked: bool) -> Explained | None:

@@ -1,7 +1,7 @@
 """Compute one map of one pair, by any method, with its ledger."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hemitwin._shapes import Batch, Volume
@@ -73,20 +73,21 @@ def compute_map(
     return PairExplanation(one, other, value, Ledger(total, 0.0, 0.0, value - total, value))
 
 
-def join_maps(pair: HemispherePair, found: PairExplanation) -> Volume:
+def join_maps(
+    pair: HemispherePair, left: Float[Tensor, "1 1 *half"], right: Float[Tensor, "1 1 *half"]
+) -> Volume:
     """Lay the maps of both hemispheres where they belong; the mid-line has none.
 
     Parameters
     ----------
     pair : HemispherePair
         What was explained.
-    found : PairExplanation
-        Of it.
+    left, right : (1, 1, *half) float
+        Relevance of both halves.
 
     Returns
     -------
-    (1, X, Y, Z) float32
+    (1, X, Y, Z) float
     """
     midline = None if pair.midline is None else torch.zeros_like(pair.midline)
-    left, right = found.relevance_left[0], found.relevance_right[0]
-    return rejoin(HemispherePair(left, right, midline, pair.left_affine, pair.right_affine))
+    return rejoin(HemispherePair(left[0], right[0], midline, pair.left_affine, pair.right_affine))

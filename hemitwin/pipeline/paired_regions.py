@@ -12,7 +12,13 @@ from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.runs import Run
 from hemitwin.transforms import split_hemispheres
 
-__all__ = ["PairedRegions"]
+__all__ = ["PairedRegions", "atlas_on_grid"]
+
+
+def atlas_on_grid(run: Run, brain: Brain, cache: Path) -> Parcellation:
+    """Return the atlas on a brain's grid, in the space that the run's volumes lie in."""
+    x, y, z = (int(size) for size in brain.mask.shape)
+    return hcpmmp_volume((x, y, z), brain.affine, cache_dir=cache, space=run.config.data.space)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +59,7 @@ class PairedRegions:
             Of two brains all regions; of two hemispheres those of the left half, and the brain
             stem, of which each half has its own, where it has voxels.
         """
-        shape = brain.mask.shape
-        grid = (int(shape[0]), int(shape[1]), int(shape[2]))
-        atlas = hcpmmp_volume(grid, brain.affine, cache_dir=cache, space=run.config.data.space)
+        atlas = atlas_on_grid(run, brain, cache)
         if run.config.pairs is not None:
             return cls(atlas.labels, atlas.labels, atlas.regions, atlas.regions)
         return cls._of_halves(atlas)

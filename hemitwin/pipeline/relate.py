@@ -10,8 +10,7 @@ from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
 from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.explain import find_one
-from hemitwin.pipeline.outputs import describe_dataset, digest_file, digest_json, provenance
+from hemitwin.pipeline.outputs import describe_dataset
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.relation_files import (
     Related,
@@ -21,7 +20,8 @@ from hemitwin.pipeline.relation_files import (
     write_related,
 )
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.runs import Run, config_digest
+from hemitwin.pipeline.runs import Run, result_key
+from hemitwin.pipeline.two_brains import find_two, require_halves
 
 __all__ = ["Related", "relate", "relate_two"]
 
@@ -63,12 +63,7 @@ def relate(
         The run compares brains, a subject asked for has no prepared volume, or `derivatives` does
         not hold the training brains for so many directions.
     """
-    if run.config.pairs is not None:
-        msg = (
-            f"relate must be told which two brains to compare, because {run.folder} compares "
-            f"brains; add --pair SUB1 SUB2"
-        )
-        raise UserError(msg)
+    require_halves(run, "relate")
     chosen = Directions.of(run, derivatives, directions)
     cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
     describe_dataset(derivatives)
@@ -111,16 +106,13 @@ def relate_two(
         The run compares hemispheres, a brain is not there or not one scan, or the brains lie in a
         space in which the atlas is not known; or as `relate` says of directions.
     """
-    if run.config.pairs is None:
-        msg = f"--pair must be given with a run on pairs of brains, {run.folder} compares halves"
-        raise UserError(msg)
+    one, other = find_two(run, derivatives, subjects)
     if run.config.data.space != TEMPLATE_SPACE:
         msg = (
             f"relate must have brains in {TEMPLATE_SPACE}, where the atlas is known, but "
             f"{run.folder} takes {run.config.data.space}; prepare and train in that space"
         )
         raise UserError(msg)
-    one, other = (find_one(run, derivatives, name) for name in subjects)
     chosen = Directions.of(run, derivatives, directions)
     describe_dataset(derivatives)
     work = partial(
@@ -134,15 +126,7 @@ def _relate_case(
 ) -> Related:
     cases = (case,) if other is None else (case, other)
     path = relations_path(case, derivatives, run)
-    key = digest_json(
-        {
-            "volumes": [digest_file(one.scan) for one in cases],
-            "weights": run.weights_digest,
-            "config": config_digest(run.config),
-            "directions": chosen.sources,
-            "versions": provenance()["packages"],
-        }
-    )
+    key = result_key(run, cases, directions=chosen.sources)
     if (done := read_related(case, path, key)) is not None:
         return done
     brains = [load_for(run, one) for one in cases]

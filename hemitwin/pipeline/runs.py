@@ -1,5 +1,6 @@
 """A run folder: what training leaves behind and every later stage begins with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,21 @@ from typing import Any
 import yaml
 
 from hemitwin.models import SiameseNetwork, load_weights
+from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_file, digest_json, read_json, write_text
+from hemitwin.pipeline.outputs import (
+    digest_file,
+    digest_json,
+    provenance,
+    read_json,
+    write_text,
+)
 from hemitwin.pipeline.pairs import LesionSource
 from hemitwin.pipeline.split import Split, read_split
 from hemitwin.transforms import LesionMaskLibrary
 
-__all__ = ["Run", "config_digest", "lesion_source", "load_run", "write_config"]
+__all__ = ["Run", "config_digest", "lesion_source", "load_run", "result_key", "write_config"]
 
 WEIGHTS = "model.safetensors"
 SUMMARY = "run.json"
@@ -84,6 +92,29 @@ def write_config(folder: Path, config: RunConfig) -> None:
 def config_digest(config: RunConfig) -> str:
     """Return what tells two configurations apart."""
     return digest_json(config.model_dump(mode="json"))
+
+
+def result_key(run: Run, cases: Sequence[Case], **further: object) -> str:
+    """Return what decides a result: volumes, network, settings, versions, and what else is given.
+
+    Parameters
+    ----------
+    run : Run
+        A trained network.
+    cases : sequence of Case
+        The prepared volumes that it is asked about, in their order.
+    **further
+        By name, as JSON can hold it.
+    """
+    return digest_json(
+        {
+            "volumes": [digest_file(case.scan) for case in cases],
+            "weights": run.weights_digest,
+            "config": config_digest(run.config),
+            **further,
+            "versions": provenance()["packages"],
+        }
+    )
 
 
 def lesion_source(config: RunConfig) -> LesionSource:
