@@ -1,7 +1,7 @@
 # `make check` is what continuous integration runs before the marked tests.
 PYTHON ?= python
 
-.PHONY: check format lint types mypy pyright contracts test spelling
+.PHONY: check format lint types mypy pyright contracts test coverage spelling
 
 check: lint types contracts spelling test
 
@@ -28,4 +28,7 @@ spelling:
 	$(PYTHON) -m codespell_lib hemitwin tests docs README.md CONTRIBUTING.md CHANGELOG.md
 
 test:
+	$(PYTHON) -m pytest
+
+coverage:
 	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered

@@ -126,8 +126,9 @@ def attribute_pair(
     Raises
     ------
     ValueError
-        When the images are not one pair, the model is in training mode where that matters, or
-        `ablation` is asked for without regions or with such that lie on another grid.
+        When the images are not one pair, the model is in training mode where that matters,
+        `ablation` is asked for without regions or with such that lie on another grid, or
+        `grad_cam` for a score that does not depend on the encoder's deepest map.
     """
     config = config or AttributionConfig()
     check_pair(left, right)
@@ -224,8 +225,19 @@ def _grad_cam(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
     if not isinstance(model.encoder, nn.Module):
         msg = f"grad_cam must be given an encoder with layers; got {type(model.encoder).__name__}"
         raise TypeError(msg)
-    layer = model.encoder.get_submodule(model.encoder.feature_layers[-1])
-    found = LayerGradCam(forward, layer).attribute(_tracked(pair), relu_attributions=True)
+    name = model.encoder.feature_layers[-1]
+    layers = LayerGradCam(forward, model.encoder.get_submodule(name))
+    try:
+        found = layers.attribute(_tracked(pair), relu_attributions=True)
+    except RuntimeError as error:
+        if "not have been used in the graph" not in str(error):
+            raise
+        # The full U-Net's decoder of differences reads its contracting path only.
+        msg = (
+            f"grad_cam must have a score that depends on {name}, the encoder's deepest map; got "
+            f"one that does not; explain the distance or the embedding, or choose another method"
+        )
+        raise ValueError(msg) from error
     coarse = cast("Tensor", found)  # a tuple only of a layer that gives several maps
     size = tuple(pair[0].shape[2:])
     mode = "trilinear" if len(size) == 3 else "bilinear"

@@ -246,6 +246,13 @@ def test_grad_cam_lies_on_the_images_grid_and_is_not_negative(make_encoder, name
     assert max(float(one.max()) for one in found) > 0
 
 
+def test_grad_cam_of_a_score_beside_the_deepest_map_is_refused(make_encoder):
+    encoder = make_encoder("unet", spatial_dims=2)
+    network = SiameseNetwork(encoder, build_head(HeadConfig(name="decoder"), encoder)).eval()
+    with pytest.raises(ValueError, match="must have a score that depends on trunk"):
+        attribute(network, pair((16, 16), torch.float32), lambda out: out.logit, "grad_cam")
+
+
 def test_grad_cam_without_layers_is_refused():
     class Plain:
         def __init__(self):
