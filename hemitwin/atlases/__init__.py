@@ -13,11 +13,12 @@ from hemitwin.atlases.gifti import (
     save_surface_labels,
 )
 from hemitwin.atlases.grayordinates import grayordinates_from_volume, parcellate_dense
-from hemitwin.atlases.hcpmmp import hcpmmp_surface_labels, hcpmmp_volume
+from hemitwin.atlases.hcpmmp import hcpmmp_surface_labels, hcpmmp_volume, label_points
 from hemitwin.atlases.nifti import save_labels_volume, save_volume, save_volumes
 from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
+from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
 from hemitwin.atlases.surfaces import Surface, load_fslr_surface, project_to_surface, warp_surface
 from hemitwin.atlases.tables import save_dseg_table, save_table
@@ -38,10 +39,10 @@ __all__ = [
     "TEMPLATE_SPACE", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Surface",
     "SurfaceMontage", "TemplateImage", "VolumeSlices", "asymmetry_by_pair",
     "grayordinates_from_volume", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume",
-    "load_fslr_surface", "load_surface", "load_template", "parcellate_dense", "project_to_surface",
-    "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
-    "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
-    "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
-    "save_volumes", "template_grid", "template_on_grid", "warp_surface", "write_scene",
-    "write_spec",
+    "label_points", "load_fslr_surface", "load_surface", "load_template", "parcellate_dense",
+    "project_to_surface", "region_values", "relevance_by_region", "relevance_palette",
+    "save_dense_labels", "save_dense_scalar", "save_dseg_table", "save_labels_volume",
+    "save_metric", "save_parcel_connectivity", "save_parcel_scalar", "save_surface",
+    "save_surface_labels", "save_table", "save_volume", "save_volumes", "template_grid",
+    "template_on_grid", "warp_surface", "write_scene", "write_spec",
 ]

@@ -11,6 +11,7 @@ from hemitwin._shapes import Affine
 from hemitwin.atlases.hcp_files import hcp_file, subcortex_file
 from hemitwin.atlases.regions import hcpmmp_regions
 from hemitwin.atlases.surfaces import load_fslr_surface, project_to_surface
+from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import sample_at
 
 __all__ = [
@@ -146,7 +147,7 @@ def grayordinate_labels() -> Int32[np.ndarray, " g"]:
 
 
 def grayordinates_from_volume(
-    volume: Num[np.ndarray, " x y z"], affine: Affine
+    volume: Num[np.ndarray, " x y z"], affine: Affine, *, space: str = TEMPLATE_SPACE
 ) -> Float[np.ndarray, " g"]:
     """Read a volume at the 91282 grayordinates.
 
@@ -158,8 +159,10 @@ def grayordinates_from_volume(
     volume : (x, y, z) array
         Values per voxel.
     affine : (4, 4) float
-        Voxel index to RAS+ mm of MNI space; for a native volume pass
+        Voxel index to RAS+ mm of `space`; for a native volume pass
         `template_from_native @ native_affine`.
+    space : str
+        `TEMPLATE_SPACE`, or MNI152NLin6Asym, as the HCP's own volumes.
 
     Returns
     -------
@@ -169,12 +172,13 @@ def grayordinates_from_volume(
     Raises
     ------
     ValueError
-        When the volume is not finite and 3D, or the affine singular.
+        When the volume is not finite and 3D, the affine singular, or the space another one.
     """
     places = load_grayordinates()
+    surfaces = {side: load_fslr_surface(side, space=space) for side in ("L", "R")}
     cortex = [
-        project_to_surface(volume, affine, load_fslr_surface(side))[places.vertices(side)]
-        for side in ("L", "R")
+        project_to_surface(volume, affine, surface)[places.vertices(side)]
+        for side, surface in surfaces.items()
     ]
     centres = places.voxels @ places.affine[:3, :3].T + places.affine[:3, 3]
     return np.concatenate([*cortex, sample_at(volume, affine, centres)])

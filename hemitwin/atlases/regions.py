@@ -31,6 +31,9 @@ class Region:
         One of the 22 cortices of the HCP-MMP 1.0; None below the cortex.
     color : str
         "#rrggbb".
+    network : str or None
+        One of the 12 networks of Cole and Anticevic; None below the cortex, where a structure
+        belongs to several.
     """
 
     index: int
@@ -39,6 +42,7 @@ class Region:
     partner: str | None
     cortex: str | None
     color: str
+    network: str | None = None
 
     @property
     def rgba(self) -> tuple[float, float, float, float]:
@@ -62,6 +66,7 @@ def hcpmmp_regions() -> tuple[Region, ...]:
     References
     ----------
     Glasser et al. (2016), A multi-modal parcellation of human cerebral cortex. Nature 536.
+    Networks: Ji et al. (2019), doi:10.1016/j.neuroimage.2018.10.006.
 
     Examples
     --------
@@ -71,7 +76,7 @@ def hcpmmp_regions() -> tuple[Region, ...]:
     """
     with np.load(hcp_file("mmp_1.0.npz"), allow_pickle=False) as archive:
         ids, names, rgba = (archive[key] for key in ("ids", "labels", "rgba"))
-    cortices = _cortices()
+    cortices, networks = _cortices(), _networks()
     return tuple(
         Region(
             index=int(index),
@@ -80,6 +85,7 @@ def hcpmmp_regions() -> tuple[Region, ...]:
             partner=_partner(str(name)),
             cortex=cortices.get(str(name)),
             color="#" + "".join(f"{round(255 * float(c)):02x}" for c in color[:3]),
+            network=networks.get(int(index)),
         )
         for index, name, color in zip(ids, names, rgba, strict=True)
         if index > 0
@@ -102,6 +108,18 @@ def _partner(name: str) -> str | None:
         if name.endswith(left):
             return name.removesuffix(left) + right
     return None
+
+
+def _networks() -> dict[int, str]:
+    """Name the network that holds each area: the networks are made of whole areas."""
+    with (
+        np.load(hcp_file("mmp_1.0.npz"), allow_pickle=False) as areas,
+        np.load(hcp_file("ca_network_1.1.npz"), allow_pickle=False) as networks,
+    ):
+        names = dict(zip(networks["ids"].tolist(), networks["labels"].tolist(), strict=True))
+        pairs = np.unique(np.stack([areas["map_all"], networks["map_all"]]), axis=1).T.tolist()
+    found = {area: {network for one, network in pairs if one == area} for area, _ in pairs}
+    return {area: names[min(many)] for area, many in found.items() if len(many) == 1}
 
 
 def _cortices() -> dict[str, str]:

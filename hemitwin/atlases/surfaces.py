@@ -8,9 +8,21 @@ from nibabel.gifti.gifti import GiftiImage
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases.hcp_files import hcp_file
+from hemitwin.atlases.surface_offset import template_from_fslr
+from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import check_affine, check_volume, sample_at
 
-__all__ = ["SURFACE_KINDS", "Surface", "load_fslr_surface", "project_to_surface", "warp_surface"]
+__all__ = [
+    "FSLR_VOLUME_SPACE",
+    "SURFACE_KINDS",
+    "Surface",
+    "load_fslr_surface",
+    "project_to_surface",
+    "warp_surface",
+]
+
+FSLR_VOLUME_SPACE = "MNI152NLin6Asym"
+"""The space of the HCP's volumes, in which the S1200 surfaces lie."""
 
 SURFACE_KINDS = (
     "white",
@@ -60,7 +72,9 @@ class Surface:
             raise ValueError(msg)
 
 
-def load_fslr_surface(hemisphere: str, kind: str = "midthickness") -> Surface:
+def load_fslr_surface(
+    hemisphere: str, kind: str = "midthickness", *, space: str = FSLR_VOLUME_SPACE
+) -> Surface:
     """Load the HCP S1200 group-average surface (fsLR, 32492 vertices).
 
     Parameters
@@ -69,17 +83,23 @@ def load_fslr_surface(hemisphere: str, kind: str = "midthickness") -> Surface:
         "L" or "R".
     kind : str
         One of `SURFACE_KINDS`.
+    space : str
+        Where white, midthickness and pial shall lie: MNI152NLin6Asym, as they come, or
+        `TEMPLATE_SPACE`, by `template_from_fslr`. The other kinds lie in no brain.
 
     Returns
     -------
     Surface
-        White, midthickness and pial lie in MNI152NLin6Asym millimetres.
+        In RAS+ millimetres of that space.
 
     Raises
     ------
     ValueError
-        When the hemisphere or the kind is unknown.
+        When the hemisphere, the kind or the space is unknown.
     """
+    if space not in {FSLR_VOLUME_SPACE, TEMPLATE_SPACE}:
+        msg = f"space must be {FSLR_VOLUME_SPACE} or {TEMPLATE_SPACE}, got {space!r}; choose one"
+        raise ValueError(msg)
     if hemisphere not in {"L", "R"} or kind not in SURFACE_KINDS:
         msg = f"surface must be L or R and one of {SURFACE_KINDS}, got {hemisphere!r}, {kind!r}"
         raise ValueError(msg)
@@ -88,6 +108,8 @@ def load_fslr_surface(hemisphere: str, kind: str = "midthickness") -> Surface:
         hcp_file(f"S1200.{hemisphere}.{kind}{suffix}.32k_fs_LR.surf.gii")
     )
     vertices, faces = image.agg_data(("pointset", "triangle"))
+    if space == TEMPLATE_SPACE and kind in SURFACE_KINDS[:3]:
+        vertices = template_from_fslr(vertices.astype(np.float64))
     return Surface(vertices.astype(np.float32), faces.astype(np.int32), hemisphere, kind)
 
 

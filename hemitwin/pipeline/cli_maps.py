@@ -182,11 +182,48 @@ def parcellate(
     finish(outcome, ["parcellate", str(derivatives), *map_words(desc, modality)])
 
 
+def atlas(
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    lesion_masks: Annotated[
+        Path | None, typer.Option(help="Folder with <subject>*_mask.nii.gz: they pull nowhere.")
+    ] = None,
+    modality: Modality = "T1w",
+    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Carry the HCP-MMP regions over to each subject's own anatomy, on the scan's own grid."""
+    from hemitwin.pipeline.subject_atlas import build_atlases
+
+    outcome = build_atlases(
+        derivatives,
+        labels=chosen_labels(participant_label),
+        modality=modality,
+        lesion_masks=lesion_masks,
+        nprocs=nprocs,
+    )
+    columns = ("case", "grey matter (before)", "Jacobian", "folded", "sides", "small regions")
+    table = Table(*columns, title="hemitwin atlas")
+    for one in outcome.results:
+        fit = one.quality
+        table.add_row(
+            one.case.name,
+            f"{fit.grey_matter_overlap:.3f} ({fit.overlap_before:.3f})",
+            f"{fit.least_jacobian:.2f} to {fit.largest_jacobian:.2f}",
+            f"{fit.folded_share:.1%}",
+            f"{fit.correlation_of_sides:.3f}",
+            str(len(fit.small)),
+        )
+    console.print(table)
+    options = option_words({"--lesion-masks": lesion_masks, "--nprocs": nprocs})
+    finish(outcome, ["atlas", str(derivatives), *map_words("lrp", modality), *options])
+
+
 def export(
     derivatives: Derivatives,
     participant_label: Labels = None,
     desc: Desc = "lrp",
     modality: Modality = "T1w",
+    render: Annotated[bool, typer.Option("--render", help="Draw the scenes, too.")] = False,
 ) -> None:
     """Write NIfTI, GIFTI and CIFTI files with a spec and a scene for Workbench."""
     from hemitwin.pipeline.export import export
@@ -197,7 +234,11 @@ def export(
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
+        render=render,
     )
     for one in outcome.results:
+        for picture in one.pictures:
+            console.print(str(picture), highlight=False, soft_wrap=True)
         console.print(f"wb_view {shlex.quote(str(one.scene))}", highlight=False, soft_wrap=True)
-    finish(outcome, ["export", str(derivatives), *map_words(desc, modality)])
+    words = [*map_words(desc, modality), *(["--render"] if render else [])]
+    finish(outcome, ["export", str(derivatives), *words])

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hemitwin._shapes import Affine
 from hemitwin.atlases import (
     TEMPLATE_SPACE,
     DataFile,
@@ -32,12 +30,14 @@ from hemitwin.atlases import (
     write_spec,
 )
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
-from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.map_request import map_desc
-from hemitwin.pipeline.outputs import provenance, read_json, write_json
+from hemitwin.pipeline.native_space import NativeSpace
+from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
 from hemitwin.pipeline.parcellate import find_explained, read_relevance
+from hemitwin.pipeline.render import find_workbench, render_scenes, render_surfaces
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
+from hemitwin.pipeline.subject_atlas import native_atlas_path, native_surfaces, surface_path
 from hemitwin.transforms import Scan, load_scan, resample_back
 
 __all__ = ["Exported", "export", "export_case"]
@@ -59,6 +59,8 @@ class Exported:
         What to open in Workbench.
     scene_names : tuple of str
         The scenes in it.
+    pictures : tuple of Path
+        Of the scenes; empty where they were not asked for.
     """
 
     case: Case
@@ -66,6 +68,7 @@ class Exported:
     spec: Path
     scene: Path
     scene_names: tuple[str, ...]
+    pictures: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +80,7 @@ class _Material:
     desc: str
     relevance: Scan
     prepared: Scan
-    scan: Path
-    native: Scan
-    native_from_template: Affine
+    native: NativeSpace
     palette: Palette
     shared: SharedAtlas
 
@@ -98,6 +99,7 @@ def export(
     labels: tuple[str, ...] | None = None,
     desc: str = "lrp",
     modality: Modality = "T1w",
+    render: bool = False,
 ) -> Outcome[Exported]:
     """Export explained subjects for Connectome Workbench and other viewers.
 
@@ -113,6 +115,8 @@ def export(
         Which map.
     modality : {'T1w', 'T2w', 'FLAIR'}
         Of the explained volumes.
+    render : bool
+        Draw every scene with Workbench; where that is absent, the cortex with nilearn.
 
     Returns
     -------
@@ -125,11 +129,13 @@ def export(
     """
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
     shared = write_shared_atlas(derivatives / "atlas", cache=cache)
-    work = partial(export_case, derivatives=derivatives, shared=shared, desc=desc)
+    work = partial(export_case, derivatives=derivatives, shared=shared, desc=desc, render=render)
     return run_cases(work, cases, stage="export", log_folder=derivatives / "logs")
 
 
-def export_case(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -> Exported:
+def export_case(
+    case: Case, derivatives: Path, shared: SharedAtlas, desc: str, *, render: bool = False
+) -> Exported:
     """Export one case.
 
     Raises
@@ -152,28 +158,33 @@ def export_case(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -
     scene = derivatives / "workbench" / f"{stem}.scene"
     write_scene(scene, scenes)
     paths = (*(file.path for file in files), spec, scene)
-    return Exported(case, paths, spec, scene, tuple(one.name for one in scenes))
+    names = tuple(one.name for one in scenes)
+    pictures = _pictures(material, scene, names, surfaces) if render else ()
+    return Exported(case, paths, spec, scene, names, pictures)
+
+
+def _pictures(
+    made: _Material, scene: Path, names: tuple[str, ...], surfaces: tuple[DataFile, ...]
+) -> tuple[Path, ...]:
+    program = find_workbench()
+    if program is not None:
+        return render_scenes(scene, names, program)
+    metrics = [file.path for file in surfaces if file.path.name.endswith(".shape.gii")]
+    inflated = [file.path for file in made.shared.inflated]
+    picture = scene.with_name(f"{scene.stem}_relevance-on-the-cortex.png")
+    sides = list(zip(inflated, metrics, strict=True))
+    return (render_surfaces(picture, sides, f"{made.case.name}: relevance"),)
 
 
 def _gather(case: Case, derivatives: Path, shared: SharedAtlas, desc: str) -> _Material:
     relevance, _ = read_relevance(case, derivatives, desc)
-    sidecar = sidecar_of(case.scan)
-    if not sidecar.is_file():
-        reason = f"{sidecar} must be there, with the transform; run 'hemitwin prepare' again"
-        raise CaseError(case.name, "export", reason)
-    content: dict[str, Any] = read_json(sidecar)
-    scan = (sidecar.parent / content["SourcePath"]).resolve()
-    native_affine = np.array(content["NativeAffine"], dtype=float)
-    grid = np.zeros(content["NativeShape"], dtype=np.float32)
     return _Material(
         case=case,
         out=derivatives,
         desc=map_desc(case, desc),
         relevance=relevance,
         prepared=load_scan(case.scan),
-        scan=scan,
-        native=Scan(grid, native_affine, scan),
-        native_from_template=np.array(content["NativeFromTemplate"], dtype=float),
+        native=NativeSpace.of(case, "export"),
         palette=relevance_palette(relevance.data),
         shared=shared,
     )
@@ -184,12 +195,12 @@ def _write_volumes(made: _Material) -> tuple[DataFile, ...]:
     values = resample_back(
         made.relevance.data,
         made.relevance.affine,
-        made.native,
-        made.native_from_template,
+        made.native.grid,
+        made.native.from_template,
         preserve_sum=True,
     )
     palette = relevance_palette(values)
-    save_volume(native_map, values, made.native.affine, palette=palette)
+    save_volume(native_map, values, made.native.grid.affine, palette=palette)
     write_json(
         sidecar_of(native_map),
         {
@@ -200,26 +211,36 @@ def _write_volumes(made: _Material) -> tuple[DataFile, ...]:
             "GeneratedBy": provenance(),
         },
     )
-    atlas = made.path(f"space-{made.native_space}_atlas-HCPMMP1_dseg.nii.gz")
-    template_from_native = np.linalg.inv(made.native_from_template)
-    parcels = hcpmmp_volume(
-        made.native.data.shape, template_from_native @ made.native.affine, cache_dir=None
-    ).moved(made.native_from_template, space=made.native_space)
-    save_labels_volume(atlas, parcels)
-    return DataFile(native_map), DataFile(atlas)
+    return DataFile(native_map), DataFile(_native_atlas(made))
+
+
+def _native_atlas(made: _Material) -> Path:
+    """Take the subject's own regions where `hemitwin atlas` made them, else the template's."""
+    path = native_atlas_path(made.case, made.out)
+    if read_matching_sidecar(path) is None:
+        grid, native_from_template = made.native.grid, made.native.from_template
+        template_from_native = np.linalg.inv(native_from_template)
+        parcels = hcpmmp_volume(
+            grid.data.shape, template_from_native @ grid.affine, cache_dir=None
+        ).moved(native_from_template, space=made.native_space)
+        save_labels_volume(path, parcels)
+    return path
 
 
 def _write_surfaces(made: _Material) -> tuple[DataFile, ...]:
-    written: list[DataFile] = []
+    own = native_surfaces(made.case, made.out)
+    written = [DataFile(path, side) for path, side in own]
     for side in _SIDES:
-        surface = load_fslr_surface(side)
+        surface = load_fslr_surface(side, space=TEMPLATE_SPACE)
         metric = made.path(f"hemi-{side}_space-fsLR_den-32k_desc-{made.desc}_relevance.shape.gii")
         values = project_to_surface(made.relevance.data, made.relevance.affine, surface)
         name = f"{made.case.name} relevance"
         save_metric(metric, values, side, name=name, palette=made.palette)
-        native = made.path(f"hemi-{side}_space-{made.native_space}_den-32k_midthickness.surf.gii")
-        save_surface(native, warp_surface(surface, made.native_from_template))
-        written.extend((DataFile(metric, side), DataFile(native, side)))
+        written.append(DataFile(metric, side))
+        if not own:
+            native = surface_path(made.case, made.out, side, surface.kind)
+            save_surface(native, warp_surface(surface, made.native.from_template))
+            written.append(DataFile(native, side))
     return tuple(written)
 
 
@@ -251,9 +272,9 @@ def _scenes(
             position_mm=_triple(here),
         ),
     ]
-    if made.scan.is_file():
-        native = made.native_from_template @ here
-        layers = (Overlay(volumes[0], 0.8), Overlay(DataFile(made.scan)))
+    if made.native.scan.is_file():
+        native = made.native.from_template @ here
+        layers = (Overlay(volumes[0], 0.8), Overlay(DataFile(made.native.scan)))
         scenes.append(VolumeSlices("relevance over the scan", layers, position_mm=_triple(native)))
     return tuple(scenes)
 

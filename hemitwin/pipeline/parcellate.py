@@ -21,6 +21,7 @@ from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.subject_atlas import own_atlas
 from hemitwin.transforms import Scan, load_scan
 
 __all__ = ["RegionTable", "find_explained", "parcellate", "parcellate_case", "read_relevance"]
@@ -147,11 +148,12 @@ def parcellate_case(case: Case, derivatives: Path, cache: Path, desc: str) -> Re
     """
     relevance, audit = read_relevance(case, derivatives, desc)
     ledger = audit["Ledger"]
-    parcellation = hcpmmp_volume(relevance.data.shape, relevance.affine, cache_dir=cache)
+    own = own_atlas(case, derivatives)
+    template = partial(hcpmmp_volume, relevance.data.shape, relevance.affine, cache_dir=cache)
     table = relevance_by_region(
         relevance.data,
         relevance.affine,
-        parcellation,
+        own or template(),
         bias=float(ledger["bias"]) + float(ledger["constant"]),
         stabiliser=float(ledger["stabiliser"]),
     )
@@ -162,10 +164,18 @@ def parcellate_case(case: Case, derivatives: Path, cache: Path, desc: str) -> Re
     path = folder / f"{stem}_atlas-HCPMMP1_desc-{desc}_relevance.tsv"
     save_table(path, table)
     pairs = folder / f"{stem}_atlas-HCPMMP1_desc-{desc}pairs_relevance.tsv"
-    save_table(pairs, asymmetry_by_pair(table))
+    sides = table
+    if own is None:  # what the atlas has larger on one side is no asymmetry of the brain
+        mirrored = template(symmetric=True)
+        sides = relevance_by_region(relevance.data, relevance.affine, mirrored)
+    save_table(pairs, asymmetry_by_pair(sides))
     sidecar = {
         "Description": "Relevance by region",
         "Note": _NOTE,
+        "Atlas": "the template's regions, not deformed; pairs by left regions and their mirror "
+        "images"
+        if own is None
+        else "the subject's own regions, by 'hemitwin atlas'",
         "Sources": [f"bids::{volume}"],
         "ExplainedScore": audit["ExplainedScore"],
         "Sum": float(table["sum"].sum()),

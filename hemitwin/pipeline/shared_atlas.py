@@ -21,7 +21,8 @@ from hemitwin.pipeline.outputs import write_text
 __all__ = ["SharedAtlas", "write_shared_atlas"]
 
 _SIDES = ("L", "R")
-_KINDS = ("midthickness", "inflated", "very_inflated")
+_IN_THE_BRAIN = ("white", "midthickness", "pial")
+_FOR_VIEWING = ("inflated", "very_inflated", "flat")
 
 _ACKNOWLEDGEMENT = """\
 The surfaces in this folder are the group average of the Human Connectome Project's S1200 release.
@@ -70,11 +71,13 @@ def write_shared_atlas(folder: Path, *, cache: Path) -> SharedAtlas:
     files: list[DataFile] = []
     inflated: list[DataFile] = []
     for side in _SIDES:
-        for kind in _KINDS:
+        for kind in (*_IN_THE_BRAIN, *_FOR_VIEWING):
+            # The group's surfaces in the space of the volumes; the others lie in no brain.
+            space = f"_space-{TEMPLATE_SPACE}" if kind in _IN_THE_BRAIN else ""
             name = kind.replace("_", "")
-            path = folder / f"tpl-fsLR_hemi-{side}_den-32k_{name}.surf.gii"
+            path = folder / f"tpl-fsLR_hemi-{side}{space}_den-32k_{name}.surf.gii"
             if not path.exists():
-                save_surface(path, load_fslr_surface(side, kind))
+                save_surface(path, load_fslr_surface(side, kind, space=TEMPLATE_SPACE))
             files.append(DataFile(path, side))
             if kind == "inflated":
                 inflated.append(files[-1])

@@ -12,6 +12,7 @@ from hemitwin.transforms.asymmetry_sampling import sample_asymmetry
 from hemitwin.transforms.asymmetry_spec import AsymmetryConfig, AsymmetrySpec
 from hemitwin.transforms.augmentation import AugmentationConfig, BrainAugmentation, Comparison
 from hemitwin.transforms.coarsening import coarsen, refine_sum
+from hemitwin.transforms.deformation import Deformation, register_deformation
 from hemitwin.transforms.hemispheres import (
     HemispherePair,
     SplitHemispheresd,
@@ -44,18 +45,19 @@ from hemitwin.transforms.registration import register_similarity, similarity_qua
 from hemitwin.transforms.resampling import resample, resample_back
 from hemitwin.transforms.scanner import ScannerConfig, ScannerSpec, apply_scanner, sample_scanner
 from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
+from hemitwin.transforms.tissue import grey_matter_limits
 
 __all__ = [
     "AnatomyConfig", "AnatomySpec", "AsymmetryConfig", "AsymmetrySpec", "AugmentationConfig",
-    "BrainAugmentation", "Comparison", "Genes", "GuardedCompose", "HemispherePair",
+    "BrainAugmentation", "Comparison", "Deformation", "Genes", "GuardedCompose", "HemispherePair",
     "LesionBox", "LesionConfig", "LesionMaskLibrary", "LesionSpec", "Plane", "RandLesiond",
     "RequireLateralityd", "Scan", "ScannerConfig", "ScannerSpec", "SplitHemispheresd",
     "apply_scanner", "asymmetry_region", "brain_mask", "coarsen", "deform_anatomy",
-    "heritable_displacement", "inject_asymmetry", "inject_lesion", "is_skull_stripped",
-    "least_jacobian", "lesion_alpha", "lesion_box", "lesion_support", "limit_folding",
-    "load_scan", "midplane_motion", "mirror_affine", "mirror_asymmetry", "refine_midplane",
-    "refine_sum", "register_similarity", "rejoin", "render_anatomy", "require_laterality",
-    "resample", "resample_back", "robust_scale", "sample_anatomy", "sample_asymmetry",
-    "sample_lesion", "sample_scanner", "similarity_quality", "slice_positions", "slice_volume",
-    "split_hemispheres", "standardise", "voxel_sizes",
+    "grey_matter_limits", "heritable_displacement", "inject_asymmetry", "inject_lesion",
+    "is_skull_stripped", "least_jacobian", "lesion_alpha", "lesion_box", "lesion_support",
+    "limit_folding", "load_scan", "midplane_motion", "mirror_affine", "mirror_asymmetry",
+    "refine_midplane", "refine_sum", "register_deformation", "register_similarity", "rejoin",
+    "render_anatomy", "require_laterality", "resample", "resample_back", "robust_scale",
+    "sample_anatomy", "sample_asymmetry", "sample_lesion", "sample_scanner", "similarity_quality",
+    "slice_positions", "slice_volume", "split_hemispheres", "standardise", "voxel_sizes",
 ]  # fmt: skip

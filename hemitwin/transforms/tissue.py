@@ -12,6 +12,7 @@ from hemitwin.transforms.lesion_spec import Modality
 __all__ = [
     "Texture",
     "deep_white_matter",
+    "grey_matter_limits",
     "local_mean",
     "measure_texture",
     "white_matter_limits",
@@ -21,6 +22,7 @@ _SAMPLE = 25000
 _ROUNDS = 6
 _WHITE = {"T1w": 2, "T2w": 0, "FLAIR": 1}
 """Rank of white matter's brightness among fluid, grey and white matter."""
+_GREY = {"T1w": 1, "T2w": 1, "FLAIR": 2}
 
 _CORRELATION = (0.2, 0.98)
 _GRAIN = 0.75  # autocorrelation of cubic B-spline noise: about exp(-0.75 (lag / grain)^2)
@@ -60,6 +62,15 @@ def white_matter_limits(data: Grid, brain_mask: Mask, modality: Modality) -> tup
         White matter is brighter than `low` and at most `high`: a class of brightness, not a
         segmentation, deep grey matter may be in it.
     """
+    return _limits(data, brain_mask, _WHITE[modality])
+
+
+def grey_matter_limits(data: Grid, brain_mask: Mask, modality: Modality) -> tuple[float, float]:
+    """Find the brightness of grey matter, as `white_matter_limits` does."""
+    return _limits(data, brain_mask, _GREY[modality])
+
+
+def _limits(data: Grid, brain_mask: Mask, place: int) -> tuple[float, float]:
     step = max(1, round((data.size / _SAMPLE) ** (1 / 3)))
     few = data[::step, ::step, ::step][brain_mask[::step, ::step, ::step]].astype(np.float64)
     if few.size == 0:
@@ -70,7 +81,7 @@ def white_matter_limits(data: Grid, brain_mask: Mask, modality: Modality) -> tup
         counts = np.bincount(rank, minlength=3)
         means = np.where(counts, np.bincount(rank, few, 3) / np.maximum(counts, 1), means)
     low, high = (float(limit) for limit in (means[1:] + means[:-1]) / 2)
-    return ((-np.inf, low), (low, high), (high, np.inf))[_WHITE[modality]]
+    return ((-np.inf, low), (low, high), (high, np.inf))[place]
 
 
 def deep_white_matter(data: Grid, brain_mask: Mask, limits: tuple[float, float]) -> Mask:

@@ -1,16 +1,18 @@
 import numpy as np
 import pytest
-from nilearn.datasets import load_mni152_gm_template
 
 from hemitwin.atlases import (
+    TEMPLATE_SPACE,
     hcpmmp_regions,
     hcpmmp_surface_labels,
     hcpmmp_volume,
+    label_points,
     load_fslr_surface,
     load_template,
     project_to_surface,
     template_grid,
 )
+from hemitwin.atlases.surfaces import FSLR_VOLUME_SPACE
 
 
 def world_x(parcellation):
@@ -35,6 +37,7 @@ def test_no_region_crosses_the_mid_plane(atlas_2mm):
 
 def test_cortical_voxels_take_the_nearest_vertex_by_brute_force(atlas_2mm):
     grey = load_template(2.0, kind="gm").data
+    ribbon = {side: ribbon_of(side) for side in "LR"}
     rng = np.random.default_rng(0)
     voxels = rng.permutation(np.argwhere(grey > 0.5))[:150]
     for voxel in voxels:
@@ -43,16 +46,19 @@ def test_cortical_voxels_take_the_nearest_vertex_by_brute_force(atlas_2mm):
             continue
         point = atlas_2mm.affine[:3, :3] @ voxel + atlas_2mm.affine[:3, 3]
         side = "L" if point[0] < 0 else "R"
-        distance = np.linalg.norm(load_cached(side) - point, axis=1)
-        nearest = int(distance.argmin())
-        expected = hcpmmp_surface_labels(side)[nearest] if distance[nearest] <= 3 else 0
+        distance = np.linalg.norm(ribbon[side] - point, axis=-1)
+        _, vertex = np.unravel_index(distance.argmin(), distance.shape)
+        expected = hcpmmp_surface_labels(side)[vertex] if distance.min() <= 3 else 0
         assert label == expected
 
 
-def load_cached(side, _cache={}):  # noqa: B006  one surface a side is enough
-    if side not in _cache:
-        _cache[side] = load_fslr_surface(side).vertices
-    return _cache[side]
+def ribbon_of(side):
+    """Five layers from white to pial surface, (5, n, 3)."""
+    white, middle, pial = (
+        load_fslr_surface(side, kind, space=TEMPLATE_SPACE).vertices
+        for kind in ("white", "midthickness", "pial")
+    )
+    return np.stack([white, (white + middle) / 2, middle, (middle + pial) / 2, pial])
 
 
 def test_structures_keep_their_volume_and_place(atlas_2mm):
@@ -87,13 +93,52 @@ def test_surface_labels_hold_one_side_and_a_medial_wall():
         assert {side[index] for index in present - {0}} == {hemisphere}
 
 
-@pytest.mark.parametrize(("hemisphere", "share"), [("L", 0.74), ("R", 0.76)])
-def test_the_offset_between_the_two_mni_spaces_is_as_stated(hemisphere, share):
-    image = load_mni152_gm_template(resolution=1)
-    grey = np.asarray(image.dataobj, dtype=np.float32)
-    values = project_to_surface(grey, image.affine, load_fslr_surface(hemisphere))
-    cortex = hcpmmp_surface_labels(hemisphere) > 0
-    assert (values[cortex] > 0.5).mean() == pytest.approx(share, abs=0.006)
+def test_moved_surfaces_lie_in_the_templates_cortex():
+    grey, white = (load_template(1.0, kind=kind) for kind in ("gm", "wm"))
+    for hemisphere in ("L", "R"):
+        cortex = hcpmmp_surface_labels(hemisphere) > 0
+        share = {}
+        for space in (FSLR_VOLUME_SPACE, TEMPLATE_SPACE):
+            surface = load_fslr_surface(hemisphere, space=space)
+            values = project_to_surface(grey.data, grey.affine, surface)[cortex]
+            share[space] = (values > 0.5).mean()
+        assert share[TEMPLATE_SPACE] > 0.81
+        assert share[TEMPLATE_SPACE] > share[FSLR_VOLUME_SPACE] + 0.04
+        inner, outer = (
+            project_to_surface(
+                white.data,
+                white.affine,
+                load_fslr_surface(hemisphere, kind, space=TEMPLATE_SPACE),
+            )[cortex]
+            for kind in ("white", "pial")
+        )
+        assert inner.mean() > 2 * outer.mean()
+
+
+def test_the_symmetric_edition_is_the_left_side_twice():
+    shape, affine = template_grid(4.0)
+    found = hcpmmp_volume(shape, affine, cache_dir=None, symmetric=True)
+    name = {region.index: region.name for region in found.regions}
+    partner = {region.name: region.partner or region.name for region in found.regions}
+    half = shape[0] // 2
+    left, mirrored = found.labels[:half], found.labels[half:][::-1]
+    there = left > 0
+    np.testing.assert_array_equal(there, mirrored > 0)
+    pairs = np.unique(np.stack([left[there], mirrored[there]]), axis=1).T
+    assert all(partner[name[one]] == name[other] for one, other in pairs)
+    own = hcpmmp_volume(shape, affine, cache_dir=None)
+    np.testing.assert_array_equal(own.labels[:half], left)
+
+
+def test_points_take_the_labels_of_their_voxels(atlas_2mm):
+    rng = np.random.default_rng(0)
+    voxels = rng.permutation(np.argwhere(atlas_2mm.labels > 0))[:500]
+    points = voxels @ atlas_2mm.affine[:3, :3].T + atlas_2mm.affine[:3, 3]
+    found = label_points(points)
+    labels = atlas_2mm.labels[tuple(voxels.T)]
+    # Grey matter is smoothed to the voxels' size on a grid, and taken at 1 mm at points.
+    assert (found == labels).mean() > 0.9
+    assert (found[found > 0] == labels[found > 0]).all()
 
 
 def test_cache_gives_the_same_volume_and_is_rebuilt_when_broken(tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
+from hemitwin.pipeline.render import render_scenes
 
 WB_COMMAND = shutil.which("wb_command")
 
@@ -55,6 +56,32 @@ def test_every_scene_renders_without_an_error(exported, tmp_path):
         assert "ERRORS loading scene" not in told
         assert "SEVERE" not in told
         assert np.asarray(Image.open(picture).convert("L")).std() > 5
+
+
+def test_a_folder_that_was_moved_renders_as_before(exported, prepared, tmp_path):
+    moved = tmp_path / "elsewhere" / "derivatives"
+    shutil.copytree(prepared.derivatives, moved, ignore=shutil.ignore_patterns("sub-0[!2]", ".*"))
+    scene = moved / exported.scene.relative_to(prepared.derivatives)
+    # The scan itself stays where it is: only what is below the folder moves.
+    inside = exported.scene_names[:3]
+    for picture in render_scenes(scene, inside, str(WB_COMMAND)):
+        assert picture.is_relative_to(moved)
+        assert np.asarray(Image.open(picture).convert("L")).std() > 5
+
+
+def test_a_scene_without_its_files_is_no_picture(exported, tmp_path):
+    lost = tmp_path / "lost" / exported.scene.name
+    lost.parent.mkdir()
+    shutil.copy(exported.scene, lost)
+    with pytest.raises(RuntimeError, match="wb_command must draw the scene"):
+        render_scenes(lost, exported.scene_names[:1], str(WB_COMMAND))
+    assert list(lost.parent.iterdir()) == [lost]
+
+
+def test_a_picture_of_every_scene_is_drawn_when_asked_for(prepared, cache, exported):
+    (again,) = export(prepared.derivatives, cache=cache, labels=("02",), render=True).results
+    assert len(again.pictures) == len(exported.scene_names)
+    assert all(Image.open(path).size == (1200, 900) for path in again.pictures)
 
 
 def test_the_parcels_are_workbenchs_own(exported, prepared, tmp_path):

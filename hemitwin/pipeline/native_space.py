@@ -1,0 +1,53 @@
+"""The way back from a prepared volume to the scan it was made from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemitwin._shapes import Affine
+from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.errors import CaseError
+from hemitwin.pipeline.outputs import read_json
+from hemitwin.transforms import Scan
+
+__all__ = ["NativeSpace"]
+
+
+@dataclass(frozen=True, eq=False)
+class NativeSpace:
+    """Where a prepared volume came from.
+
+    Parameters
+    ----------
+    scan : Path
+        The scan; it may have moved since.
+    grid : Scan
+        Its grid in RAS order, without values.
+    from_template : (4, 4) float
+        RAS+ mm of template space to RAS+ mm of the scan.
+    """
+
+    scan: Path
+    grid: Scan
+    from_template: Affine
+
+    @classmethod
+    def of(cls, case: Case, stage: str) -> "NativeSpace":
+        """Read it from a prepared volume's sidecar.
+
+        Raises
+        ------
+        CaseError
+            The sidecar is missing.
+        """
+        sidecar = sidecar_of(case.scan)
+        if not sidecar.is_file():
+            reason = f"{sidecar} must be there, with the transform; run 'hemitwin prepare' again"
+            raise CaseError(case.name, stage, reason)
+        content: dict[str, Any] = read_json(sidecar)
+        scan = (sidecar.parent / content["SourcePath"]).resolve()
+        values = np.zeros(content["NativeShape"], dtype=np.float32)
+        grid = Scan(values, np.array(content["NativeAffine"], dtype=float), scan)
+        return cls(scan, grid, np.array(content["NativeFromTemplate"], dtype=float))

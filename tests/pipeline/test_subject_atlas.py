@@ -1,0 +1,145 @@
+"""A subject's own regions: where they lie, how they are judged, and who uses them."""
+
+import shutil
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from hemitwin.atlases import hcpmmp_regions, load_surface
+from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.export import export
+from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.parcellate import parcellate
+from hemitwin.pipeline.subject_atlas import build_atlases, native_surfaces, own_atlas
+from hemitwin.transforms import load_scan
+
+pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def walked(prepared, tmp_path_factory):
+    """A copy of the prepared people: own regions change what other stages do."""
+    root = tmp_path_factory.mktemp("atlas")
+    shutil.copytree(prepared.bids, root / "bids")
+    shutil.copytree(prepared.derivatives, root / "derivatives")
+    return replace(prepared, bids=root / "bids", derivatives=root / "derivatives")
+
+
+@pytest.fixture(scope="module")
+def built(walked):
+    outcome = build_atlases(walked.derivatives, labels=("01",))
+    assert not outcome.failures
+    return outcome.results[0]
+
+
+def test_the_regions_lie_on_the_scans_own_grid(built, walked):
+    scan = load_scan(walked.bids / "sub-01/anat/sub-01_T1w.nii.gz")
+    labels = load_scan(built.native)
+    assert labels.data.shape == scan.data.shape
+    np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-4)
+    inside = scan.data[labels.data > 0]
+    assert (inside != 0).mean() > 0.97
+
+
+def test_left_really_is_left(built):
+    labels = load_scan(built.native)
+    index = {region.name: region.index for region in hcpmmp_regions()}
+    centre = {}
+    for name in ("L_V1", "R_V1", "L_4", "R_4"):
+        voxels = np.argwhere(labels.data == index[name])
+        centre[name] = labels.affine[:3, :3] @ voxels.mean(axis=0) + labels.affine[:3, 3]
+    assert centre["L_V1"][0] < centre["R_V1"][0]
+    assert centre["L_4"][0] < centre["R_4"][0]
+    assert centre["L_V1"][1] < centre["L_4"][1]  # the occipital pole lies behind
+
+
+def test_figures_say_how_well_they_fit(built):
+    fit = built.quality
+    assert fit.folded_share == 0
+    assert fit.least_jacobian > 0
+    assert fit.grey_matter_overlap >= fit.overlap_before - 0.02
+    assert fit.correlation_of_sides > 0.9
+    counts = np.bincount(load_scan(built.native).data.astype(int).ravel(), minlength=380)
+    small = {region.name for region in hcpmmp_regions() if counts[region.index] < 10}
+    assert set(fit.small) == small
+    assert read_json(sidecar_of(built.native))["Quality"] == fit.to_dict()
+
+
+def test_what_is_done_is_not_done_again(built, walked):
+    before = built.native.stat().st_mtime_ns
+    again = build_atlases(walked.derivatives, labels=("01",)).results[0]
+    assert again == built
+    assert built.native.stat().st_mtime_ns == before
+
+
+def test_the_groups_surfaces_lie_over_the_scan(built, walked):
+    (case,) = find_prepared(walked.derivatives, labels=("01",))
+    surfaces = native_surfaces(case, walked.derivatives)
+    assert len(surfaces) == 6
+    labels = load_scan(built.native)
+    for path, side in surfaces:
+        vertices = load_surface(path, side).vertices
+        voxels = np.linalg.inv(labels.affine) @ np.c_[vertices, np.ones(len(vertices))].T
+        assert (voxels[:3].min(axis=1) > -1).all()
+        assert (voxels[:3].max(axis=1) < labels.data.shape).all()
+
+
+@pytest.mark.usefixtures("built")
+def test_a_lesion_mask_is_read_and_named(walked, tmp_path):
+    scan = nib.load(walked.bids / "sub-01/anat/sub-01_T1w.nii.gz")
+    mask = np.zeros(scan.shape, np.uint8)
+    mask[tuple(slice(size // 3, size // 2) for size in scan.shape)] = 1
+    nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_label-L_mask.nii.gz")
+    outcome = build_atlases(walked.derivatives, labels=("01",), lesion_masks=tmp_path)
+    sidecar = read_json(sidecar_of(outcome.results[0].native))
+    assert sidecar["LesionMask"] == "sub-01_label-L_mask.nii.gz"
+    nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_desc-two_mask.nii.gz")
+    failed = build_atlases(walked.derivatives, labels=("01",), lesion_masks=tmp_path).failures
+    assert "one lesion mask must fit the scan" in failed[0].reason
+    build_atlases(walked.derivatives, labels=("01",))  # as the other tests expect it
+
+
+@pytest.mark.usefixtures("built")
+def test_other_volumes_keep_the_templates_regions(walked):
+    first, second = find_prepared(walked.derivatives)[:2]
+    assert own_atlas(first, walked.derivatives) is not None
+    assert own_atlas(second, walked.derivatives) is None
+
+
+def test_bad_requests_are_refused(walked, tmp_path):
+    with pytest.raises(UserError, match="must be in a folder"):
+        build_atlases(walked.derivatives, lesion_masks=tmp_path / "none")
+
+
+@pytest.mark.usefixtures("built")
+def test_the_verb_prints_the_figures(walked, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["atlas", str(walked.derivatives), "--participant-label", "01"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "sub-01" in out
+    assert "1 done, 0 failed" in out
+
+
+def test_tables_and_exports_take_the_subjects_own_regions(built, walked, run, cache):
+    for label in ("01", "02"):
+        explain(run, walked.derivatives, labels=(label,))
+    own, other = parcellate(walked.derivatives, cache=cache, labels=("01", "02")).results
+    assert "subject's own" in read_json(sidecar_of(own.path))["Atlas"]
+    assert "not deformed" in read_json(sidecar_of(other.path))["Atlas"]
+    assert own.table["sum"].sum() == pytest.approx(score_of(own), rel=1e-6)
+    before = built.native.read_bytes()
+    files = export(walked.derivatives, cache=cache, labels=("01",)).results[0].files
+    assert built.native.read_bytes() == before
+    assert sum(path.name.endswith("pial.surf.gii") for path in files) == 2
+
+
+def score_of(table):
+    """Return the score that the table's rows add up to."""
+    return read_json(sidecar_of(table.path))["ExplainedScore"]["value"]
