@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
-from hemitwin._shapes import Affine, Grid, Mask
+from hemitwin._shapes import Affine, Grid
 
 __all__ = ["Deformation", "register_deformation"]
 
@@ -96,7 +96,11 @@ class Deformation:
 
 
 def register_deformation(
-    brain: Grid, template: Grid, affine: Affine, *, lesion: Mask | None = None
+    brain: Grid,
+    template: Float[np.ndarray, " a b c"],
+    affine: Affine,
+    *,
+    lesion: Bool[np.ndarray, " l m n"] | None = None,
 ) -> Deformation:
     """Find the affine map and the smooth deformation that lead from a brain to the template.
 
@@ -178,7 +182,9 @@ def _nearest(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return found
 
 
-def _check(brain: Grid, template: Grid, affine: Affine, lesion: Mask | None) -> None:
+def _check(
+    brain: np.ndarray, template: np.ndarray, affine: Affine, lesion: np.ndarray | None
+) -> None:
     shapes = {brain.shape, template.shape, brain.shape if lesion is None else lesion.shape}
     if len(shapes) > 1:
         msg = f"brain, template and lesion must lie on one grid, got {sorted(shapes)}; resample"

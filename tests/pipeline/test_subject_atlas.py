@@ -131,8 +131,8 @@ def test_tables_and_exports_take_the_subjects_own_regions(built, walked, run, ca
     for label in ("01", "02"):
         explain(run, walked.derivatives, labels=(label,))
     own, other = parcellate(walked.derivatives, cache=cache, labels=("01", "02")).results
-    assert "subject's own" in read_json(sidecar_of(own.path))["Atlas"]
-    assert "not deformed" in read_json(sidecar_of(other.path))["Atlas"]
+    assert "subject's own" in read_json(own.path.with_suffix(".json"))["Atlas"]
+    assert "not deformed" in read_json(other.path.with_suffix(".json"))["Atlas"]
     assert own.table["sum"].sum() == pytest.approx(score_of(own), rel=1e-6)
     before = built.native.read_bytes()
     files = export(walked.derivatives, cache=cache, labels=("01",)).results[0].files
@@ -142,4 +142,4 @@ def test_tables_and_exports_take_the_subjects_own_regions(built, walked, run, ca
 
 def score_of(table):
     """Return the score that the table's rows add up to."""
-    return read_json(sidecar_of(table.path))["ExplainedScore"]["value"]
+    return read_json(table.path.with_suffix(".json"))["ExplainedScore"]["value"]
