@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
-from hemitwin._shapes import Affine, Mask
+from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import (
     TEMPLATE_SPACE,
     Parcellation,
@@ -53,7 +54,7 @@ __all__ = [
 
 _WORKING_MM = 2.0
 _SURFACES = ("white", "midthickness", "pial")
-_NEAR_VOXELS = 2
+_TISSUE, _CLOSING = 0.5, 3
 # Raise it whenever the labels of a subject change: it is part of every key.
 _ALGORITHM = 1
 
@@ -230,8 +231,17 @@ def _register(prepared: Scan, native: NativeSpace, mask: Path | None) -> Deforma
     lesion = None
     if mask is not None:
         lesion = resample(load_scan(mask), shape, affine, native.from_template, order=0) > 0.5
-    template = template_on_grid(shape, affine)
-    return register_deformation(brain, template, affine, lesion=lesion)
+    return register_deformation(brain, _template(shape, affine), affine, lesion=lesion)
+
+
+def _template(shape: tuple[int, int, int], affine: Affine) -> Grid:
+    """Return the template without the fluid around it, which stripped scans do not have."""
+    image, grey, white = (
+        template_on_grid(shape, affine, kind=kind) for kind in ("T1w", "gm", "wm")
+    )
+    tissue = ndimage.binary_opening(grey + white > _TISSUE)
+    inside = ndimage.binary_fill_holes(ndimage.binary_closing(tissue, iterations=_CLOSING))
+    return np.where(inside, image, np.float32(0))
 
 
 def _label_grid(
