@@ -2,10 +2,11 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +17,17 @@ from hemitwin.pipeline.sources import find_sources
 
 __all__ = ["SlurmConfig", "StageCall", "read_stage_call", "sbatch_text", "write_batch"]
 
-Stage = Literal["prepare", "explain"]
+Stage = Literal["prepare", "explain", "atlas"]
+
+_USAGE: Mapping[Stage, str] = MappingProxyType(
+    {
+        "prepare": "BIDS_DIR OUT participant",
+        "explain": "RUN DERIVATIVES",
+        "atlas": "DERIVATIVES",
+    }
+)
+"""What each stage must be given; its subjects are in the folder that `_FOLDER` names."""
+_FOLDER: Mapping[Stage, int] = MappingProxyType({"prepare": 0, "explain": 1, "atlas": 0})
 
 _LABELS = "--participant-label"
 
@@ -50,7 +61,7 @@ class StageCall:
     Parameters
     ----------
     stage : str
-        ``prepare`` or ``explain``.
+        ``prepare``, ``explain`` or ``atlas``.
     arguments : tuple of str
         As for `hemitwin STAGE`, without ``--participant-label``.
     subjects : tuple of str
@@ -71,23 +82,24 @@ def read_stage_call(stage: str, arguments: Sequence[str]) -> StageCall:
         The verb.
     arguments : sequence of str
         What follows it: ``BIDS OUT participant ...`` for prepare, ``RUN DERIVATIVES ...`` for
-        explain. ``--participant-label`` limits the subjects.
+        explain, ``DERIVATIVES ...`` for atlas. ``--participant-label`` limits the subjects.
 
     Raises
     ------
     UserError
         The stage cannot be spread, a path is missing, or a subject is not in the data.
     """
-    if stage not in get_args(Stage):
-        msg = f"batch write takes {' or '.join(get_args(Stage))}, got {stage!r}"
+    known = next((one for one in _USAGE if one == stage), None)
+    if known is None:
+        msg = f"batch write takes {' or '.join(_USAGE)}, got {stage!r}"
         raise UserError(msg)
     rest, labels = _take_labels(arguments)
     positional = [word for word in rest if not word.startswith("-")]
-    if len(positional) < 2:
-        usage = {"prepare": "BIDS_DIR OUT participant", "explain": "RUN DERIVATIVES"}[stage]
+    usage = _USAGE[known]
+    if len(positional) < min(2, len(usage.split())):
         msg = f"batch write {stage} needs {usage}, got {' '.join(arguments) or 'nothing'}"
         raise UserError(msg)
-    folder = Path(positional[0] if stage == "prepare" else positional[1])
+    folder = Path(positional[_FOLDER[known]])
     present = (
         tuple(dict.fromkeys(case.subject for case in find_sources(folder)))
         if stage == "prepare"
@@ -98,7 +110,6 @@ def read_stage_call(stage: str, arguments: Sequence[str]) -> StageCall:
     if unknown:
         msg = f"every participant must be in {folder}, but {', '.join(unknown)} is not"
         raise UserError(msg)
-    known: Stage = "prepare" if stage == "prepare" else "explain"
     return StageCall(known, tuple(rest), wanted)
 
 

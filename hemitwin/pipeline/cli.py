@@ -102,7 +102,7 @@ def demo(
 
 @batch_app.command(name="write", context_settings={"ignore_unknown_options": True})
 def batch_write(
-    stage: Annotated[str, typer.Argument(help="prepare or explain.")],
+    stage: Annotated[str, typer.Argument(help="prepare, explain or atlas.")],
     arguments: Annotated[list[str], typer.Argument(help="The stage's own arguments.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sbatch file.")],
     subjects_per_task: Annotated[int, typer.Option(min=1, help="Subjects in a task.")] = 4,

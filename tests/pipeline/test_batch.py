@@ -39,7 +39,7 @@ def test_every_subject_is_in_exactly_one_task(bids):
 
 
 def test_a_stage_that_cannot_be_spread_is_refused(bids):
-    with pytest.raises(UserError, match="prepare or explain, got 'train'"):
+    with pytest.raises(UserError, match="prepare or explain or atlas, got 'train'"):
         read_stage_call("train", [str(bids)])
 
 
