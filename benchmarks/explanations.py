@@ -9,10 +9,11 @@ one, else the distance. Held against the voxels that were changed, over both map
 other: relevance mass accuracy, relevance rank accuracy, the pointing game and the average
 precision over voxels, with 95 % intervals over subjects, for lesions of 2 native ml and more that
 the run detects (score above its threshold from validation), by volume; those that it misses are
-counted. Beside the attributions stand the decoder's own map, the difference of the deviations, and
-what knows nothing of the network: chance, the images and their difference, edges. In a sham
-nothing should be found: its columns say what share of the pointing games and of the mass still
-goes to it, and what its volume gives by chance.
+counted. Of several runs, such as folds, the last table is of all of them together. Beside the
+attributions stand the decoder's own map, the difference of the deviations, and what knows nothing
+of the network: chance, the images and their difference, edges. In a sham nothing should be found:
+its columns say what share of the pointing games and of the mass still goes to it, and what its
+volume gives by chance.
 """
 
 import argparse
@@ -90,6 +91,10 @@ def main() -> None:
         missed = int((table["method"] == MISSED).sum())
         print(f"\n{folder.name}: {missed} lesions of 2 ml and more were missed", flush=True)
         print(summary(table).to_string(index=False), flush=True)
+    if len(tables) > 1:
+        whole = pd.concat(tables)
+        print(f"\nall {len(tables)} runs, {whole['subject'].nunique()} subjects", flush=True)
+        print(summary(whole).to_string(index=False), flush=True)
 
 
 def parse() -> argparse.Namespace:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
+import torch
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
@@ -13,7 +14,7 @@ from hemitwin._shapes import Affine, Grid
 
 __all__ = ["Deformation", "register_deformation"]
 
-_THREADS = 1  # sums in one order: the same bytes on every run
+_THREADS = 1  # where sums are taken: in one order, for the same bytes on every run
 _SHADING_MM, _SHADING_ROUNDS = 4.0, [30, 30, 20]
 _LEVELS = ((2, 4), (1, 3))  # shrink factor, rounds
 _ROUND = 15  # iterations, after which the contrast is taken anew
@@ -109,9 +110,9 @@ def register_deformation(
     affine map (12 degrees of freedom, Mattes mutual information) starts diffeomorphic Demons
     (Vercauteren et al. 2009, doi:10.1016/j.neuroimage.2008.10.040) at half and at full resolution.
     Before each round of it the template is given the brain's contrast: to each of its brightnesses
-    belongs the median of the brain where it lies at the time, whatever the modality. One thread
-    computes: the same input gives the same field. It is meant to carry labels: asymmetry scored on
-    warped images would be warped away.
+    belongs the median of the brain where it lies at the time, whatever the modality. The same
+    input gives the same field, on any number of threads. It is meant to carry labels: asymmetry
+    scored on warped images would be warped away.
 
     Parameters
     ----------
@@ -260,8 +261,9 @@ def _demons(images: _Images, field: sitk.Image, shrink: int, rounds: int) -> sit
     images = images.shrunk(shrink)
     field = _onto(images.fixed, field)
     method = sitk.DiffeomorphicDemonsRegistrationFilter()
-    method.SetNumberOfThreads(_THREADS)
-    method.SetNumberOfWorkUnits(_THREADS)
+    # Each voxel's shift is computed by itself: as many threads as there are give the same bytes.
+    method.SetNumberOfThreads(torch.get_num_threads())
+    method.SetNumberOfWorkUnits(torch.get_num_threads())
     method.SetNumberOfIterations(_ROUND)
     method.SetStandardDeviations(_FIELD_SIGMA)
     method.SmoothUpdateFieldOn()

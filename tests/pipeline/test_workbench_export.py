@@ -81,7 +81,9 @@ def test_a_scene_without_its_files_is_no_picture(exported, tmp_path):
 def test_a_picture_of_every_scene_is_drawn_when_asked_for(prepared, cache, exported):
     (again,) = export(prepared.derivatives, cache=cache, labels=("02",), render=True).results
     assert len(again.pictures) == len(exported.scene_names)
-    assert all(Image.open(path).size == (1200, 900) for path in again.pictures)
+    for path in again.pictures:
+        with Image.open(path) as picture:
+            assert picture.size == (1200, 900)
 
 
 def test_the_parcels_are_workbenchs_own(exported, prepared, tmp_path):
