@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -89,9 +89,9 @@ def read_stage_call(stage: str, arguments: Sequence[str]) -> StageCall:
     UserError
         The stage cannot be spread, a path is missing, or a subject is not in the data.
     """
-    known = next((one for one in _USAGE if one == stage), None)
+    known: Stage | None = next((one for one in get_args(Stage) if one == stage), None)
     if known is None:
-        msg = f"batch write takes {' or '.join(_USAGE)}, got {stage!r}"
+        msg = f"batch write takes {' or '.join(get_args(Stage))}, got {stage!r}"
         raise UserError(msg)
     rest, labels = _take_labels(arguments)
     positional = [word for word in rest if not word.startswith("-")]

@@ -172,7 +172,9 @@ def _atlas_case(case: Case, derivatives: Path, lesion_masks: Path | None) -> Sub
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
     prepared = load_scan(case.scan)
     deformation = _register(prepared, native, mask)
-    own = _label_grid(prepared.data.shape, prepared.affine, np.eye(4), deformation, prepared)
+    own = _label_grid(
+        prepared.data.shape, prepared.affine, np.eye(4), deformation, prepared.data != 0
+    )
     there = _label_native(native, deformation, prepared, case.modality)
     quality = AtlasQuality.of(prepared, own, there, deformation, case.modality)
     for side in ("L", "R"):
@@ -249,10 +251,8 @@ def _label_grid(
     affine: Affine,
     template_from_space: Affine,
     deformation: Deformation,
-    prepared: Scan,
-    near: Mask | None = None,
+    near: Mask,
 ) -> Parcellation:
-    near = prepared.data != 0 if near is None else near
     voxels = np.argwhere(near)
     to_aligned = template_from_space @ affine
     points = voxels @ to_aligned[:3, :3].T + to_aligned[:3, 3]
@@ -271,7 +271,6 @@ def _label_native(
         native.grid.affine,
         np.linalg.inv(native.from_template),
         deformation,
-        prepared,
         near,
     )
     return replace(found, space=space)

@@ -81,20 +81,20 @@ class Deformation:
     def jacobian(self) -> Grid:
         """Return the local change of volume, brain to template; 0 or less would be a fold."""
         steps = np.linalg.inv(self.affine[:3, :3])
-        slopes = np.stack(np.gradient(self.shift_mm, axis=(0, 1, 2)), axis=-1) @ steps
+        along = [np.gradient(self.shift_mm, axis=axis) for axis in range(3)]
+        slopes = np.stack(along, axis=-1) @ steps
         determinants: np.ndarray = np.linalg.det(slopes + np.eye(3)).astype(np.float32)
         return determinants
 
     def _shift_at(self, points_mm: Points) -> Points:
         inverse = np.linalg.inv(self.affine)
         voxels = inverse[:3, :3] @ points_mm.T.astype(np.float64) + inverse[:3, 3:]
-        return np.stack(
-            [
-                ndimage.map_coordinates(self.shift_mm[..., axis], voxels, order=1, mode="nearest")
-                for axis in range(3)
-            ],
-            axis=1,
-        )
+        found = np.empty(points_mm.shape)
+        for axis in range(3):
+            found[:, axis] = ndimage.map_coordinates(
+                self.shift_mm[..., axis], voxels, order=1, mode="nearest"
+            )
+        return found
 
 
 def register_deformation(

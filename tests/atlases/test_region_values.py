@@ -44,6 +44,8 @@ def test_a_region_outside_has_no_mean(small_parcellation, maps):
 
 
 def test_what_is_not_finite_is_refused(small_parcellation, maps):
-    maps[1, 0, 0, 0] = np.nan
+    maps[1, 0, 0, 0] = np.nan  # in no region
+    region_values(maps, small_parcellation.affine, small_parcellation)
+    maps[1][small_parcellation.labels == 3] = np.nan
     with pytest.raises(ValueError, match="maps must be finite"):
         region_values(maps, small_parcellation.affine, small_parcellation)

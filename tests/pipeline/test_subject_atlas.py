@@ -92,7 +92,7 @@ def test_the_groups_surfaces_lie_over_the_scan(built, walked):
 
 @pytest.mark.usefixtures("built")
 def test_a_lesion_mask_is_read_and_named(walked, tmp_path):
-    scan = nib.load(walked.bids / "sub-01/anat/sub-01_T1w.nii.gz")
+    scan = nib.Nifti1Image.from_filename(walked.bids / "sub-01/anat/sub-01_T1w.nii.gz")
     mask = np.zeros(scan.shape, np.uint8)
     mask[tuple(slice(size // 3, size // 2) for size in scan.shape)] = 1
     nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_label-L_mask.nii.gz")
