@@ -83,7 +83,7 @@ def main() -> None:
     print(f"hemitwin {version('hemitwin')}, torch {torch.__version__}; load {load}", flush=True)
     tables = []
     for folder in arguments.runs:
-        table = pd.DataFrame(rows_of(load_run(folder), arguments.simulated, arguments.methods))
+        table = pd.DataFrame(rows_of(load_run(folder), arguments))
         table.insert(0, "run", folder.name)
         tables.append(table)
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -105,11 +105,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--methods", nargs="+", choices=list(ATTRIBUTIONS), default=[*ATTRIBUTIONS]
     )
+    parser.add_argument("--least-mm3", type=float, default=LEAST_MM3, help="native volume")
+    parser.add_argument(
+        "--roles", nargs="+", choices=("lesion", "sham"), default=["lesion", "sham"]
+    )
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
-def rows_of(run: Run, simulated: Path, methods: list[str]) -> Iterator[dict[str, object]]:
+def rows_of(run: Run, arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     brains = [
         brain
         for brain in load_brains(run.config.data)
@@ -117,12 +121,11 @@ def rows_of(run: Run, simulated: Path, methods: list[str]) -> Iterator[dict[str,
     ]
     rng = np.random.default_rng(0)
     for brain in brains:
-        pairs = pairs_of_set(simulated, brain, run.config.data.resolution_mm)
-        truths = truths_of_set(simulated, brain)
+        pairs = pairs_of_set(arguments.simulated, brain, run.config.data.resolution_mm)
+        truths = truths_of_set(arguments.simulated, brain)
         for pair, truth in zip(pairs, truths, strict=True):
-            large = volume_of(pair) >= LEAST_MM3
-            if pair.role in {"lesion", "sham"} and large:
-                yield from rows_of_pair(run, pair, truth, methods, rng)
+            if pair.role in arguments.roles and volume_of(pair) >= arguments.least_mm3:
+                yield from rows_of_pair(run, pair, truth, arguments.methods, rng)
 
 
 def volume_of(pair: ScoredPair) -> float:
