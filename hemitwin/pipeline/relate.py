@@ -106,13 +106,13 @@ def relate_two(
         The run compares hemispheres, a brain is not there or not one scan, or the brains lie in a
         space in which the atlas is not known; or as `relate` says of directions.
     """
-    one, other = find_two(run, derivatives, subjects)
     if run.config.data.space != TEMPLATE_SPACE:
         msg = (
             f"relate must have brains in {TEMPLATE_SPACE}, where the atlas is known, but "
             f"{run.folder} takes {run.config.data.space}; prepare and train in that space"
         )
         raise UserError(msg)
+    one, other = find_two(run, derivatives, subjects)
     chosen = Directions.of(run, derivatives, directions)
     describe_dataset(derivatives)
     work = partial(
