@@ -20,7 +20,13 @@ from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
 from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
-from hemitwin.atlases.surfaces import Surface, load_fslr_surface, project_to_surface, warp_surface
+from hemitwin.atlases.surfaces import (
+    BRAIN_SURFACES,
+    Surface,
+    load_fslr_surface,
+    project_to_surface,
+    warp_surface,
+)
 from hemitwin.atlases.tables import save_dseg_table, save_table
 from hemitwin.atlases.templates import (
     TEMPLATE_SPACE,
@@ -36,8 +42,8 @@ from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlic
 
 # fmt: off
 __all__ = [
-    "TEMPLATE_SPACE", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Surface",
-    "SurfaceMontage", "TemplateImage", "VolumeSlices", "asymmetry_by_pair",
+    "BRAIN_SURFACES", "TEMPLATE_SPACE", "DataFile", "Overlay", "Palette", "Parcellation", "Region",
+    "Surface", "SurfaceMontage", "TemplateImage", "VolumeSlices", "asymmetry_by_pair",
     "grayordinates_from_volume", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume",
     "label_points", "load_fslr_surface", "load_surface", "load_template", "parcellate_dense",
     "project_to_surface", "region_values", "relevance_by_region", "relevance_palette",

@@ -16,7 +16,7 @@ from hemitwin._shapes import Affine
 from hemitwin.atlases.grayordinates import grayordinate_labels, load_grayordinates
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.regions import hcpmmp_regions
-from hemitwin.atlases.surfaces import load_fslr_surface
+from hemitwin.atlases.surfaces import BRAIN_SURFACES, load_fslr_surface
 from hemitwin.atlases.templates import (
     TEMPLATE_SPACE,
     TemplateImage,
@@ -25,11 +25,10 @@ from hemitwin.atlases.templates import (
 )
 from hemitwin.atlases.world import check_affine, sample_at
 
-__all__ = ["GREY_MATTER", "hcpmmp_surface_labels", "hcpmmp_volume", "label_points"]
+__all__ = ["hcpmmp_surface_labels", "hcpmmp_volume", "label_points"]
 
 _REACH_MM = 3.0
-GREY_MATTER = 0.5
-"""From which share on a voxel is grey matter."""
+_GREY_MATTER = 0.5
 # Raise it whenever the labels of a grid change: it is part of every cache's name.
 _ALGORITHM = 2
 
@@ -109,7 +108,7 @@ def hcpmmp_volume(
     path = None if cache_dir is None else cache_dir / name
     labels = None if path is None else _read_cache(path, shape)
     if labels is None:
-        grey = template_on_grid(shape, affine, kind="gm") > GREY_MATTER
+        grey = template_on_grid(shape, affine, kind="gm") > _GREY_MATTER
         points = np.indices(shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
         labels = label_points(points, grey.ravel(), symmetric=symmetric).reshape(shape)
         if path is not None:
@@ -147,7 +146,7 @@ def label_points(
     """
     if grey is None:
         template = _grey_matter()
-        grey = sample_at(template.data, template.affine, points_mm) > GREY_MATTER
+        grey = sample_at(template.data, template.affine, points_mm) > _GREY_MATTER
     right = points_mm[:, 0] > 0
     if symmetric:
         mirrored = np.where(right[:, None], points_mm * (-1, 1, 1), points_mm)
@@ -178,8 +177,7 @@ def _grey_matter() -> TemplateImage:
 @functools.cache
 def _ribbon(side: str) -> tuple[KDTree, Int32[np.ndarray, " m"]]:
     white, middle, pial = (
-        load_fslr_surface(side, kind, space=TEMPLATE_SPACE).vertices
-        for kind in ("white", "midthickness", "pial")
+        load_fslr_surface(side, kind, space=TEMPLATE_SPACE).vertices for kind in BRAIN_SURFACES
     )
     layers = (white, (white + middle) / 2, middle, (middle + pial) / 2, pial)
     return KDTree(np.concatenate(layers)), np.tile(hcpmmp_surface_labels(side), len(layers))

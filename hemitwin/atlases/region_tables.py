@@ -8,7 +8,7 @@ from hemitwin._shapes import Affine
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.world import check_affine, check_volume, regrid_labels
 
-__all__ = ["asymmetry_by_pair", "relevance_by_region"]
+__all__ = ["asymmetry_by_pair", "relevance_by_region", "row_numbers"]
 
 _UNASSIGNED, _BIAS, _STABILISER = 0, -1, -2
 
@@ -56,7 +56,7 @@ def relevance_by_region(
     """
     check_volume(volume)
     check_affine(affine)
-    rows = _row_numbers(volume.shape, affine, parcellation)
+    rows = row_numbers(volume.shape, affine, parcellation)
     table = _names(parcellation)
     n_rows = len(parcellation.regions) + 1
     statistics = _statistics(volume, rows, n_rows) | _peaks(volume, rows, n_rows, affine)
@@ -137,7 +137,7 @@ _COLUMNS = (
 )
 
 
-def _row_numbers(
+def row_numbers(
     shape: tuple[int, int, int], affine: Affine, parcellation: Parcellation
 ) -> Int[np.ndarray, " n"]:
     """Look up, for each map voxel, the row of its region counted from 1; 0 is no region."""

@@ -7,7 +7,8 @@ from jaxtyping import Float, Num
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.atlases.world import check_affine, regrid_labels
+from hemitwin.atlases.region_tables import row_numbers
+from hemitwin.atlases.world import check_affine
 
 __all__ = ["region_values"]
 
@@ -54,13 +55,9 @@ def region_values(
     True
     """
     check_affine(affine)
-    labels = regrid_labels(
-        parcellation.labels, parcellation.affine, maps.shape[1:], affine
-    ).ravel()
-    voxels = np.flatnonzero(labels)
-    position = np.zeros(max((r.index for r in parcellation.regions), default=0) + 1, dtype=int)
-    position[[region.index for region in parcellation.regions]] = range(len(parcellation.regions))
-    rows = position[labels[voxels]]
+    numbers = row_numbers(maps.shape[1:], affine, parcellation)
+    voxels = np.flatnonzero(numbers)
+    rows = numbers[voxels] - 1
     values = np.empty((len(maps), len(parcellation.regions)))
     for row, one in zip(values, maps.reshape(len(maps), -1), strict=True):
         row[:] = np.bincount(rows, weights=one[voxels], minlength=len(row))

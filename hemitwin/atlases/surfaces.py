@@ -13,6 +13,7 @@ from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import check_affine, check_volume, sample_at
 
 __all__ = [
+    "BRAIN_SURFACES",
     "FSLR_VOLUME_SPACE",
     "SURFACE_KINDS",
     "Surface",
@@ -24,16 +25,11 @@ __all__ = [
 FSLR_VOLUME_SPACE = "MNI152NLin6Asym"
 """The space of the HCP's volumes, in which the S1200 surfaces lie."""
 
-SURFACE_KINDS = (
-    "white",
-    "midthickness",
-    "pial",
-    "inflated",
-    "very_inflated",
-    "flat",
-    "sphere",
-)
-"""What `load_fslr_surface` can load. Only the first three lie in the brain."""
+BRAIN_SURFACES = ("white", "midthickness", "pial")
+"""Those that lie in the brain, from inside outwards."""
+
+SURFACE_KINDS = (*BRAIN_SURFACES, "inflated", "very_inflated", "flat", "sphere")
+"""What `load_fslr_surface` can load."""
 
 _WITHOUT_MSM = ("flat", "sphere")
 
@@ -108,7 +104,7 @@ def load_fslr_surface(
         hcp_file(f"S1200.{hemisphere}.{kind}{suffix}.32k_fs_LR.surf.gii")
     )
     vertices, faces = image.agg_data(("pointset", "triangle"))
-    if space == TEMPLATE_SPACE and kind in SURFACE_KINDS[:3]:
+    if space == TEMPLATE_SPACE and kind in BRAIN_SURFACES:
         vertices = template_from_fslr(vertices.astype(np.float64))
     return Surface(vertices.astype(np.float32), faces.astype(np.int32), hemisphere, kind)
 
@@ -142,7 +138,7 @@ def project_to_surface(
     """
     check_volume(volume)
     check_affine(affine)
-    if surface.kind not in SURFACE_KINDS[:3]:
+    if surface.kind not in BRAIN_SURFACES:
         msg = f"surface must lie in the brain, got {surface.kind!r}; use 'midthickness'"
         raise ValueError(msg)
     return sample_at(volume, affine, surface.vertices)

@@ -28,9 +28,9 @@ class AtlasQuality:
         Dice of the cortical regions with the subject's grey matter (a class of brightness) within
         4 mm of them; and of the template's regions, not deformed.
     least_jacobian, largest_jacobian, folded_share : float
-        Of the deformation inside the brain; what is folded has a Jacobian of 0 or less.
+        Of the deformation over its whole grid; what is folded has a Jacobian of 0 or less.
     median_shift_mm : float
-        How far the deformation moves the brain's voxels beyond the similarity.
+        How far the deformation moves the grid's voxels beyond the similarity.
     correlation_of_sides : float
         Of the native volumes of left and right regions.
     small : tuple of str
@@ -75,7 +75,7 @@ class AtlasQuality:
         grey = inside & (prepared.data > low) & (prepared.data <= high)
         before = hcpmmp_volume(prepared.data.shape, prepared.affine, cache_dir=None)
         jacobian = deformation.jacobian()
-        brain = deformation.shift_mm.any(axis=-1)
+        moved = deformation.shift_mm.any(axis=-1)
         counts = np.bincount(native.labels.ravel(), minlength=len(native.regions) + 1)
         return cls(
             grey_matter_overlap=_overlap(own.labels, grey),
@@ -83,7 +83,7 @@ class AtlasQuality:
             least_jacobian=float(jacobian.min()),
             largest_jacobian=float(jacobian.max()),
             folded_share=float((jacobian <= 0).mean()),
-            median_shift_mm=float(np.median(np.linalg.norm(deformation.shift_mm[brain], axis=-1))),
+            median_shift_mm=float(np.median(np.linalg.norm(deformation.shift_mm[moved], axis=-1))),
             correlation_of_sides=_correlation(native, counts),
             small=tuple(r.name for r in native.regions if counts[r.index] < _SMALL),
         )

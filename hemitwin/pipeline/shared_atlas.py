@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hemitwin.atlases import (
+    BRAIN_SURFACES,
     TEMPLATE_SPACE,
     DataFile,
     hcpmmp_regions,
@@ -21,7 +22,6 @@ from hemitwin.pipeline.outputs import write_text
 __all__ = ["SharedAtlas", "write_shared_atlas"]
 
 _SIDES = ("L", "R")
-_IN_THE_BRAIN = ("white", "midthickness", "pial")
 _FOR_VIEWING = ("inflated", "very_inflated", "flat")
 
 _ACKNOWLEDGEMENT = """\
@@ -71,9 +71,9 @@ def write_shared_atlas(folder: Path, *, cache: Path) -> SharedAtlas:
     files: list[DataFile] = []
     inflated: list[DataFile] = []
     for side in _SIDES:
-        for kind in (*_IN_THE_BRAIN, *_FOR_VIEWING):
+        for kind in (*BRAIN_SURFACES, *_FOR_VIEWING):
             # The group's surfaces in the space of the volumes; the others lie in no brain.
-            space = f"_space-{TEMPLATE_SPACE}" if kind in _IN_THE_BRAIN else ""
+            space = f"_space-{TEMPLATE_SPACE}" if kind in BRAIN_SURFACES else ""
             name = kind.replace("_", "")
             path = folder / f"tpl-fsLR_hemi-{side}{space}_den-32k_{name}.surf.gii"
             if not path.exists():

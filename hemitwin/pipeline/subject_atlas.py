@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import (
+    BRAIN_SURFACES,
     TEMPLATE_SPACE,
     Parcellation,
     hcpmmp_regions,
@@ -18,6 +19,7 @@ from hemitwin.atlases import (
     save_surface,
     template_grid,
     template_on_grid,
+    warp_surface,
 )
 from hemitwin.pipeline.atlas_quality import AtlasQuality
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
@@ -53,7 +55,6 @@ __all__ = [
 ]
 
 _WORKING_MM = 2.0
-_SURFACES = ("white", "midthickness", "pial")
 _TISSUE, _CLOSING = 0.5, 3
 # Raise it whenever the labels of a subject change: it is part of every key.
 _ALGORITHM = 1
@@ -142,7 +143,7 @@ def native_surfaces(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ..
     return tuple(
         (surface_path(case, derivatives, side, kind), side)
         for side in ("L", "R")
-        for kind in _SURFACES
+        for kind in BRAIN_SURFACES
     )
 
 
@@ -178,7 +179,7 @@ def _atlas_case(case: Case, derivatives: Path, lesion_masks: Path | None) -> Sub
     there = _label_native(native, deformation, prepared, case.modality)
     quality = AtlasQuality.of(prepared, own, there, deformation, case.modality)
     for side in ("L", "R"):
-        for kind in _SURFACES:
+        for kind in BRAIN_SURFACES:
             _write_surface(
                 surface_path(case, derivatives, side, kind), side, kind, native, deformation
             )
@@ -281,6 +282,5 @@ def _write_surface(
 ) -> None:
     surface = load_fslr_surface(side, kind, space=TEMPLATE_SPACE)
     aligned = deformation.from_template(surface.vertices.astype(np.float64))
-    matrix = native.from_template
-    vertices = aligned @ matrix[:3, :3].T + matrix[:3, 3]
-    save_surface(path, replace(surface, vertices=vertices.astype(np.float32)))
+    own = replace(surface, vertices=aligned.astype(np.float32))
+    save_surface(path, warp_surface(own, native.from_template))

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid
+from hemitwin.transforms.registration import mutual_information
 
 __all__ = ["Deformation", "register_deformation"]
 
@@ -239,13 +240,8 @@ def _affine_transform(fixed: sitk.Image, moving: sitk.Image, weight: sitk.Image)
     )
     transform = sitk.AffineTransform(3)
     transform.SetCenter(centre)
-    method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(_THREADS)
-    method.SetNumberOfWorkUnits(_THREADS)
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.NONE)
+    method = mutual_information()
     method.SetMetricFixedMask(sitk.Cast(weight > 0, sitk.sitkUInt8))
-    method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 0.01, 60, relaxationFactor=0.5)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([4, 2])

@@ -13,7 +13,7 @@ from hemitwin.transforms.loading import Scan
 from hemitwin.transforms.masking import brain_mask
 from hemitwin.transforms.resampling import resample_array
 
-__all__ = ["register_similarity", "similarity_quality"]
+__all__ = ["mutual_information", "register_similarity", "similarity_quality"]
 
 _WORKING_MM = 3.0
 _MARGIN_MM = 6.0
@@ -139,13 +139,19 @@ def _start(fixed: _Brain, native: _Brain, pitch_deg: float) -> sitk.Similarity3D
     return transform
 
 
-def _optimise(transform: sitk.Transform, fixed: sitk.Image, native: sitk.Image) -> None:
+def mutual_information() -> sitk.ImageRegistrationMethod:
+    """Return a method that compares all voxels by Mattes mutual information, on one thread."""
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(_THREADS)
     method.SetNumberOfWorkUnits(_THREADS)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetInterpolator(sitk.sitkLinear)
+    return method
+
+
+def _optimise(transform: sitk.Transform, fixed: sitk.Image, native: sitk.Image) -> None:
+    method = mutual_information()
     method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.005, 100, relaxationFactor=0.5)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([2, 1])
