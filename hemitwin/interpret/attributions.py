@@ -225,6 +225,12 @@ def _grad_cam(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
     if not isinstance(model.encoder, nn.Module):
         msg = f"grad_cam must be given an encoder with layers; got {type(model.encoder).__name__}"
         raise TypeError(msg)
+    if not model.encoder.feature_layers:
+        msg = (
+            f"grad_cam must be given an encoder with feature maps; {type(model.encoder).__name__} "
+            "has none; choose another method"
+        )
+        raise ValueError(msg)
     name = model.encoder.feature_layers[-1]
     layers = LayerGradCam(forward, model.encoder.get_submodule(name))
     try:

@@ -15,13 +15,20 @@ from hemitwin.models.heads import (
     Side,
     SingleClassifier,
 )
+from hemitwin.models.local_encoder import LocalEncoder, LocalEncoderConfig
 from hemitwin.models.memory_bank import MemoryBank
 from hemitwin.models.objective_config import LossConfig
 from hemitwin.models.objectives import Objective, map_loss, mine
 from hemitwin.models.pooled_encoder import PooledEncoder
 from hemitwin.models.reference import Reference
 from hemitwin.models.relations import Items, Relations, relate_brains, relate_halves
-from hemitwin.models.siamese import SiameseNetwork, build_head, count_parameters, take
+from hemitwin.models.siamese import (
+    BuiltEncoder,
+    SiameseNetwork,
+    build_head,
+    count_parameters,
+    take,
+)
 from hemitwin.models.staged_trunk import PyramidLevel, PyramidTrunk, StagedTrunk
 from hemitwin.models.weights import load_weights, save_weights
 
@@ -30,6 +37,7 @@ __all__ = [
     "BUILDERS",
     "AnomalyDecoder",
     "Architecture",
+    "BuiltEncoder",
     "DistanceHead",
     "Encoder",
     "EncoderConfig",
@@ -37,6 +45,8 @@ __all__ = [
     "HeadConfig",
     "Items",
     "JointHead",
+    "LocalEncoder",
+    "LocalEncoderConfig",
     "LossConfig",
     "MemoryBank",
     "Objective",

@@ -16,8 +16,12 @@ from hemitwin.models.heads import (
     Side,
     SingleClassifier,
 )
+from hemitwin.models.local_encoder import LocalEncoder
 from hemitwin.models.pooled_encoder import PooledEncoder
 from hemitwin.models.reference import Reference
+
+BuiltEncoder = PooledEncoder | LocalEncoder
+"""Encoders that carry their settings, so that a file of weights can bring them back."""
 
 
 class SiameseNetwork(nn.Module):
@@ -114,7 +118,7 @@ def take(side: Side, rows: Tensor | slice) -> Side:
 
 
 def build_head(
-    config: HeadConfig, encoder: PooledEncoder, generator: torch.Generator | None = None
+    config: HeadConfig, encoder: BuiltEncoder, generator: torch.Generator | None = None
 ) -> DistanceHead:
     """
     Build a head with freshly drawn weights.
@@ -123,8 +127,8 @@ def build_head(
     ----------
     config : HeadConfig
         Which, and its sizes.
-    encoder : PooledEncoder
-        What it stands on.
+    encoder : PooledEncoder or LocalEncoder
+        What it stands on; a decoder needs the first.
     generator : torch.Generator, optional
         Source of the weights; without it they come from seed 0. Torch's global state is neither
         read nor advanced.
@@ -133,11 +137,19 @@ def build_head(
     -------
     DistanceHead
         Or a class derived from it.
+
+    Raises
+    ------
+    TypeError
+        When a decoder is to stand on an encoder without a feature pyramid.
     """
     seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.name == "decoder":
+            if not isinstance(encoder, PooledEncoder):
+                msg = f"a decoder needs an encoder of build_encoder; got {type(encoder).__name__}"
+                raise TypeError(msg)
             return AnomalyDecoder(
                 encoder.config,
                 encoder.pyramid_channels,

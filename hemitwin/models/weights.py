@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -11,9 +12,9 @@ from hemitwin._atomic import atomic_path
 from hemitwin.models.encoder import build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.head_config import HeadConfig
-from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.local_encoder import LocalEncoder, LocalEncoderConfig
 from hemitwin.models.reference import Reference
-from hemitwin.models.siamese import SiameseNetwork, build_head
+from hemitwin.models.siamese import BuiltEncoder, SiameseNetwork, build_head
 
 _HEADER = "hemitwin"  # one entry: safetensors does not keep the order of several
 
@@ -32,7 +33,7 @@ def save_weights(
     path : Path
         File to write; its folder is made when it is missing.
     siamese : SiameseNetwork
-        Network whose encoder came from `build_encoder`.
+        Network whose encoder came from `build_encoder` or `LocalEncoder.fit`.
     metadata : mapping of str to str
         Goes into the header and comes back from `load_weights`.
     head : HeadConfig, optional
@@ -44,7 +45,7 @@ def save_weights(
         When the encoder carries no config and could not be rebuilt.
     """
     encoder = siamese.encoder
-    if not isinstance(encoder, PooledEncoder):
+    if not isinstance(encoder, BuiltEncoder):
         msg = f"encoder must come from build_encoder; got {type(encoder).__name__}; rebuild it"
         raise TypeError(msg)
     header = {
@@ -94,8 +95,15 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
         msg = f"weights must carry a {_HEADER!r} header; {path} has none; write by save_weights"
         raise ValueError(msg)
     header = json.loads(raw)
-    encoder = build_encoder(EncoderConfig.model_validate(header["encoder"]))
+    encoder = _rebuild(header["encoder"])
     head = build_head(HeadConfig.model_validate(header.get("head", {})), encoder)
     siamese = SiameseNetwork(encoder, head, Reference.read(tensors, "reference."))
     siamese.load_state_dict(tensors)
     return siamese.eval(), header["metadata"]
+
+
+def _rebuild(settings: Mapping[str, Any]) -> BuiltEncoder:
+    """Build the encoder that the weights are of."""
+    if settings["name"] == "local":
+        return LocalEncoder(LocalEncoderConfig.model_validate(settings))
+    return build_encoder(EncoderConfig.model_validate(settings))

@@ -6,7 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hemitwin.models import Items, Reference, Relations, SiameseNetwork, relate_brains
+from hemitwin.models import (
+    Items,
+    LocalEncoder,
+    Reference,
+    Relations,
+    SiameseNetwork,
+    relate_brains,
+)
 from hemitwin.models.heads import Side
 from hemitwin.pipeline.brain_data import IndexedPairs
 from hemitwin.pipeline.config import RunConfig
@@ -29,6 +36,8 @@ class BrainTask(SiameseTask):
         What validation scores.
     reference : Reference, optional
         Of the training brains.
+    local : LocalEncoder, optional
+        Of the training brains.
     """
 
     def __init__(
@@ -38,8 +47,9 @@ class BrainTask(SiameseTask):
         steps: int,
         pairs: IndexedPairs,
         reference: Reference | None = None,
+        local: LocalEncoder | None = None,
     ) -> None:
-        super().__init__(config, steps=steps, reference=reference)
+        super().__init__(config, steps=steps, reference=reference, local=local)
         self._pairs = pairs
         self._embedded: list[tuple[int, Tensor]] = []
 

@@ -133,7 +133,8 @@ def simulate_cohort(
         str, typer.Option(help="How many: pairs of mz, dz and siblings; unrelated people.")
     ] = "mz=10,dz=10,siblings=5,unrelated=10",
     region: Annotated[
-        list[str] | None, typer.Option(help="Heritable area, V1 or L_V1; repeatable.")
+        list[str] | None,
+        typer.Option(help="Heritable area, V1 or L_V1, or cortex for all; repeatable."),
     ] = None,
     heritability: Annotated[float, typer.Option(min=0, max=1, help="In these areas.")] = 0.8,
     sites: Annotated[int, typer.Option(min=1, help="Scanners.")] = 1,

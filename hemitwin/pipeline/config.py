@@ -3,14 +3,23 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import LrpConfig
-from hemitwin.models import EncoderConfig, HeadConfig, LossConfig
+from hemitwin.models import EncoderConfig, HeadConfig, LocalEncoderConfig, LossConfig
 from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.errors import UserError
@@ -42,6 +51,17 @@ _HEADS: Mapping[str, tuple[str, ...]] = {
 """Heads that an objective trains; the first is its default."""
 
 
+_ENCODERS: Mapping[str, type[BaseModel]] = MappingProxyType(
+    {one.__name__: one for one in (EncoderConfig, LocalEncoderConfig)}
+)
+"""Tag of a kind of encoder, which errors name where it stands, to its settings."""
+
+
+def _kind_of_encoder(value: Any) -> str:  # noqa: ANN401 (raw input)
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return (LocalEncoderConfig if name == "local" else EncoderConfig).__name__
+
+
 class RunConfig(_Frozen):
     """Everything that decides a training run."""
 
@@ -52,7 +72,11 @@ class RunConfig(_Frozen):
         description="Compare brains, twins or rescans; without it the halves of each brain.",
     )
     split: SplitConfig = Field(default=SplitConfig(), description="Folds.")
-    encoder: EncoderConfig = Field(default=EncoderConfig(), description="The network.")
+    encoder: Annotated[
+        Annotated[EncoderConfig, Tag("EncoderConfig")]
+        | Annotated[LocalEncoderConfig, Tag("LocalEncoderConfig")],
+        Discriminator(_kind_of_encoder),
+    ] = Field(default=EncoderConfig(), description="The network.")
     head: HeadConfig = Field(
         default=HeadConfig(), description="What compares both sides; by default it suits the loss."
     )
@@ -94,12 +118,6 @@ class RunConfig(_Frozen):
                 f"{self.loss.objective}, got {self.head.name}; leave head.name out"
             )
             raise ValueError(msg)
-        if self.encoder.in_channels != 1:
-            msg = (
-                f"encoder.in_channels must be 1, what a volume has (data.reference adds its own), "
-                f"got {self.encoder.in_channels}; leave it out"
-            )
-            raise ValueError(msg)
         if self.pairs is not None and self.loss.objective == "map":
             msg = "loss.objective=map needs lesions, which pairs of brains have none of"
             raise ValueError(msg)
@@ -127,6 +145,22 @@ class RunConfig(_Frozen):
                 f"training.batch_subjects must be a multiple of training.devices "
                 f"({self.training.devices}), which share each batch, got "
                 f"{self.training.batch_subjects}"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_suits_the_rest(self) -> "RunConfig":
+        if self.head.name == "decoder" and isinstance(self.encoder, LocalEncoderConfig):
+            msg = (
+                "encoder.name must be one with feature maps where head.name=decoder; got local; "
+                "choose another encoder or another objective"
+            )
+            raise ValueError(msg)
+        if self.encoder.in_channels != 1:
+            msg = (
+                f"encoder.in_channels must be 1, what a volume has (data.reference adds its own), "
+                f"got {self.encoder.in_channels}; leave it out"
             )
             raise ValueError(msg)
         return self
@@ -239,7 +273,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     lines = [f"{where}: {len(error.errors())} problem(s) in the configuration"]
     for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"])
+        key = ".".join(str(part) for part in detail["loc"] if part not in _ENCODERS)
         if detail["type"] == "extra_forbidden":
             lines.append(f"  unknown key {key!r}; {_suggest(model, detail['loc'])}")
         else:
@@ -249,10 +283,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
 def _suggest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     for part in location[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        model = annotation
+        field = model.model_fields.get(str(part))
+        kind = _ENCODERS.get(str(part)) or (field.annotation if field else None)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            model = kind
     names = list(model.model_fields)
     near = get_close_matches(str(location[-1]), names, n=1, cutoff=0.0)
     return f"did you mean {near[0]!r}? valid: {', '.join(names)}"

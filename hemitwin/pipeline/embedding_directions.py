@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from hemitwin._shapes import Volume
 from hemitwin.interpret import principal_directions
+from hemitwin.models import BuiltEncoder
 from hemitwin.pipeline.alignment import Pairing
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.brain_data import standard_brain
@@ -55,7 +57,7 @@ class Directions:
         found = find_prepared(derivatives, modality=data.modality, space=data.space)
         cases = tuple(case for case in found if run.split.folds.get(case.subject) == "train")
         known = len(cases) * (2 if run.config.pairs is None else 1)
-        dim = run.config.encoder.embedding_dim
+        dim = _dimensions(run)
         if not 1 <= count <= min(known, dim):
             msg = (
                 f"directions must be from 1 to the embedding's {dim} dimensions, with as many "
@@ -69,7 +71,7 @@ class Directions:
     def vectors(self) -> Float[Tensor, "count dim"]:
         """Orthonormal rows; each brain is embedded once, when a case first asks."""
         if self.count is None:
-            return torch.eye(self.run.config.encoder.embedding_dim)
+            return torch.eye(_dimensions(self.run))
         embed = self.run.network.embed
         with torch.inference_mode():
             brains = (load_for(self.run, case) for case in self.cases)
@@ -91,6 +93,11 @@ class Directions:
             f"principal directions, not centred, of the normalised embeddings of "
             f"{len(self.cases)} brains of the training fold"
         )
+
+
+def _dimensions(run: Run) -> int:
+    # A run's encoder comes from a file of weights, which brings back those that have settings.
+    return cast("BuiltEncoder", run.network.encoder).config.embedding_dim
 
 
 def load_for(run: Run, case: Case) -> Brain:

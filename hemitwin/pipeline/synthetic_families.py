@@ -52,6 +52,7 @@ TRUTH = "derivatives/truth/heritable_regions.tsv"
 """Every region with its heritability, 0 for most."""
 
 _AREAS = ("V1", "V2", "4", "3b", "TGd", "TE2a", "PGi", "PFm", "OFC", "9m")
+_EVERY_AREA = "cortex"
 _README = """\
 Synthetic people, made from the symmetric brain template that nilearn bundles: smooth random
 deformation, bias field, noise and pose. No scan in this folder is of a human being.
@@ -72,7 +73,7 @@ class FamilyCohortConfig(BaseModel):
     regions: tuple[str, ...] = Field(
         default=_AREAS,
         min_length=1,
-        description="Heritable HCP-MMP areas: V1 for both sides, L_V1 for one.",
+        description="Heritable HCP-MMP areas: V1 for both sides, L_V1 for one, cortex for all.",
     )
     heritability: float = Field(
         default=0.8, ge=0, le=1, description="Inherited share of the variance in these regions."
@@ -218,10 +219,13 @@ def heritability_map(atlas: Parcellation, names: Sequence[str], *, falloff_mm: f
 
 def _named_regions(atlas: Parcellation, areas: Sequence[str]) -> tuple[str, ...]:
     present = set(np.unique(atlas.labels).tolist())
-    known = {region.name for region in atlas.regions if region.index in present}
+    there = [region for region in atlas.regions if region.index in present]
+    known = {region.name for region in there}
     found: list[str] = []
     for area in areas:
         names = [name for name in (area, f"L_{area}", f"R_{area}") if name in known]
+        if area == _EVERY_AREA:
+            names = [region.name for region in there if region.cortex is not None]
         if not names:
             msg = (
                 f"a heritable region must be an HCP-MMP area such as V1 or L_V1 with voxels at "

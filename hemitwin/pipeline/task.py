@@ -11,6 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from hemitwin._shapes import Batch
 from hemitwin.models import (
+    BuiltEncoder,
+    EncoderConfig,
+    LocalEncoder,
     MemoryBank,
     Objective,
     PairOutput,
@@ -55,20 +58,25 @@ class SiameseTask(pl.LightningModule):
         Optimizer steps in the whole run, for the one-cycle schedule.
     reference : Reference, optional
         Of the training images; it gives the encoder its second channel.
+    local : LocalEncoder, optional
+        The encoder, where the configuration asks for local patterns: they are of images.
     """
 
     def __init__(
-        self, config: RunConfig, *, steps: int, reference: Reference | None = None
+        self,
+        config: RunConfig,
+        *,
+        steps: int,
+        reference: Reference | None = None,
+        local: LocalEncoder | None = None,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
-        channels = 1 if reference is None else reference.channels
-        seen = config.encoder.model_copy(update={"in_channels": channels})
-        encoder = build_encoder(seen, generator)
+        encoder = _encoder(config, reference, local, generator)
         head = build_head(config.head, encoder, generator)
         self.network = SiameseNetwork(encoder, head, reference)
         self._objective = Objective(config.loss, config.head.metric)
-        self._memory = MemoryBank(config.loss.memory, config.encoder.embedding_dim)
+        self._memory = MemoryBank(config.loss.memory, encoder.config.embedding_dim)
         self._loss = config.loss
         self._training = config.training
         self._steps = steps
@@ -179,6 +187,23 @@ class SiameseTask(pl.LightningModule):
 
     def _decode(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         return _maps(self.network.compare(torch.cat([left, right])))
+
+
+def _encoder(
+    config: RunConfig,
+    reference: Reference | None,
+    local: LocalEncoder | None,
+    generator: torch.Generator,
+) -> BuiltEncoder:
+    if isinstance(config.encoder, EncoderConfig):
+        channels = 1 if reference is None else reference.channels
+        return build_encoder(
+            config.encoder.model_copy(update={"in_channels": channels}), generator
+        )
+    if local is None:
+        msg = "encoder.name=local needs the training images' patterns; give LocalEncoder.fit's"
+        raise TypeError(msg)
+    return local
 
 
 def _maps(output: PairOutput) -> tuple[Tensor, Tensor]:

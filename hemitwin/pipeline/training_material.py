@@ -1,6 +1,7 @@
 """What differs between training on hemispheres and on pairs of brains."""
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from jaxtyping import Bool
 
 from hemitwin._shapes import Volume
 from hemitwin.atlases import save_table
-from hemitwin.models import Reference, SiameseNetwork
+from hemitwin.models import LocalEncoder, LocalEncoderConfig, Reference, SiameseNetwork
 from hemitwin.pipeline.brain_data import (
     BrainSetData,
     IndexedPairs,
@@ -81,9 +82,10 @@ def _halves(plan: TrainingPlan) -> TrainingMaterial:
             yield from (pair.left, pair.right)
 
     reference = _reference(config, images())
+    local = _local_patterns(config, reference, images())
     return TrainingMaterial(
         data,
-        lambda steps: SiameseTask(config, steps=steps, reference=reference),
+        lambda steps: SiameseTask(config, steps=steps, reference=reference, local=deepcopy(local)),
         score,
         lambda table: table["lesioned"].to_numpy(bool),
         lambda folder, table: save_table(folder / VALIDATION_PAIRS, table),
@@ -116,9 +118,12 @@ def _brains(plan: TrainingPlan) -> TrainingMaterial:
         )
 
     reference = _reference(config, map(standard_brain, plan.fold("train")))
+    local = _local_patterns(config, reference, map(standard_brain, plan.fold("train")))
     return TrainingMaterial(
         data,
-        lambda steps: BrainTask(config, steps=steps, pairs=pairs, reference=reference),
+        lambda steps: BrainTask(
+            config, steps=steps, pairs=pairs, reference=reference, local=deepcopy(local)
+        ),
         score,
         lambda table: (table["label"] == "different").to_numpy(),
         lambda folder, table: write_brain_pairs(folder / _PRIVATE_PAIRS, table),
@@ -131,3 +136,13 @@ def _reference(config: RunConfig, images: Iterable[Volume]) -> Reference | None:
         return None
     data = config.data
     return Reference.fit(images, smooth_voxels=data.reference_mm / data.resolution_mm)
+
+
+def _local_patterns(
+    config: RunConfig, reference: Reference | None, images: Iterable[Volume]
+) -> LocalEncoder | None:
+    """Take the local patterns of the training fold alone, unchanged by augmentation."""
+    if not isinstance(config.encoder, LocalEncoderConfig):
+        return None
+    seen = (image if reference is None else reference(image[None])[0] for image in images)
+    return LocalEncoder.fit(seen, config.encoder)

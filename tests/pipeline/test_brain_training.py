@@ -121,6 +121,20 @@ def test_scans_of_one_person_make_one_set(config):
     assert _sets_of(table, brains) == [(0, 1, 2)]
 
 
+def test_local_patterns_are_those_of_the_training_fold(config, tmp_path):
+    content = config.model_dump() | {"encoder": {"name": "local", "cell_voxels": 3}}
+    content["training"] |= {"epochs": 1, "learning_rate": 1e-9, "weight_decay": 0}
+    run = train(validated(RunConfig, content, "test"), tmp_path / "run")
+    brains = plan_training(run.config).fold("train")
+    with torch.no_grad():
+        found = run.network.embed(torch.stack([standard_brain(brain) for brain in brains]))
+    assert float(found.mean(0).abs().max()) < 0.01
+    squares = found.square().mean(0)
+    # Patterns that are rounding are left out: no spread at all.
+    assert float(torch.minimum(squares, (squares - 1).abs()).max()) < 0.01
+    assert float(squares.mean()) > 0.5
+
+
 def test_one_set_is_too_few_to_learn_from(config):
     brains = load_brains(config.data, pairing="brains")
     names = [brain.case.name for brain in brains]

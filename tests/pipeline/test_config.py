@@ -35,6 +35,18 @@ def test_an_unknown_key_at_the_top_is_found_too(config_file):
         load_config(config_file, ["encodr.width=8"])
 
 
+def test_an_unknown_key_of_an_encoder_names_those_of_its_kind(config_file):
+    with pytest.raises(UserError, match=r"'encoder\.widht'; did you mean 'width'"):
+        load_config(config_file, ["encoder.widht=8"])
+    with pytest.raises(UserError, match=r"'encoder\.width'; .*valid: name, .*cell_voxels"):
+        load_config(config_file, ["encoder.name=local", "encoder.width=8"])
+
+
+def test_a_decoder_needs_feature_maps(config_file):
+    with pytest.raises(UserError, match=r"head\.name=decoder; got local"):
+        load_config(config_file, ["encoder.name=local", "loss.objective=map"])
+
+
 def test_a_value_out_of_range_is_shown(config_file):
     with pytest.raises(UserError, match=r"training\.epochs: .*got 0"):
         load_config(config_file, ["training.epochs=0"])

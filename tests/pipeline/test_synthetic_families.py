@@ -5,13 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemitwin.atlases import hcpmmp_regions
+from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import groups_of, read_kinship
 from hemitwin.pipeline.pedigree import FamilyCounts, draw_pedigree, pedigree_table, read_counts
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
-from hemitwin.pipeline.synthetic_families import FamilyCohortConfig, write_families_cohort
+from hemitwin.pipeline.synthetic_families import (
+    FamilyCohortConfig,
+    _named_regions,
+    write_families_cohort,
+)
 from hemitwin.transforms import LesionConfig, load_scan
 
 COUNTS = FamilyCounts(mz=1, dz=1, siblings=1, unrelated=1)
@@ -92,6 +96,16 @@ def test_twins_share_what_siblings_share_in_part():
     neighbours = (order["family"].diff() == 0).sum()
     assert neighbours < 4
     assert set(pedigree_table(people)["ZygosityGT"]) == {"MZ", "DZ", ""}
+
+
+def test_cortex_stands_for_every_area(cache):
+    affine = np.diag([8.0, 8, 8, 1])
+    affine[:3, 3] = -96, -132, -78
+    atlas = hcpmmp_volume((24, 28, 24), affine, cache_dir=cache)
+    names = _named_regions(atlas, ("L_V1", "cortex"))
+    present = {atlas.regions[index - 1].name for index in np.unique(atlas.labels) if index}
+    assert set(names) == {name for name in present if name[:2] in {"L_", "R_"}}
+    assert names[0] == "L_V1"
 
 
 def test_wrong_families_and_regions_are_refused(tmp_path, cache):
