@@ -83,11 +83,15 @@ def main() -> None:
     print(f"hemitwin {version('hemitwin')}, torch {torch.__version__}; load {load}", flush=True)
     tables = []
     for folder in arguments.runs:
-        table = pd.DataFrame(rows_of(load_run(folder), arguments))
-        table.insert(0, "run", folder.name)
-        tables.append(table)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        save_table(arguments.out / f"explanations_{folder.name}.tsv", table)
+        rows: list[dict[str, object]] = []
+        table = pd.DataFrame()
+        for row in rows_of(load_run(folder), arguments):
+            rows.append({"run": folder.name, **row})
+            # Each row as it comes: some methods take a minute a map.
+            table = pd.DataFrame(rows)
+            save_table(arguments.out / f"explanations_{folder.name}.tsv", table)
+        tables.append(table)
         missed = int((table["method"] == MISSED).sum())
         print(f"\n{folder.name}: {missed} lesions of 2 ml and more were missed", flush=True)
         print(summary(table).to_string(index=False), flush=True)

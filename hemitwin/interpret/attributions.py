@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from captum.attr import (
@@ -172,18 +172,47 @@ def _occlude(forward: Score, pair: PairMaps, config: AttributionConfig) -> PairM
     channels, *size = pair[0].shape[1:]
 
     def occlude(forward: Score, image: Tensor, other: Tensor) -> Tensor:
-        maps: Tensor = Occlusion(forward).attribute(
+        nothing = other if config.baseline == "pair" else torch.zeros_like(image)
+        if config.stride_voxels == config.window_voxels:
+            # Windows side by side are features, of which those that change nothing (half of them
+            # hold no brain) can be taken together as one.
+            method: FeatureAblation = FeatureAblation(forward)
+            shape: dict[str, Any] = {
+                "feature_mask": _tiles_that_change(image != nothing, config.window_voxels)
+            }
+        else:
+            method = Occlusion(forward)
+            window = (min(config.window_voxels, axis) for axis in size)
+            shape = {
+                "sliding_window_shapes": (channels, *window),
+                "strides": (channels, *(config.stride_voxels for _ in size)),
+            }
+        maps: Tensor = method.attribute(
             image,
-            sliding_window_shapes=(channels, *(min(config.window_voxels, axis) for axis in size)),
-            strides=(channels, *(config.stride_voxels for _ in size)),
-            baselines=other if config.baseline == "pair" else None,
+            baselines=nothing,
             additional_forward_args=other,
             perturbations_per_eval=config.batch_pairs,
+            **shape,
         )
         return maps
 
     left, right = pair
     return occlude(forward, left, right), occlude(_exchanged(forward), right, left)
+
+
+def _tiles_that_change(changed: Tensor, edge: int) -> Tensor:
+    """Count windows side by side from 1; voxels of those without a change are 0."""
+    tiles = torch.zeros(changed.shape[2:], dtype=torch.long, device=changed.device)
+    for axis, size in enumerate(tiles.shape):
+        number = torch.arange(size, device=changed.device) // edge
+        others = [1] * axis + [size] + [1] * (tiles.ndim - axis - 1)
+        tiles = tiles * (int(number[-1]) + 1) + number.view(others)
+    count = int(tiles.max()) + 1
+    differing = changed[0].any(dim=0).flatten().long()
+    held = torch.zeros(count, dtype=torch.long, device=changed.device)
+    held = held.index_add(0, tiles.flatten(), differing) > 0
+    order = torch.cumsum(held, dim=0) * held
+    return order[tiles][None, None]
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from captum.attr import Occlusion
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
@@ -361,3 +362,31 @@ def test_an_image_smaller_than_the_window_is_occluded_at_once():
     found = attribute(network, (left, right), difference, "occlusion", window_voxels=6)
     total = (weights_of(left.shape[2:]) * (left - right)).sum().expand(left.shape)
     assert_maps(found, total, total, ROUNDED)
+
+
+@pytest.mark.parametrize("baseline", ["pair", "zero"])
+def test_windows_side_by_side_are_captums_though_empty_ones_are_not_tried(baseline):
+    left, right = pair((7, 9))
+    left[..., :4, :] = 0
+    right[..., :4, :] = 0
+    network = weighing((7, 9))
+    tried = []
+
+    def counted(output):
+        tried.append(len(output.distance))
+        return output.distance
+
+    settings = AttributionConfig(
+        method="occlusion", window_voxels=3, stride_voxels=3, baseline=baseline
+    )
+    one, _ = attribute_pair(network, left, right, counted, settings)
+    expected = Occlusion(lambda image, other: network(image, other).distance).attribute(
+        left,
+        sliding_window_shapes=(1, 3, 3),
+        strides=(1, 3, 3),
+        baselines=right if baseline == "pair" else None,
+        additional_forward_args=right,
+    )
+    torch.testing.assert_close(one, expected, check_dtype=False)
+    # Of each image: unchanged, the three empty windows together, and six more.
+    assert sum(tried) <= 2 * (1 + 1 + 6) + 1
