@@ -1,4 +1,4 @@
-"""Networks with weights as after some training: nothing at zero, no two norms alike."""
+"""Networks with weights as after some training, and after a little of it."""
 
 import pytest
 import torch
@@ -23,6 +23,21 @@ def shake(network, seed=0):
     return network.eval()
 
 
+def train(network, shape, steps=5):
+    """Teach a network to tell images of noise apart, as a few steps do."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(4, *shape, generator=generator)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    network.train()
+    for _ in range(steps):
+        rows = torch.nn.functional.normalize(network(images))
+        loss = (rows @ rows.T - torch.eye(4)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
 def make_encoder(name, **changes):
     """Build a small shaken encoder."""
     config = EncoderConfig(name=name, **{"embedding_dim": 8, **SMALL[name], **changes})
@@ -41,6 +56,11 @@ def _one_thread():
 @pytest.fixture(scope="session", name="shake")
 def _shake():
     return shake
+
+
+@pytest.fixture(scope="session", name="train")
+def _train():
+    return train
 
 
 @pytest.fixture(scope="session", name="make_encoder")

@@ -52,11 +52,11 @@ ALL = [
 
 
 @pytest.mark.parametrize(("name", "dims"), ALL)
-def test_every_encoder_is_explained_by_every_rule(shake, name, dims):
+def test_every_encoder_is_explained_by_every_rule_after_training(shake, train, name, dims):
     torch.manual_seed(0)
     config = EncoderConfig(name=name, spatial_dims=dims, width=8, embedding_dim=8)
-    encoder = shake(build_encoder(config))
     x = torch.randn(1, 1, *(config.minimum_size + 1,) * dims)
+    encoder = train(shake(build_encoder(config)), x.shape[1:])
     scores = encoder(x).detach()
     target = int(scores.abs().argmax())
     for settings in (*RULES[:2], LrpConfig(rule="zplus", input_rule="box")):
