@@ -1,14 +1,16 @@
-"""Verbs that say what of one image is matched with what of another."""
+"""Verbs that look across: regions of one image and another, regions over a group."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from hemitwin.pipeline.cli_options import (
     Derivatives,
+    Desc,
     Labels,
+    Modality,
     Pair,
     atlas_cache,
     chosen_labels,
@@ -17,7 +19,7 @@ from hemitwin.pipeline.cli_options import (
     option_words,
 )
 
-__all__ = ["relate"]
+__all__ = ["rank", "relate"]
 
 
 def relate(
@@ -55,3 +57,56 @@ def relate(
     console.print(table)
     words = [*(["--pair", *pair] if pair else []), *option_words({"--directions": directions})]
     finish(outcome, ["relate", str(run), str(derivatives), *words])
+
+
+def rank(
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    desc: Desc = "lrp",
+    modality: Modality = "T1w",
+    part: Annotated[
+        Literal["positive", "negative", "signed"],
+        typer.Option(help="What is counted: relevance for the score, against it, or both."),
+    ] = "positive",
+    families: Annotated[
+        Path | None,
+        typer.Option(help="Table of relatives, kept apart; without it each subject is a family."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap over families.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same intervals.")] = 0,
+) -> None:
+    """Rank the regions over a group of maps, with intervals over families."""
+    from hemitwin.pipeline.rank import RankConfig, rank
+
+    found = rank(
+        derivatives,
+        labels=chosen_labels(participant_label),
+        desc=desc,
+        modality=modality,
+        families=families,
+        config=RankConfig(part=part, draws=draws, seed=seed),
+    )
+    ranking = found.ranking
+    title = f"hemitwin rank: {ranking.cases} maps, {ranking.families} families"
+    table = Table(title=title)
+    for column in ("rank", "region", "share, %", "enrichment", "top 10"):
+        table.add_column(column, no_wrap=True)
+    for _, row in ranking.table.head(10).iterrows():
+        table.add_row(
+            "{rank_by_share:g} ({rank_by_share_low:g}-{rank_by_share_high:g})".format_map(row),
+            str(row["name"]),
+            "{:.2f} [{:.2f}, {:.2f}]".format(
+                *(100 * row[name] for name in ("share", "share_low", "share_high"))
+            ),
+            "{enrichment:.2f} [{enrichment_low:.2f}, {enrichment_high:.2f}]".format_map(row),
+            f"{row['top_10_by_share']:.0%}",
+        )
+    console.print(table)
+    lines = {
+        "stability of the ranks": ranking.stability,
+        "enrichment, subcortical less cortical": ranking.subcortical,
+        "its Cohen's d over families": ranking.subcortical_d,
+        "written": found.path,
+    }
+    for name, value in lines.items():
+        console.print(f"{name:<38} {value}", highlight=False, soft_wrap=True)

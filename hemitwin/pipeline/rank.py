@@ -1,0 +1,174 @@
+"""Rank: the region tables of a group become one ranking with intervals over families."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, Field
+
+from hemitwin._atomic import atomic_path
+from hemitwin.atlases import relevance_palette, save_parcel_scalar, save_table
+from hemitwin.pipeline.bids import Case, Modality
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.evaluation_picture import paper_style
+from hemitwin.pipeline.families import kinship_of
+from hemitwin.pipeline.map_request import map_desc, relevance_path
+from hemitwin.pipeline.outputs import digest_file, provenance, write_json
+from hemitwin.pipeline.parcellate import find_explained
+from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
+
+__all__ = ["RankConfig", "Ranked", "rank"]
+
+_SHOWN = 20
+_NOTE = (
+    "HCP-MMP 1.0 areas were drawn from multimodal data; on single scans they are a projected "
+    "group parcellation. Intervals are 95 %, by a bootstrap over families; cohens_d_of_regions "
+    "has regions as units and makes no claim about people."
+)
+
+
+class RankConfig(BaseModel):
+    """What is ranked, and how often families are drawn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    part: Part = Field(
+        default="positive", description="Relevance for the score, against it, or both."
+    )
+    draws: int = Field(default=2000, ge=100, description="Draws of the bootstrap.")
+    seed: int = Field(default=0, ge=0, description="Same seed, same intervals.")
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """A ranking and where it was written.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        The numbers.
+    path : Path
+        The table; sidecar, `.pscalar.nii` files and picture lie beside it.
+    picture : Path
+        The first twenty regions.
+    """
+
+    ranking: Ranking
+    path: Path
+    picture: Path
+
+
+def rank(
+    derivatives: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    desc: str = "lrp",
+    modality: Modality = "T1w",
+    families: Path | None = None,
+    config: RankConfig | None = None,
+) -> Ranked:
+    """Rank the regions of all parcellated maps of one kind.
+
+    Parameters
+    ----------
+    derivatives : Path
+        The folder with the region tables.
+    labels : tuple of str, optional
+        Subjects; all that were explained by default.
+    desc : str
+        Which map: the word after ``desc-`` in its name, without a modality.
+    modality : {'T1w', 'T2w', 'FLAIR'}
+        Of the explained volumes.
+    families : Path, optional
+        Table of relatives, as for training; without it each subject is a family.
+    config : RankConfig, optional
+        What is counted, and the bootstrap.
+
+    Returns
+    -------
+    Ranked
+
+    Raises
+    ------
+    UserError
+        A map has no region table, or no relevance of this part; or the families' table lacks a
+        subject.
+    """
+    config = config or RankConfig()
+    cases = find_explained(derivatives, desc, labels=labels, modality=modality)
+    paths = [_table_of(case, derivatives, desc) for case in cases]
+    tables = [pd.read_csv(path, sep="\t") for path in paths]
+    first = tables[0]
+    regions = first[first["index"] > 0]
+    subjects = sorted({case.subject for case in cases})
+    groups = kinship_of(subjects, None, families).groups(subjects)
+    ranking = rank_regions(
+        [shares_of(table, config.part) for table in tables],
+        regions,
+        [groups[case.subject] for case in cases],
+        draws=config.draws,
+        seed=config.seed,
+    )
+    stem = derivatives / f"group_atlas-HCPMMP1_desc-{map_desc(cases[0], desc)}ranking"
+    path = stem.with_name(f"{stem.name}_relevance.tsv")
+    save_table(path, ranking.table)
+    picture = path.with_suffix(".png")
+    _draw(picture, ranking, config.part)
+    in_order = ranking.table.sort_values("index")
+    for name in ("share", "enrichment"):
+        values = in_order[name].to_numpy(float)
+        file = stem.with_name(f"{stem.name}{name}_relevance.pscalar.nii")
+        save_parcel_scalar(file, values, name=name, palette=relevance_palette(values))
+    write_json(
+        path.with_suffix(".json"),
+        {
+            "Description": f"Regions ranked by {config.part} relevance over a group",
+            "Note": _NOTE,
+            "Sources": [f"bids::{one.relative_to(derivatives)}" for one in paths],
+            "SourcesSHA256": [digest_file(one) for one in paths],
+            "Cases": ranking.cases,
+            "Families": ranking.families,
+            "RelativesKnown": families is not None,
+            "Settings": config.model_dump(),
+            "Stability": ranking.stability.to_dict(),
+            "SubcorticalLessCortical": ranking.subcortical.to_dict(),
+            "CohensD": ranking.subcortical_d.to_dict(),
+            "CohensDOfRegions": None if np.isnan(ranking.regions_d) else ranking.regions_d,
+            "GeneratedBy": provenance(),
+        },
+    )
+    return Ranked(ranking, path, picture)
+
+
+def _table_of(case: Case, derivatives: Path, desc: str) -> Path:
+    named = map_desc(case, desc)
+    volume = relevance_path(case, derivatives, named).name
+    stem = volume.replace(f"_desc-{named}_relevance.nii.gz", "")
+    path = case.folder(derivatives) / f"{stem}_atlas-HCPMMP1_desc-{named}_relevance.tsv"
+    if not path.is_file():
+        msg = (
+            f"every map must have its region table, {case.name} has none ({path.name}); run "
+            f"'hemitwin parcellate {derivatives}'"
+        )
+        raise UserError(msg)
+    return path
+
+
+def _draw(path: Path, ranking: Ranking, part: Part) -> None:
+    """Draw the first regions by share and by enrichment, with their intervals."""
+    with paper_style():
+        figure = Figure(figsize=(10, 5.5), dpi=200, layout="constrained")
+        for panel, name in zip(figure.subplots(1, 2), ("share", "enrichment"), strict=True):
+            rows = ranking.table.sort_values(f"rank_by_{name}", kind="stable").head(_SHOWN)
+            places = np.arange(len(rows))
+            colours = ["#1f5fa8" if known else "#b5541c" for known in rows["cortex"].notna()]
+            panel.hlines(places, rows[f"{name}_low"], rows[f"{name}_high"], colors=colours)
+            panel.scatter(rows[name], places, color=colours, s=18, zorder=3)
+            panel.set_yticks(places, rows["name"])
+            panel.invert_yaxis()
+            panel.set_title(f"{name} of {part} relevance, {ranking.families} families")
+        figure.supxlabel("blue: cortex; brown: below it; 95 % intervals over families", fontsize=8)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary)

@@ -1,0 +1,174 @@
+"""A group's ranking of regions: what was planted comes out, with honest intervals."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from hemitwin.atlases import hcpmmp_regions, save_table, save_volume
+from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import digest_file, write_json
+from hemitwin.pipeline.rank import RankConfig, rank
+from hemitwin.pipeline.ranking import rank_regions, shares_of
+
+REGIONS = hcpmmp_regions()
+PEOPLE = 12
+LARGEST = ("L_V1", "thalamus_right")
+
+
+def table_of(rng):
+    """A map whose relevance is as each region's volume says, but for two that have more."""
+    names = [region.name for region in REGIONS]
+    volume = np.linspace(100.0, 3000.0, len(names))
+    positive = volume * rng.uniform(0.8, 1.2, len(names))
+    for name in LARGEST:
+        positive[names.index(name)] = 40 * volume[names.index(name)]
+    negative = 0.5 * volume * rng.uniform(0.9, 1.1, len(names))
+    table = pd.DataFrame(
+        {
+            "index": [region.index for region in REGIONS],
+            "name": names,
+            "hemisphere": [region.hemisphere for region in REGIONS],
+            "cortex": [region.cortex for region in REGIONS],
+            "volume_mm3": volume,
+            "positive": positive,
+            "sum": positive - negative,
+        }
+    )
+    rest = {"index": [0, -1, -2], "name": ["unassigned", "bias", "stabiliser"]}
+    rest |= {"volume_mm3": [1e5, np.nan, np.nan], "positive": [1e4, np.nan, np.nan]}
+    return pd.concat([table, pd.DataFrame({**rest, "sum": [1e4, 3.0, 0.0]})], ignore_index=True)
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(0)
+    return [table_of(rng) for _ in range(PEOPLE)]
+
+
+@pytest.fixture
+def regions(tables):
+    return tables[0][tables[0]["index"] > 0]
+
+
+@pytest.fixture
+def derivatives(tables, tmp_path):
+    """As explain and parcellate leave them, without the scans behind."""
+    tail = "space-MNI152NLin2009aSym"
+    for number, table in enumerate(tables):
+        anat = tmp_path / f"sub-{number:02d}" / "anat"
+        anat.mkdir(parents=True)
+        for desc in ("desc-prepared_T1w", "desc-lrp_relevance"):
+            scan = anat / f"sub-{number:02d}_{tail}_{desc}.nii.gz"
+            save_volume(scan, np.ones((2, 2, 2), np.float32), np.eye(4), space=tail)
+            write_json(sidecar_of(scan), {"Digest": digest_file(scan)})
+        save_table(anat / f"sub-{number:02d}_{tail}_atlas-HCPMMP1_desc-lrp_relevance.tsv", table)
+    return tmp_path
+
+
+def families_of(tmp_path, of):
+    path = tmp_path / "families.csv"
+    lines = [f"{number:02d},{of(number)}" for number in range(PEOPLE)]
+    path.write_text("\n".join(["Subject,Family_ID", *lines]) + "\n")
+    return path
+
+
+def test_shares_are_of_all_relevance_and_all_volume(tables):
+    table = tables[0]
+    found = shares_of(table, "positive")
+    assert len(found) == len(REGIONS)
+    counted = table[table["index"] >= 0]
+    assert found["share"].sum() == pytest.approx(1 - 1e4 / counted["positive"].sum())
+    assert found["volume"].sum() == pytest.approx(1)
+    assert found["within"].sum() == pytest.approx(1)
+    magnitude = 2 * counted["positive"] - counted["sum"]
+    signed = shares_of(table, "signed")
+    assert signed["share"]["L_V1"] == pytest.approx(table["sum"].iloc[0] / magnitude.sum())
+    negative = shares_of(table, "negative")
+    assert negative["share"].sum() == pytest.approx(1)
+
+
+def test_a_map_without_the_part_is_refused(tables):
+    table = tables[0].assign(positive=0.0, sum=-1.0)
+    with pytest.raises(UserError, match="positive relevance"):
+        shares_of(table, "positive")
+
+
+def test_planted_regions_come_first_and_matched_volumes_say_so(tables, regions):
+    maps = [shares_of(one, "positive") for one in tables]
+    found = rank_regions(maps, regions, [str(k) for k in range(PEOPLE)], draws=200)
+    table = found.table.set_index("name")
+    assert set(table.nsmallest(2, "rank_by_enrichment").index) == set(LARGEST)
+    assert (table.loc[list(LARGEST), "top_10_by_enrichment"] == 1).all()
+    np.testing.assert_allclose(table.loc[list(LARGEST), "volume_matched_p"], 1 / 41)
+    others = table.drop(list(LARGEST))
+    assert abs(others["volume_matched_p"].mean() - 0.5) < 0.05
+    assert (table["share_low"] <= table["share"]).all()
+    assert (table["share"] <= table["share_high"]).all()
+    assert list(found.table["rank_by_share"]) == sorted(found.table["rank_by_share"])
+    # Size decides a ranking by sums: the largest regions lead it.
+    assert spearmanr(others["share"], others["volume_share"]).statistic > 0.95
+    assert found.stability.value > 0.95
+
+
+def test_cohens_d_has_families_as_units(tables, regions):
+    maps = [shares_of(one, "positive") for one in tables]
+    apart = rank_regions(maps, regions, [str(k) for k in range(PEOPLE)], draws=400)
+    cortical = regions["cortex"].notna().to_numpy()
+    gaps = np.array(
+        [
+            one["within"][~cortical].sum() / one["volume"][~cortical].sum()
+            - one["within"][cortical].sum() / one["volume"][cortical].sum()
+            for one in maps
+        ]
+    )
+    assert apart.subcortical.value == pytest.approx(gaps.mean())
+    assert apart.subcortical_d.value == pytest.approx(gaps.mean() / gaps.std())
+    # Copies of one person are one family: the interval must not become narrower.
+    twice = rank_regions(maps * 2, regions, [str(k) for k in range(PEOPLE)] * 2, draws=400)
+    assert twice.subcortical.low == pytest.approx(apart.subcortical.low)
+    assert (twice.cases, twice.families) == (2 * PEOPLE, PEOPLE)
+
+
+def test_one_family_has_no_intervals(tables, regions):
+    maps = [shares_of(one, "positive") for one in tables]
+    found = rank_regions(maps, regions, ["a"] * PEOPLE, draws=100)
+    assert str(found.subcortical_d) == "n/a (it needs two families)"
+
+
+def test_files_hold_the_same_numbers(derivatives):
+    relatives = families_of(derivatives, lambda number: number // 2)
+    found = rank(derivatives, families=relatives, config=RankConfig(draws=100))
+    table = pd.read_csv(found.path, sep="\t")
+    np.testing.assert_allclose(table["share"], found.ranking.table["share"], rtol=1e-6)
+    sidecar = json.loads(found.path.with_suffix(".json").read_text())
+    assert (sidecar["Cases"], sidecar["Families"], sidecar["RelativesKnown"]) == (12, 6, True)
+    assert len(sidecar["Sources"]) == PEOPLE
+    assert relatives.name not in found.path.with_suffix(".json").read_text()
+    for name in ("share", "enrichment"):
+        file = derivatives / f"group_atlas-HCPMMP1_desc-lrpranking{name}_relevance.pscalar.nii"
+        image = nib.Cifti2Image.from_filename(file)
+        by_name = dict(zip(image.header.get_axis(1).name, image.get_fdata()[0], strict=True))
+        row = table.set_index("name")[name]
+        assert by_name["L_V1"] == pytest.approx(row["L_V1"], rel=1e-5)
+    assert found.picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_map_without_its_table_is_named(derivatives):
+    next(derivatives.glob("sub-03/anat/*relevance.tsv")).unlink()
+    with pytest.raises(UserError, match=r"sub-03.*hemitwin parcellate"):
+        rank(derivatives)
+
+
+def test_the_command_prints_the_first_regions(derivatives, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["rank", str(derivatives), "--draws", "100"])
+    out = capsys.readouterr().out
+    assert "12 maps, 12 families" in out
+    assert "thalamus_right" in out
+    assert "Cohen's d over families" in out
