@@ -36,8 +36,8 @@ def test_an_unknown_key_at_the_top_is_found_too(config_file):
 
 
 def test_an_unknown_key_of_an_encoder_names_those_of_its_kind(config_file):
-    with pytest.raises(UserError, match=r"'encoder\.widht'; did you mean 'width'"):
-        load_config(config_file, ["encoder.widht=8"])
+    with pytest.raises(UserError, match=r"'encoder\.wdth'; did you mean 'width'"):
+        load_config(config_file, ["encoder.wdth=8"])
     with pytest.raises(UserError, match=r"'encoder\.width'; .*valid: name, .*cell_voxels"):
         load_config(config_file, ["encoder.name=local", "encoder.width=8"])
 
