@@ -1,5 +1,6 @@
 """Places with names, statistics over them, and the file formats."""
 
+from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.cifti import (
     save_dense_labels,
     save_dense_scalar,
@@ -13,7 +14,12 @@ from hemitwin.atlases.gifti import (
     save_surface_labels,
 )
 from hemitwin.atlases.grayordinates import grayordinates_from_volume, parcellate_dense
-from hemitwin.atlases.hcpmmp import hcpmmp_surface_labels, hcpmmp_volume, label_points
+from hemitwin.atlases.hcpmmp import (
+    HCPMMP,
+    hcpmmp_atlas,
+    hcpmmp_surface_labels,
+    hcpmmp_volume,
+)
 from hemitwin.atlases.nifti import save_labels_volume, save_volume, save_volumes
 from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation
@@ -42,13 +48,14 @@ from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlic
 
 # fmt: off
 __all__ = [
-    "BRAIN_SURFACES", "TEMPLATE_SPACE", "DataFile", "Overlay", "Palette", "Parcellation", "Region",
-    "Surface", "SurfaceMontage", "TemplateImage", "VolumeSlices", "asymmetry_by_pair",
-    "grayordinates_from_volume", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume",
-    "label_points", "load_fslr_surface", "load_surface", "load_template", "parcellate_dense",
-    "project_to_surface", "region_values", "relevance_by_region", "relevance_palette",
-    "save_dense_labels", "save_dense_scalar", "save_dseg_table", "save_labels_volume",
-    "save_metric", "save_parcel_connectivity", "save_parcel_scalar", "save_surface",
-    "save_surface_labels", "save_table", "save_volume", "save_volumes", "template_grid",
-    "template_on_grid", "warp_surface", "write_scene", "write_spec",
+    "BRAIN_SURFACES", "HCPMMP", "TEMPLATE_SPACE", "Atlas", "DataFile", "Overlay", "Palette",
+    "Parcellation", "Region", "Surface", "SurfaceMontage", "TemplateImage", "VolumeSlices",
+    "asymmetry_by_pair", "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions",
+    "hcpmmp_surface_labels", "hcpmmp_volume", "load_fslr_surface", "load_surface",
+    "load_template", "parcellate_dense", "project_to_surface", "region_values",
+    "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
+    "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
+    "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
+    "save_volumes", "template_grid", "template_on_grid", "warp_surface", "write_scene",
+    "write_spec",
 ]

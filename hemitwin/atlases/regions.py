@@ -8,6 +8,7 @@ from importlib import resources
 import numpy as np
 
 from hemitwin.atlases.hcp_files import hcp_file
+from hemitwin.atlases.region_names import partner_name, side_of_name
 
 __all__ = ["Region", "hcpmmp_regions"]
 
@@ -24,11 +25,11 @@ class Region:
     name : str
         For example "L_V1" or "thalamus_left".
     hemisphere : str
-        "L", "R" or "midline".
+        "L", "R" or "midline"; the last also of regions that have both sides.
     partner : str or None
         Name of the homotopic region on the other side.
     cortex : str or None
-        One of the 22 cortices of the HCP-MMP 1.0; None below the cortex.
+        One of the 22 cortices of the HCP-MMP 1.0; None below the cortex, and in other atlases.
     color : str
         "#rrggbb".
     network : str or None
@@ -81,8 +82,8 @@ def hcpmmp_regions() -> tuple[Region, ...]:
         Region(
             index=int(index),
             name=str(name),
-            hemisphere=_hemisphere(str(name)),
-            partner=_partner(str(name)),
+            hemisphere=side_of_name(str(name)),
+            partner=partner_name(str(name)),
             cortex=cortices.get(str(name)),
             color="#" + "".join(f"{round(255 * float(c)):02x}" for c in color[:3]),
             network=networks.get(int(index)),
@@ -90,24 +91,6 @@ def hcpmmp_regions() -> tuple[Region, ...]:
         for index, name, color in zip(ids, names, rgba, strict=True)
         if index > 0
     )
-
-
-def _hemisphere(name: str) -> str:
-    if name.startswith("L_") or name.endswith("_left"):
-        return "L"
-    if name.startswith("R_") or name.endswith("_right"):
-        return "R"
-    return "midline"
-
-
-def _partner(name: str) -> str | None:
-    for left, right in (("L_", "R_"), ("R_", "L_")):
-        if name.startswith(left):
-            return right + name.removeprefix(left)
-    for left, right in (("_left", "_right"), ("_right", "_left")):
-        if name.endswith(left):
-            return name.removesuffix(left) + right
-    return None
 
 
 def _networks() -> dict[int, str]:

@@ -1,12 +1,19 @@
 """Look up values of one grid at places of another, in RAS+ millimetres."""
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int32, Num
 from scipy import ndimage
 
 from hemitwin._shapes import Affine
 
-__all__ = ["check_affine", "check_volume", "regrid_labels", "regrid_values", "sample_at"]
+__all__ = [
+    "check_affine",
+    "check_volume",
+    "label_at",
+    "regrid_labels",
+    "regrid_values",
+    "sample_at",
+]
 
 
 def check_affine(affine: np.ndarray) -> None:
@@ -76,6 +83,27 @@ def sample_at(
     half = np.array(volume.shape)[:, None] - 0.5
     sampled[((voxels < -0.5) | (voxels > half)).any(axis=0)] = 0
     return sampled
+
+
+def label_at(
+    labels: Num[np.ndarray, " x y z"],
+    affine: Affine,
+    points_mm: Float[np.ndarray, " n 3"],
+) -> Int32[np.ndarray, " n"]:
+    """Take the label of the voxel that contains each point (outside: 0).
+
+    Examples
+    --------
+    >>> labels = np.arange(8).reshape(2, 2, 2)
+    >>> label_at(labels, np.eye(4), np.array([[0.4, 1.4, 0.6], [9.0, 0.0, 0.0]]))
+    array([3, 0], dtype=int32)
+    """
+    inverse = np.linalg.inv(affine)
+    voxels = np.floor(points_mm @ inverse[:3, :3].T + inverse[:3, 3] + 0.5).astype(np.int64)
+    inside = ((voxels >= 0) & (voxels < labels.shape)).all(axis=1)
+    found = np.zeros(len(points_mm), dtype=np.int32)
+    found[inside] = labels[tuple(voxels[inside].T)]
+    return found
 
 
 def regrid_values(

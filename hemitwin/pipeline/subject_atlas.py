@@ -13,7 +13,7 @@ from hemitwin.atlases import (
     TEMPLATE_SPACE,
     Parcellation,
     hcpmmp_regions,
-    label_points,
+    hcpmmp_atlas,
     load_fslr_surface,
     save_labels_volume,
     save_surface,
@@ -258,7 +258,7 @@ def _label_grid(
     to_aligned = template_from_space @ affine
     points = voxels @ to_aligned[:3, :3].T + to_aligned[:3, 3]
     labels = np.zeros(shape, dtype=np.int32)
-    labels[near] = label_points(deformation.to_template(points))
+    labels[near] = hcpmmp_atlas().label_points(deformation.to_template(points))
     return Parcellation(labels, affine, hcpmmp_regions(), TEMPLATE_SPACE)
 
 

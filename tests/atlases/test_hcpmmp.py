@@ -3,10 +3,10 @@ import pytest
 
 from hemitwin.atlases import (
     TEMPLATE_SPACE,
+    hcpmmp_atlas,
     hcpmmp_regions,
     hcpmmp_surface_labels,
     hcpmmp_volume,
-    label_points,
     load_fslr_surface,
     load_template,
     project_to_surface,
@@ -134,7 +134,7 @@ def test_points_take_the_labels_of_their_voxels(atlas_2mm):
     rng = np.random.default_rng(0)
     voxels = rng.permutation(np.argwhere(atlas_2mm.labels > 0))[:500]
     points = voxels @ atlas_2mm.affine[:3, :3].T + atlas_2mm.affine[:3, 3]
-    found = label_points(points)
+    found = hcpmmp_atlas().label_points(points)
     labels = atlas_2mm.labels[tuple(voxels.T)]
     # Grey matter is smoothed to the voxels' size on a grid, and taken at 1 mm at points.
     assert (found == labels).mean() > 0.9
