@@ -13,6 +13,7 @@ from hemitwin.atlases.gifti import (
     save_surface,
     save_surface_labels,
 )
+from hemitwin.atlases.grayordinate_smoothing import smooth_grayordinates
 from hemitwin.atlases.grayordinates import grayordinates_from_volume, parcellate_dense
 from hemitwin.atlases.hcpmmp import (
     HCPMMP,
@@ -26,6 +27,8 @@ from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
 from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
+from hemitwin.atlases.ribbon_mapping import project_through_ribbon
+from hemitwin.atlases.surface_smoothing import smooth_on_surface
 from hemitwin.atlases.surfaces import (
     BRAIN_SURFACES,
     Surface,
@@ -41,21 +44,23 @@ from hemitwin.atlases.templates import (
     template_grid,
     template_on_grid,
 )
+from hemitwin.atlases.volume_smoothing import smooth_volume
 from hemitwin.atlases.workbench_files import DataFile
 from hemitwin.atlases.workbench_scene import write_scene
 from hemitwin.atlases.workbench_spec import write_spec
-from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlices
+from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlices, WholeBrain
 
 # fmt: off
 __all__ = [
     "BRAIN_SURFACES", "HCPMMP", "TEMPLATE_SPACE", "Atlas", "DataFile", "Overlay", "Palette",
     "Parcellation", "Region", "Surface", "SurfaceMontage", "TemplateImage", "VolumeSlices",
-    "asymmetry_by_pair", "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions",
-    "hcpmmp_surface_labels", "hcpmmp_volume", "load_fslr_surface", "load_surface",
-    "load_template", "parcellate_dense", "project_to_surface", "region_values",
-    "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
-    "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
-    "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
-    "save_volumes", "template_grid", "template_on_grid", "warp_surface", "write_scene",
-    "write_spec",
+    "WholeBrain", "asymmetry_by_pair", "grayordinates_from_volume", "hcpmmp_atlas",
+    "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume", "load_fslr_surface",
+    "load_surface", "load_template", "parcellate_dense", "project_through_ribbon",
+    "project_to_surface", "region_values", "relevance_by_region", "relevance_palette",
+    "save_dense_labels", "save_dense_scalar", "save_dseg_table", "save_labels_volume",
+    "save_metric", "save_parcel_connectivity", "save_parcel_scalar", "save_surface",
+    "save_surface_labels", "save_table", "save_volume", "save_volumes", "smooth_grayordinates",
+    "smooth_on_surface", "smooth_volume", "template_grid", "template_on_grid", "warp_surface",
+    "write_scene", "write_spec",
 ]

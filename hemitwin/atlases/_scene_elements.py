@@ -17,7 +17,13 @@ from hemitwin.atlases._scene_xml import (
     value_map,
 )
 from hemitwin.atlases.workbench_files import DataFile
-from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlices
+from hemitwin.atlases.workbench_views import (
+    Overlay,
+    SurfaceMontage,
+    View,
+    VolumeSlices,
+    WholeBrain,
+)
 
 __all__ = ["gui_manager"]
 
@@ -25,7 +31,7 @@ _STRUCTURES = {"L": "CORTEX_LEFT", "R": "CORTEX_RIGHT", None: "ALL"}
 _WINDOW = (1200.0, 900.0)
 
 
-def gui_manager(scene: SurfaceMontage | VolumeSlices, folder: Path) -> ET.Element:
+def gui_manager(scene: View, folder: Path) -> ET.Element:
     """Build the whole state of Workbench for one scene; paths are relative to `folder`."""
     session = group(
         "SessionManager",
@@ -53,12 +59,12 @@ def gui_manager(scene: SurfaceMontage | VolumeSlices, folder: Path) -> ET.Elemen
     )
 
 
-def _model_type(scene: SurfaceMontage | VolumeSlices) -> str:
-    kind = "SURFACE_MONTAGE" if isinstance(scene, SurfaceMontage) else "VOLUME_SLICES"
-    return f"MODEL_TYPE_{kind}"
+def _model_type(scene: View) -> str:
+    kinds = {SurfaceMontage: "SURFACE_MONTAGE", VolumeSlices: "VOLUME_SLICES"}
+    return f"MODEL_TYPE_{kinds.get(type(scene), 'WHOLE_BRAIN')}"
 
 
-def _brain(scene: SurfaceMontage | VolumeSlices, folder: Path) -> ET.Element:
+def _brain(scene: View, folder: Path) -> ET.Element:
     overlays = _overlay_set("m_overlaySet", scene.overlays, folder)
     if isinstance(scene, SurfaceMontage):
         content = _montage(scene, overlays)
@@ -66,6 +72,8 @@ def _brain(scene: SurfaceMontage | VolumeSlices, folder: Path) -> ET.Element:
         overlays.set("Name", "overlaySet")
         model = group("OverlaySet", "modelOverlay[0]", item("integer", "tabIndex", 0), overlays)
         content = [group_array("m_overlaySet", [model])]
+    if isinstance(scene, WholeBrain):
+        content.append(value_map("enumeratedType", "m_selectedSurfaceType", {0: "ANATOMICAL"}))
     model_type = item("enumeratedType", "m_modelType", _model_type(scene))
     return group(
         "Brain",
@@ -151,8 +159,8 @@ def _montage(scene: SurfaceMontage, overlays: ET.Element) -> list[ET.Element]:
     ]
 
 
-def _tab(scene: SurfaceMontage | VolumeSlices) -> ET.Element:
-    slices = [_slice_settings(scene)] if isinstance(scene, VolumeSlices) else []
+def _tab(scene: View) -> ET.Element:
+    slices = [] if isinstance(scene, SurfaceMontage) else [_slice_settings(scene)]
     return group(
         "BrowserTabContent",
         "m_browserTab",
@@ -167,11 +175,14 @@ def _tab(scene: SurfaceMontage | VolumeSlices) -> ET.Element:
     )
 
 
-def _slice_settings(scene: VolumeSlices) -> ET.Element:
-    rows, columns, spacing = scene.montage or (1, 1, 5)
-    drawing = "MONTAGE" if scene.montage else "SINGLE"
+def _slice_settings(scene: VolumeSlices | WholeBrain) -> ET.Element:
+    plane, montage = ("ALL", None)
+    if isinstance(scene, VolumeSlices):
+        plane, montage = scene.plane, scene.montage
+    rows, columns, spacing = montage or (1, 1, 5)
+    drawing = "MONTAGE" if montage else "SINGLE"
     enums = {
-        "m_sliceViewPlane": scene.plane,
+        "m_sliceViewPlane": plane,
         "m_slicePlanesAllViewLayout": "GRID_LAYOUT",
         "m_sliceDrawingType": f"VOLUME_SLICE_DRAW_{drawing}",
         "m_sliceProjectionType": "VOLUME_SLICE_PROJECTION_ORTHOGONAL",

@@ -10,7 +10,6 @@ from hemitwin.atlases.surfaces import BRAIN_SURFACES, Surface
 
 __all__ = ["smooth_on_surface", "vertex_areas"]
 
-# The sum of so many waiting times is near enough its mean: the kernel's width is 2 % off.
 _STEPS = 32
 
 
@@ -59,14 +58,29 @@ def smooth_on_surface(
     number[used] = np.arange(len(used))
     points = surface.vertices[used].astype(np.float64)
     areas = _areas(points, number[faces])
-    stiffness = _stiffness(points, number[faces])
-    step = splu(sparse.csc_array(sparse.diags_array(areas) + time / _STEPS * stiffness))
     smoothed = np.where(kept, values, 0).astype(np.float64)
     heat = smoothed[..., used].reshape(-1, len(used)).T
-    for _ in range(_STEPS):
-        heat = step.solve(areas[:, None] * heat)
+    heat = _diffuse(heat, areas[:, None], _stiffness(points, number[faces]), time)
     smoothed[..., used] = heat.T.reshape(*values.shape[:-1], len(used))
     return smoothed
+
+
+def _diffuse(
+    heat: Float[np.ndarray, " n maps"],
+    areas: Float[np.ndarray, " n 1"],
+    stiffness: sparse.csr_array,
+    time: float,
+) -> Float[np.ndarray, " n maps"]:
+    """Go `time` forward in implicit steps, which are stable and share one factorisation."""
+    mass = sparse.diags_array(areas[:, 0])
+    step = splu(sparse.csc_array(mass + time / _STEPS * stiffness))
+    for _ in range(_STEPS):
+        heat = step.solve(areas * heat)
+    # A mode that heat damps by exp(-x) is damped by exp(-x + x^2 / 2n) in n such steps, which
+    # would make the kernel 3 % too narrow: the square is taken out again.
+    twice = stiffness @ (stiffness @ heat / areas) / areas
+    corrected: np.ndarray = heat - time**2 / 2 / _STEPS * twice
+    return corrected
 
 
 def vertex_areas(surface: Surface) -> Float[np.ndarray, " n"]:

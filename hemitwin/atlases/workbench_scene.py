@@ -6,12 +6,12 @@ from pathlib import Path
 
 from hemitwin._atomic import atomic_path
 from hemitwin.atlases._scene_elements import gui_manager
-from hemitwin.atlases.workbench_views import SurfaceMontage, VolumeSlices
+from hemitwin.atlases.workbench_views import View
 
 __all__ = ["write_scene"]
 
 
-def write_scene(path: Path, scenes: Sequence[SurfaceMontage | VolumeSlices]) -> None:
+def write_scene(path: Path, scenes: Sequence[View]) -> None:
     """Write a Workbench scene file with relative paths.
 
     Show it with `wb_view`, or render it with `wb_command -show-scene FILE NAME out.png 1200 900`.
@@ -20,7 +20,7 @@ def write_scene(path: Path, scenes: Sequence[SurfaceMontage | VolumeSlices]) -> 
     ----------
     path : Path
         Ends in `.scene`.
-    scenes : sequence of SurfaceMontage or VolumeSlices
+    scenes : sequence of SurfaceMontage, VolumeSlices or WholeBrain
         Their names must differ.
 
     Raises

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hemitwin.atlases.workbench_files import DataFile
 
-__all__ = ["Overlay", "SurfaceMontage", "VolumeSlices"]
+__all__ = ["Overlay", "SurfaceMontage", "View", "VolumeSlices", "WholeBrain"]
 
 _PLANES = ("AXIAL", "CORONAL", "PARASAGITTAL", "ALL")
 
@@ -85,6 +85,44 @@ class VolumeSlices:
     def files(self) -> tuple[DataFile, ...]:
         """All files the scene opens."""
         return _unique([overlay.file for overlay in self.overlays])
+
+
+@dataclass(frozen=True)
+class WholeBrain:
+    """Surfaces and slices of one world in one picture.
+
+    Attributes
+    ----------
+    name : str
+        The scene's name.
+    surfaces : tuple of DataFile
+        Midthickness surfaces, of one side or of both: what lies behind them is hidden.
+    overlays : tuple of Overlay
+        Metrics for the surfaces, volumes for the slices; the first is on top.
+    position_mm : (x, y, z) floats
+        RAS+ mm, through which the slices go.
+    """
+
+    name: str
+    surfaces: tuple[DataFile, ...]
+    overlays: tuple[Overlay, ...]
+    position_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Check the surfaces."""
+        sides = [surface.hemisphere for surface in self.surfaces]
+        if not sides or len(set(sides)) < len(sides):
+            msg = f"surfaces must be one a side, got {sides}; choose one kind for each"
+            raise ValueError(msg)
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """All files the scene opens."""
+        return _unique([*self.surfaces, *(overlay.file for overlay in self.overlays)])
+
+
+View = SurfaceMontage | VolumeSlices | WholeBrain
+"""What a scene can show."""
 
 
 def _unique(files: Sequence[DataFile]) -> tuple[DataFile, ...]:
