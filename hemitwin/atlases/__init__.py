@@ -1,11 +1,18 @@
 """Places with names, statistics over them, and the file formats."""
 
 from hemitwin.atlases.atlas import Atlas
+from hemitwin.atlases.atlas_files import load_atlas
 from hemitwin.atlases.cifti import (
     save_dense_labels,
     save_dense_scalar,
     save_parcel_connectivity,
     save_parcel_scalar,
+)
+from hemitwin.atlases.freesurfer import (
+    FREESURFER_SIDES,
+    load_annotation,
+    load_freesurfer_surface,
+    scanner_from_surface,
 )
 from hemitwin.atlases.gifti import (
     load_surface,
@@ -21,13 +28,21 @@ from hemitwin.atlases.hcpmmp import (
     hcpmmp_surface_labels,
     hcpmmp_volume,
 )
-from hemitwin.atlases.nifti import save_labels_volume, save_volume, save_volumes
+from hemitwin.atlases.nifti import (
+    load_labels,
+    save_labels_volume,
+    save_volume,
+    save_volumes,
+)
 from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation
+from hemitwin.atlases.region_names import side_of_name
 from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
 from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
+from hemitwin.atlases.ribbon import Ribbon, label_in_ribbons
 from hemitwin.atlases.ribbon_mapping import project_through_ribbon
+from hemitwin.atlases.spheres import fslr_interpolation, surface_on_fslr
 from hemitwin.atlases.surface_smoothing import smooth_on_surface
 from hemitwin.atlases.surfaces import (
     BRAIN_SURFACES,
@@ -36,7 +51,12 @@ from hemitwin.atlases.surfaces import (
     project_to_surface,
     warp_surface,
 )
-from hemitwin.atlases.tables import save_dseg_table, save_table
+from hemitwin.atlases.tables import (
+    read_dseg_table,
+    regions_of_table,
+    save_dseg_table,
+    save_table,
+)
 from hemitwin.atlases.templates import (
     TEMPLATE_SPACE,
     TemplateImage,
@@ -49,18 +69,22 @@ from hemitwin.atlases.workbench_files import DataFile
 from hemitwin.atlases.workbench_scene import write_scene
 from hemitwin.atlases.workbench_spec import write_spec
 from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlices, WholeBrain
+from hemitwin.atlases.world import label_at
 
 # fmt: off
 __all__ = [
-    "BRAIN_SURFACES", "HCPMMP", "TEMPLATE_SPACE", "Atlas", "DataFile", "Overlay", "Palette",
-    "Parcellation", "Region", "Surface", "SurfaceMontage", "TemplateImage", "VolumeSlices",
-    "WholeBrain", "asymmetry_by_pair", "grayordinates_from_volume", "hcpmmp_atlas",
-    "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume", "load_fslr_surface",
-    "load_surface", "load_template", "parcellate_dense", "project_through_ribbon",
-    "project_to_surface", "region_values", "relevance_by_region", "relevance_palette",
-    "save_dense_labels", "save_dense_scalar", "save_dseg_table", "save_labels_volume",
-    "save_metric", "save_parcel_connectivity", "save_parcel_scalar", "save_surface",
-    "save_surface_labels", "save_table", "save_volume", "save_volumes", "smooth_grayordinates",
-    "smooth_on_surface", "smooth_volume", "template_grid", "template_on_grid", "warp_surface",
+    "BRAIN_SURFACES", "FREESURFER_SIDES", "HCPMMP", "TEMPLATE_SPACE", "Atlas", "DataFile",
+    "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface", "SurfaceMontage",
+    "TemplateImage", "VolumeSlices", "WholeBrain", "asymmetry_by_pair", "fslr_interpolation",
+    "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels",
+    "hcpmmp_volume", "label_at", "label_in_ribbons", "load_annotation", "load_atlas",
+    "load_freesurfer_surface", "load_fslr_surface", "load_labels", "load_surface",
+    "load_template", "parcellate_dense", "project_through_ribbon", "project_to_surface",
+    "read_dseg_table", "region_values", "regions_of_table", "relevance_by_region",
+    "relevance_palette", "save_dense_labels", "save_dense_scalar", "save_dseg_table",
+    "save_labels_volume", "save_metric", "save_parcel_connectivity", "save_parcel_scalar",
+    "save_surface", "save_surface_labels", "save_table", "save_volume", "save_volumes",
+    "scanner_from_surface", "side_of_name", "smooth_grayordinates", "smooth_on_surface",
+    "smooth_volume", "surface_on_fslr", "template_grid", "template_on_grid", "warp_surface",
     "write_scene", "write_spec",
 ]

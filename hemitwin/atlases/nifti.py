@@ -5,7 +5,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Int32, Num
+from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 
 from hemitwin._atomic import atomic_path
@@ -14,10 +15,48 @@ from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.world import check_affine, check_volume
 
-__all__ = ["save_labels_volume", "save_volume", "save_volumes"]
+__all__ = ["load_labels", "save_labels_volume", "save_volume", "save_volumes"]
 
 _CARET_EXTENSION = 30
 _MNI_CODE, _ALIGNED_CODE, _SCANNER_CODE = 4, 2, 1
+
+
+def load_labels(path: Path) -> tuple[Int32[np.ndarray, " x y z"], Affine]:
+    """Read a label volume: NIfTI, or FreeSurfer's MGH.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh``.
+
+    Returns
+    -------
+    labels : (x, y, z) int32
+        As stored.
+    affine : (4, 4) float
+        Voxel index to RAS+ mm.
+
+    Raises
+    ------
+    ValueError
+        When the file cannot be read, is not 3D, or holds anything but whole numbers.
+    """
+    try:
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        msg = f"{path} must be a readable label volume ({error}); copy it again"
+        raise ValueError(msg) from error
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    whole = np.rint(values)
+    if values.ndim != 3 or not np.array_equal(whole, values):
+        msg = (
+            f"{path} must hold whole numbers on three axes, got shape {values.shape}; name a "
+            f"label volume, not probabilities"
+        )
+        raise ValueError(msg)
+    return whole.astype(np.int32), np.asarray(image.affine, dtype=float)
 
 
 def save_volume(

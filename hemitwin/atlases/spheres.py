@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from hemitwin.atlases.hcp_files import mesh_file
 from hemitwin.atlases.surfaces import Surface, load_fslr_surface
 
-__all__ = ["Interpolation", "fslr_interpolation", "interpolate_on_sphere"]
+__all__ = ["Interpolation", "fslr_interpolation", "interpolate_on_sphere", "surface_on_fslr"]
 
 _CANDIDATES = 24
 _QUERIES_AT_ONCE = 8192
@@ -39,7 +39,9 @@ class Interpolation:
 
 
 def interpolate_on_sphere(
-    points: Float[np.ndarray, "n 3"], sphere: Float[np.ndarray, "m 3"], faces: Int[np.ndarray, "f 3"]
+    points: Float[np.ndarray, "n 3"],
+    sphere: Float[np.ndarray, "m 3"],
+    faces: Int[np.ndarray, "f 3"],
 ) -> Interpolation:
     """Find the triangle of a sphere that holds each point, and the point's place in it.
 
@@ -109,6 +111,36 @@ def fslr_interpolation(registered: Surface) -> Interpolation:
     own = _unit(place(moved))
     standard = load_fslr_surface(side, "sphere").vertices.astype(np.float64)
     return interpolate_on_sphere(standard, own, registered.faces)
+
+
+def surface_on_fslr(vertices: Float[np.ndarray, "n 3"], hemisphere: str, kind: str) -> Surface:
+    """Make a surface of the places of the fsLR 32k vertices.
+
+    Parameters
+    ----------
+    vertices : (32492, 3) float
+        RAS+ mm.
+    hemisphere, kind : str
+        As of `Surface`.
+
+    Returns
+    -------
+    Surface
+        With the standard mesh's triangles.
+
+    Raises
+    ------
+    ValueError
+        When there are not 32492 vertices.
+    """
+    standard = load_fslr_surface(hemisphere)
+    if vertices.shape != standard.vertices.shape:
+        msg = (
+            f"a surface on the fsLR 32k mesh must have {len(standard.vertices)} vertices, got "
+            f"{len(vertices)}; take the files of fsaverage_LR32k"
+        )
+        raise ValueError(msg)
+    return Surface(vertices.astype(np.float32), standard.faces, hemisphere, kind)
 
 
 @functools.cache

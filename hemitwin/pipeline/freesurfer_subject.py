@@ -1,0 +1,180 @@
+"""A subject's folder as FreeSurfer and FastSurfer leave it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int32
+
+from hemitwin._shapes import Affine
+from hemitwin.atlases import (
+    FREESURFER_SIDES,
+    Region,
+    Ribbon,
+    Surface,
+    fslr_interpolation,
+    load_annotation,
+    load_freesurfer_surface,
+    regions_of_table,
+    scanner_from_surface,
+    side_of_name,
+    surface_on_fslr,
+)
+
+__all__ = ["FreeSurferSubject", "find_freesurfer_subject"]
+
+_KINDS = ("white", "pial")
+_REFERENCES = ("orig.mgz", "T1.mgz", "brain.mgz")
+_SEGMENTATIONS = (
+    "aseg.mgz",
+    "aparc+aseg.mgz",
+    "aparc.DKTatlas+aseg.mapped.mgz",
+    "aparc.DKTatlas+aseg.deep.mgz",
+)
+_NO_AREA = {"unknown", "???", "medialwall", "corpuscallosum"}
+_GLASSER = "_ROI"
+
+
+@dataclass(frozen=True)
+class FreeSurferSubject:
+    """One subject's surfaces.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``surf``, ``label`` and ``mri``.
+    """
+
+    folder: Path
+
+    @property
+    def origin(self) -> str:
+        """What the surfaces are, in words."""
+        return "the subject's own, by FreeSurfer or FastSurfer"
+
+    @property
+    def fslr_paths(self) -> tuple[Path, ...]:
+        """The files of which the fsLR surfaces are made; some may be missing."""
+        kinds = (*_KINDS, "sphere.reg")
+        return (*self._surface_paths(kinds), self._reference)
+
+    def annotation_paths(self, name: str) -> tuple[Path, ...]:
+        """List the files of which an annotation's ribbon is made; some may be missing."""
+        labels = (self.folder / "label" / f"{fs}.{name}.annot" for fs in FREESURFER_SIDES.values())
+        return (*self._surface_paths(_KINDS), *labels, self._reference)
+
+    @property
+    def segmentation(self) -> Path | None:
+        """The volume with the subcortical structures, where there is one."""
+        found = (self.folder / "mri" / name for name in _SEGMENTATIONS)
+        return next((path for path in found if path.is_file()), None)
+
+    def has_annotation(self, name: str) -> bool:
+        """Tell whether both sides have an annotation."""
+        return all(path.is_file() for path in self.annotation_paths(name))
+
+    def fslr_surfaces(self) -> tuple[Surface, ...]:
+        """Return white, midthickness and pial surface of both sides, on the fsLR 32k mesh.
+
+        Raises
+        ------
+        ValueError
+            A file cannot be read.
+        """
+        scanner, made = scanner_from_surface(self._reference), []
+        for side, fs in FREESURFER_SIDES.items():
+            sphere = load_freesurfer_surface(
+                self.folder / "surf" / f"{fs}.sphere.reg", side, "sphere"
+            )
+            place = fslr_interpolation(sphere)
+            white, pial = (
+                place(self._mesh(side, kind, scanner).vertices.astype(np.float64))
+                for kind in _KINDS
+            )
+            made += [
+                surface_on_fslr(points, side, kind)
+                for kind, points in (
+                    ("white", white),
+                    ("midthickness", (white + pial) / 2),
+                    ("pial", pial),
+                )
+            ]
+        return tuple(made)
+
+    def annotated(self, name: str) -> tuple[tuple[Ribbon, ...], tuple[Region, ...]]:
+        """Return the cortex with an annotation's areas, and the areas.
+
+        Parameters
+        ----------
+        name : str
+            ``aparc``, ``HCP-MMP1`` and the like.
+
+        Returns
+        -------
+        ribbons : two Ribbon
+            Labels are indices of the areas.
+        regions : tuple of Region
+            ``L_bankssts`` and so on, those of the left first; what is no area (unknown, medial
+            wall, corpus callosum) is left out.
+
+        Raises
+        ------
+        ValueError
+            A file cannot be read, or surfaces and labels are of different meshes.
+        """
+        scanner = scanner_from_surface(self._reference)
+        meshes, rows, ribbons = {}, [], []
+        for side, fs in FREESURFER_SIDES.items():
+            path = self.folder / "label" / f"{fs}.{name}.annot"
+            labels, names, colors = load_annotation(path)
+            number = np.zeros(len(names) + 1, dtype=np.int32)
+            for key, (area, color) in enumerate(zip(names, colors, strict=True)):
+                if area.lower().replace("_", "") not in _NO_AREA:
+                    rows.append((len(rows) + 1, _full_name(area, side), color))
+                    number[key] = len(rows)
+            meshes[side] = number[labels]  # -1, no name, is the last: 0
+        for side, own in meshes.items():
+            ribbons.append(self._ribbon(side, own, scanner))
+        table = pd.DataFrame(rows, columns=["index", "name", "color"])
+        return tuple(ribbons), regions_of_table(table)
+
+    def _ribbon(self, side: str, labels: Int32[np.ndarray, " n"], scanner: Affine) -> Ribbon:
+        white, pial = (self._mesh(side, kind, scanner) for kind in _KINDS)
+        vertices = (one.vertices.astype(np.float64) for one in (white, pial))
+        return Ribbon(*vertices, white.faces, labels)
+
+    def _mesh(self, side: str, kind: str, scanner: Affine) -> Surface:
+        path = self.folder / "surf" / f"{FREESURFER_SIDES[side]}.{kind}"
+        return load_freesurfer_surface(path, side, kind, scanner=scanner)
+
+    def _surface_paths(self, kinds: Sequence[str]) -> tuple[Path, ...]:
+        sides = FREESURFER_SIDES.values()
+        return tuple(self.folder / "surf" / f"{fs}.{kind}" for fs in sides for kind in kinds)
+
+    @property
+    def _reference(self) -> Path:
+        found = [self.folder / "mri" / name for name in _REFERENCES]
+        return next((path for path in found if path.is_file()), found[0])
+
+
+def find_freesurfer_subject(folder: Path, names: Sequence[str]) -> FreeSurferSubject | None:
+    """Find a subject's folder in a ``SUBJECTS_DIR``.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the subjects' folders.
+    names : sequence of str
+        How the folder may be called, the likeliest first.
+    """
+    for name in names:
+        if (folder / name / "surf" / "lh.white").is_file():
+            return FreeSurferSubject(folder / name)
+    return None
+
+
+def _full_name(area: str, side: str) -> str:
+    bare = area.removesuffix(_GLASSER)
+    return bare if side_of_name(bare) == side and bare.startswith(f"{side}_") else f"{side}_{bare}"
