@@ -1,7 +1,8 @@
 """Verbs that look across: regions of one image and another, regions over a group."""
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -18,6 +19,9 @@ from hemitwin.pipeline.cli_options import (
     finish,
     option_words,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["rank", "relate"]
 
@@ -74,6 +78,14 @@ def rank(
     ] = None,
     draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap over families.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same intervals.")] = 0,
+    null_draws: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Surrogate maps as smooth as the group's, for p values of groups of regions; 0 "
+            "for none.",
+        ),
+    ] = 1000,
 ) -> None:
     """Rank the regions over a group of maps, with intervals over families."""
     from hemitwin.pipeline.rank import RankConfig, rank
@@ -84,7 +96,7 @@ def rank(
         desc=desc,
         modality=modality,
         families=families,
-        config=RankConfig(part=part, draws=draws, seed=seed),
+        config=RankConfig(part=part, draws=draws, seed=seed, null_draws=null_draws),
     )
     ranking = found.ranking
     title = f"hemitwin rank: {ranking.cases} maps, {ranking.families} families"
@@ -102,11 +114,30 @@ def rank(
             f"{row['top_10_by_share']:.0%}",
         )
     console.print(table)
+    _print_groups(found.groups)
     lines = {
         "stability of the ranks": ranking.stability,
         "enrichment, subcortical less cortical": ranking.subcortical,
         "its Cohen's d over families": ranking.subcortical_d,
+        "its spatial p, regions counted once": _number(found.subcortical_p),
         "written": found.path,
+        "groups": found.groups_path,
     }
     for name, value in lines.items():
         console.print(f"{name:<38} {value}", highlight=False, soft_wrap=True)
+
+
+def _print_groups(groups: "pd.DataFrame") -> None:
+    """Print the three groups with most relevance for their size, cortices and networks alike."""
+    table = Table(title="groups of regions")
+    for column in ("group", "of", "enrichment", "p spatial", "q"):
+        table.add_column(column, no_wrap=column != "group")
+    for _, row in groups.nlargest(3, "enrichment").iterrows():
+        interval = "{enrichment:.2f} [{enrichment_low:.2f}, {enrichment_high:.2f}]"
+        numbers = (_number(row["p_spatial"]), _number(row["q_spatial"]))
+        table.add_row(row["group"], row["grouping"], interval.format_map(row), *numbers)
+    console.print(table)
+
+
+def _number(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.2g}"

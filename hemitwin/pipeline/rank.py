@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field
 
 from hemitwin._atomic import atomic_path
-from hemitwin.atlases import relevance_palette, save_parcel_scalar, save_table
+from hemitwin.atlases import (
+    hcpmmp_regions,
+    hcpmmp_volume,
+    relevance_palette,
+    save_parcel_scalar,
+    save_table,
+    template_grid,
+)
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluation_picture import paper_style
@@ -18,6 +25,8 @@ from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import digest_file, provenance, write_json
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
+from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
+from hemitwin.pipeline.spatial_nulls import homotopic_surrogates, region_centres
 
 __all__ = ["RankConfig", "Ranked", "rank"]
 
@@ -26,6 +35,13 @@ _NOTE = (
     "HCP-MMP 1.0 areas were drawn from multimodal data; on single scans they are a projected "
     "group parcellation. Intervals are 95 %, by a bootstrap over families; cohens_d_of_regions "
     "has regions as units and makes no claim about people."
+)
+_SPATIAL_NOTE = (
+    "Each region counts once. p_spatial, two-sided, is against surrogate maps that keep the "
+    "variogram and the likeness of the two sides (Burt et al. 2020, "
+    "doi:10.1016/j.neuroimage.2020.117038; Euclidean distances between centres in the "
+    "template); its units are places, and it makes no claim about people. q_spatial is after "
+    "Benjamini and Hochberg, within the grouping."
 )
 
 
@@ -38,7 +54,8 @@ class RankConfig(BaseModel):
         default="positive", description="Relevance for the score, against it, or both."
     )
     draws: int = Field(default=2000, ge=100, description="Draws of the bootstrap.")
-    seed: int = Field(default=0, ge=0, description="Same seed, same intervals.")
+    seed: int = Field(default=0, ge=0, description="Same seed, same intervals and surrogates.")
+    null_draws: int = Field(default=1000, ge=0, description="Surrogate maps; 0: no spatial test.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +70,23 @@ class Ranked:
         The table; sidecar, `.pscalar.nii` files and picture lie beside it.
     picture : Path
         The first twenty regions.
+    groups : DataFrame
+        The subcortex, cortices and networks, as `contrast_groups` gives them.
+    groups_path : Path
+        Their table.
     """
 
     ranking: Ranking
     path: Path
     picture: Path
+    groups: pd.DataFrame
+    groups_path: Path
+
+    @property
+    def subcortical_p(self) -> float:
+        """The spatial p of the subcortex against the cortex; NaN without surrogates."""
+        found = self.groups.loc[self.groups["group"] == SUBCORTEX, "p_spatial"]
+        return float(found.iloc[0])
 
 
 def rank(
@@ -114,32 +143,71 @@ def rank(
     stem = derivatives / f"group_atlas-HCPMMP1_desc-{map_desc(cases[0], desc)}ranking"
     path = stem.with_name(f"{stem.name}_relevance.tsv")
     save_table(path, ranking.table)
-    picture = path.with_suffix(".png")
-    _draw(picture, ranking, config.part)
+    _draw(path.with_suffix(".png"), ranking, config.part)
+    _save_values(stem, ranking)
+    groups_path = stem.with_name(f"{stem.name}groups_relevance.tsv")
+    contrasts = _contrast_groups(ranking, config)
+    found = Ranked(ranking, path, path.with_suffix(".png"), contrasts, groups_path)
+    sources = {
+        "Sources": [f"bids::{one.relative_to(derivatives)}" for one in paths],
+        "SourcesSHA256": [digest_file(one) for one in paths],
+        "Cases": ranking.cases,
+        "Families": ranking.families,
+        "RelativesKnown": families is not None,
+        "Settings": config.model_dump(),
+    }
+    _write_sidecars(found, sources, config)
+    return found
+
+
+def _contrast_groups(ranking: Ranking, config: RankConfig) -> pd.DataFrame:
+    regions = hcpmmp_regions()
+    values = ranking.table.sort_values("index")["enrichment"].to_numpy(float)
+    surrogates = np.empty((0, len(regions)))
+    if config.null_draws:
+        centres = region_centres(hcpmmp_volume(*template_grid(2.0), cache_dir=None))
+        surrogates = homotopic_surrogates(
+            values, centres, partner_rows(regions), draws=config.null_draws, seed=config.seed
+        )
+    return contrast_groups(regions, values, ranking.drawn, surrogates)
+
+
+def _save_values(stem: Path, ranking: Ranking) -> None:
     in_order = ranking.table.sort_values("index")
     for name in ("share", "enrichment"):
         values = in_order[name].to_numpy(float)
         file = stem.with_name(f"{stem.name}{name}_relevance.pscalar.nii")
         save_parcel_scalar(file, values, name=name, palette=relevance_palette(values))
-    write_json(
-        path.with_suffix(".json"),
-        {
-            "Description": f"Regions ranked by {config.part} relevance over a group",
-            "Note": _NOTE,
-            "Sources": [f"bids::{one.relative_to(derivatives)}" for one in paths],
-            "SourcesSHA256": [digest_file(one) for one in paths],
-            "Cases": ranking.cases,
-            "Families": ranking.families,
-            "RelativesKnown": families is not None,
-            "Settings": config.model_dump(),
-            "Stability": ranking.stability.to_dict(),
-            "SubcorticalLessCortical": ranking.subcortical.to_dict(),
-            "CohensD": ranking.subcortical_d.to_dict(),
-            "CohensDOfRegions": None if np.isnan(ranking.regions_d) else ranking.regions_d,
-            "GeneratedBy": provenance(),
-        },
-    )
-    return Ranked(ranking, path, picture)
+
+
+def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfig) -> None:
+    ranking, p_value = found.ranking, found.subcortical_p
+    spatial = {
+        "SpatialNullP": None if np.isnan(p_value) else p_value,
+        "NullDraws": config.null_draws,
+    }
+    content = {
+        "Description": f"Regions ranked by {config.part} relevance over a group",
+        "Note": _NOTE,
+        **sources,
+        "Stability": ranking.stability.to_dict(),
+        "SubcorticalLessCortical": ranking.subcortical.to_dict(),
+        "CohensD": ranking.subcortical_d.to_dict(),
+        "CohensDOfRegions": None if np.isnan(ranking.regions_d) else ranking.regions_d,
+        **spatial,
+        "GeneratedBy": provenance(),
+    }
+    write_json(found.path.with_suffix(".json"), content)
+    save_table(found.groups_path, found.groups)
+    content = {
+        "Description": f"Enrichment of {config.part} relevance in groups of regions, against all "
+        f"other regions",
+        "Note": f"{_NOTE} {_SPATIAL_NOTE}",
+        **sources,
+        **spatial,
+        "GeneratedBy": provenance(),
+    }
+    write_json(found.groups_path.with_suffix(".json"), content)
 
 
 def _table_of(case: Case, derivatives: Path, desc: str) -> Path:

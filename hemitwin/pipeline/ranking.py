@@ -42,6 +42,8 @@ class Ranking:
         it says nothing about people.
     cases, families : int
         How many.
+    drawn : (draws, regions) float
+        Mean enrichment of each draw, regions in the maps' order; none of one family.
     """
 
     table: pd.DataFrame
@@ -51,6 +53,7 @@ class Ranking:
     regions_d: float
     cases: int
     families: int
+    drawn: Float[np.ndarray, "draws regions"]
 
 
 def shares_of(table: pd.DataFrame, part: Part) -> pd.DataFrame:
@@ -151,8 +154,9 @@ def rank_regions(
     weights /= weights.sum(axis=1, keepdims=True)
     table = regions[["index", "name", "hemisphere", "cortex"]].reset_index(drop=True)
     table["volume_share"] = volume.mean(axis=0)
+    draws_of = {"share": weights @ share, "enrichment": weights @ enrichment}
     for name, values in (("share", share), ("enrichment", enrichment)):
-        mean, drawn = values.mean(axis=0), weights @ values
+        mean, drawn = values.mean(axis=0), draws_of[name]
         ranks = _ranks(drawn)
         low, high = np.quantile(ranks, [0.025, 0.975], axis=0)
         table[name] = mean
@@ -173,6 +177,7 @@ def rank_regions(
         _cohens_d(table["enrichment"].to_numpy(float), ~cortical),
         len(maps),
         clusters.count,
+        draws_of["enrichment"][: 0 if one else None],
     )
 
 

@@ -143,7 +143,7 @@ def test_one_family_has_no_intervals(tables, regions):
 
 def test_files_hold_the_same_numbers(derivatives):
     relatives = families_of(derivatives, lambda number: number // 2)
-    found = rank(derivatives, families=relatives, config=RankConfig(draws=100))
+    found = rank(derivatives, families=relatives, config=RankConfig(draws=100, null_draws=0))
     table = pd.read_csv(found.path, sep="\t")
     np.testing.assert_allclose(table["share"], found.ranking.table["share"], rtol=1e-6)
     sidecar = json.loads(found.path.with_suffix(".json").read_text())
@@ -159,6 +159,46 @@ def test_files_hold_the_same_numbers(derivatives):
     assert found.picture.read_bytes()[:4] == b"\x89PNG"
 
 
+def test_groups_of_regions_stand_in_a_second_table(derivatives):
+    config = RankConfig(draws=100, null_draws=50)
+    found = rank(derivatives, config=config)
+    table = pd.read_csv(found.groups_path, sep="\t")
+    assert found.groups_path.name == "group_atlas-HCPMMP1_desc-lrprankinggroups_relevance.tsv"
+    assert table["grouping"].value_counts().to_dict() == {
+        "cortex": 22,
+        "network": 12,
+        "subcortex": 1,
+    }
+    assert table["n_regions"].sum() == 360 + 360 + 19
+    by_name = found.ranking.table.set_index("name")["enrichment"]
+    below = [region.cortex is None for region in REGIONS]
+    values = by_name[[region.name for region in REGIONS]].to_numpy()
+    row = table.set_index("group").loc["subcortical"]
+    assert row["enrichment"] == pytest.approx(values[below].mean())
+    assert row["difference"] == pytest.approx(
+        values[below].mean() - values[~np.array(below)].mean()
+    )
+    assert table["enrichment_low"].le(table["enrichment"]).all()
+    assert table["p_spatial"].ge(1 / 51).all()
+    assert table["q_spatial"].ge(table["p_spatial"]).all()
+    # One of the two planted regions is half of the smallest cortex.
+    assert table.nlargest(1, "enrichment")["group"].item() == "Primary Visual Cortex (V1)"
+    for path in (found.path, found.groups_path):
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        assert sidecar["NullDraws"] == 50
+        assert sidecar["SpatialNullP"] == pytest.approx(row["p_spatial"])
+    again = rank(derivatives, config=config)
+    pd.testing.assert_frame_equal(again.groups, found.groups)
+
+
+def test_without_surrogates_there_is_no_spatial_p(derivatives):
+    found = rank(derivatives, config=RankConfig(draws=100, null_draws=0))
+    assert found.groups["p_spatial"].isna().all()
+    assert found.groups["enrichment"].notna().all()
+    sidecar = json.loads(found.path.with_suffix(".json").read_text())
+    assert (sidecar["SpatialNullP"], sidecar["NullDraws"]) == (None, 0)
+
+
 def test_a_map_without_its_table_is_named(derivatives):
     next(derivatives.glob("sub-03/anat/*relevance.tsv")).unlink()
     with pytest.raises(UserError, match=r"sub-03.*hemitwin parcellate"):
@@ -167,8 +207,10 @@ def test_a_map_without_its_table_is_named(derivatives):
 
 def test_the_command_prints_the_first_regions(derivatives, capsys):
     with pytest.raises(SystemExit, match="0"):
-        main(["rank", str(derivatives), "--draws", "100"])
+        main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20"])
     out = capsys.readouterr().out
     assert "12 maps, 12 families" in out
     assert "thalamus_right" in out
     assert "Cohen's d over families" in out
+    assert "Primary Visual" in out
+    assert "spatial p" in out
