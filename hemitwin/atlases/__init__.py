@@ -21,7 +21,11 @@ from hemitwin.atlases.gifti import (
     save_surface_labels,
 )
 from hemitwin.atlases.grayordinate_smoothing import smooth_grayordinates
-from hemitwin.atlases.grayordinates import grayordinates_from_volume, parcellate_dense
+from hemitwin.atlases.grayordinates import (
+    FREESURFER_STRUCTURES,
+    grayordinates_from_volume,
+    parcellate_dense,
+)
 from hemitwin.atlases.hcpmmp import (
     HCPMMP,
     hcpmmp_atlas,
@@ -73,12 +77,12 @@ from hemitwin.atlases.world import label_at
 
 # fmt: off
 __all__ = [
-    "BRAIN_SURFACES", "FREESURFER_SIDES", "HCPMMP", "TEMPLATE_SPACE", "Atlas", "DataFile",
-    "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface", "SurfaceMontage",
-    "TemplateImage", "VolumeSlices", "WholeBrain", "asymmetry_by_pair", "fslr_interpolation",
-    "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels",
-    "hcpmmp_volume", "label_at", "label_in_ribbons", "load_annotation", "load_atlas",
-    "load_freesurfer_surface", "load_fslr_surface", "load_labels", "load_surface",
+    "BRAIN_SURFACES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP", "TEMPLATE_SPACE",
+    "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface",
+    "SurfaceMontage", "TemplateImage", "VolumeSlices", "WholeBrain", "asymmetry_by_pair",
+    "fslr_interpolation", "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions",
+    "hcpmmp_surface_labels", "hcpmmp_volume", "label_at", "label_in_ribbons", "load_annotation",
+    "load_atlas", "load_freesurfer_surface", "load_fslr_surface", "load_labels", "load_surface",
     "load_template", "parcellate_dense", "project_through_ribbon", "project_to_surface",
     "read_dseg_table", "region_values", "regions_of_table", "relevance_by_region",
     "relevance_palette", "save_dense_labels", "save_dense_scalar", "save_dseg_table",

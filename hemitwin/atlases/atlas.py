@@ -190,7 +190,8 @@ class Atlas:
         for side, sign in (("L", -1), ("R", 1)):
             chosen = np.flatnonzero(grey & (points_mm[:, 0] * sign > 0))
             tree = _ribbon(side)
-            distance, nearest = tree.query(points_mm[chosen], distance_upper_bound=_REACH_MM)
+            found_at = tree.query(points_mm[chosen], distance_upper_bound=_REACH_MM)
+            distance, nearest = (np.asarray(one) for one in found_at)
             found = np.isfinite(distance)  # the number of an answer "none" is no point's
             labels[chosen[found]] = self.cortex[side][nearest[found] % _FSLR_VERTICES]
         return labels

@@ -12,6 +12,8 @@ from nibabel.cifti2.cifti2 import Cifti2Image
 from nibabel.cifti2.cifti2_axes import BrainModelAxis, LabelAxis
 from nibabel.filebasedimages import ImageFileError
 from nibabel.gifti.gifti import GiftiImage
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.wrapstruct import WrapStructError
 
 from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.nifti import load_labels
@@ -105,10 +107,11 @@ def _from_nifti(path: Path, name: str, table: Path | None, space: str | None) ->
 
 def _from_cifti(path: Path, name: str) -> Atlas:
     try:
-        image = Cifti2Image.from_filename(path)
+        with LoggingOutputSuppressor():  # CIFTI has no voxel sizes, which is no reason to worry
+            image = Cifti2Image.from_filename(path)
         labels, places = (image.header.get_axis(number) for number in (0, 1))
         values = np.rint(np.asarray(image.dataobj)[0]).astype(np.int32)
-    except (OSError, ValueError, ImageFileError, ExpatError) as error:
+    except (OSError, ValueError, ImageFileError, WrapStructError, ExpatError) as error:
         msg = f"{path} must be a readable CIFTI file ({error}); copy it again"
         raise ValueError(msg) from error
     if not isinstance(labels, LabelAxis) or not isinstance(places, BrainModelAxis):

@@ -15,6 +15,7 @@ from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import sample_at
 
 __all__ = [
+    "FREESURFER_STRUCTURES",
     "Grayordinates",
     "grayordinate_labels",
     "grayordinates_from_volume",
@@ -22,8 +23,7 @@ __all__ = [
     "parcellate_dense",
 ]
 
-# FreeSurfer's numbers in the subcortical volume, in the order of the CIFTI file.
-_STRUCTURES = {
+FREESURFER_STRUCTURES = {
     26: "accumbens_left",
     58: "accumbens_right",
     18: "amygdala_left",
@@ -44,6 +44,7 @@ _STRUCTURES = {
     10: "thalamus_left",
     49: "thalamus_right",
 }
+"""FreeSurfer's numbers of the subcortical structures, in the order of the CIFTI files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +123,9 @@ def load_grayordinates() -> Grayordinates:
     affine: Affine = np.asarray(image.affine)
     codes = np.asarray(image.dataobj).astype(np.int32)
     # CIFTI lists voxels with the first axis fastest, structure after structure.
-    parts = [np.argwhere(code == codes.T)[:, ::-1] for code in _STRUCTURES]
+    parts = [np.argwhere(code == codes.T)[:, ::-1] for code in FREESURFER_STRUCTURES]
     ends = np.cumsum([0, *(len(part) for part in parts)]).tolist()
-    structures = zip(_STRUCTURES.values(), map(slice, ends[:-1], ends[1:]), strict=True)
+    structures = zip(FREESURFER_STRUCTURES.values(), map(slice, ends[:-1], ends[1:]), strict=True)
     voxels = np.concatenate(parts)
     for array in (left, right, voxels):
         array.flags.writeable = False

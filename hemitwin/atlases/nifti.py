@@ -2,12 +2,15 @@
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Num
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Extension, Nifti1Image
+from nibabel.spatialimages import SpatialImage
+from nibabel.wrapstruct import WrapStructError
 
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine
@@ -42,9 +45,9 @@ def load_labels(path: Path) -> tuple[Int32[np.ndarray, " x y z"], Affine]:
         When the file cannot be read, is not 3D, or holds anything but whole numbers.
     """
     try:
-        image = nib.load(path)
+        image = cast("SpatialImage", nib.load(path))
         values = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
+    except (OSError, EOFError, ValueError, ImageFileError, WrapStructError) as error:
         msg = f"{path} must be a readable label volume ({error}); copy it again"
         raise ValueError(msg) from error
     while values.ndim > 3 and values.shape[-1] == 1:

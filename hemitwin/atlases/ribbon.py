@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, Int32
 from scipy.spatial import KDTree
 
+from hemitwin.atlases.surfaces import Surface
+
 __all__ = ["Ribbon", "label_in_ribbons"]
 
 _DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -48,6 +50,12 @@ class Ribbon:
                 f"{len(self.white)}, {len(self.pial)} and {len(self.labels)}; take one subject's"
             )
             raise ValueError(msg)
+
+    @classmethod
+    def between(cls, white: Surface, pial: Surface, labels: Int32[np.ndarray, " n"]) -> "Ribbon":
+        """Lay labels between two surfaces of one mesh."""
+        inner, outer = (one.vertices.astype(np.float64) for one in (white, pial))
+        return cls(inner, outer, white.faces, labels)
 
     def columns(
         self,
@@ -102,7 +110,8 @@ def _label(
     """Return each point's distance from its line, infinite outside the cortex, and its label."""
     white, pial, labels = ribbon.columns()
     layers = np.concatenate([white + depth * (pial - white) for depth in _DEPTHS])
-    distance, nearest = KDTree(layers).query(points, distance_upper_bound=_REACH_MM)
+    found_at = KDTree(layers).query(points, distance_upper_bound=_REACH_MM)
+    distance, nearest = (np.asarray(one) for one in found_at)
     inside = np.isfinite(distance)
     line = nearest[inside] % len(white)
     along = pial[line] - white[line]

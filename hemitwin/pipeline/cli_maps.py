@@ -9,16 +9,23 @@ import typer
 from rich.table import Table
 
 from hemitwin.pipeline.cli_options import (
+    AtlasFiles,
+    AtlasName,
+    AtlasNameOrFiles,
+    AtlasSpace,
+    AtlasTable,
     Derivatives,
     Desc,
     Labels,
     Modality,
     Pair,
     atlas_cache,
+    chosen_atlas,
     chosen_labels,
     console,
     finish,
     map_words,
+    named_atlas,
     option_words,
     print_rows,
 )
@@ -162,16 +169,22 @@ def parcellate(
     participant_label: Labels = None,
     desc: Desc = "lrp",
     modality: Modality = "T1w",
+    atlas: AtlasNameOrFiles = None,
+    atlas_table: AtlasTable = None,
+    atlas_space: AtlasSpace = None,
+    atlas_name: AtlasName = None,
 ) -> None:
-    """Sum relevance over the 379 HCP-MMP regions; the rows add up to the score."""
+    """Sum relevance over the 379 HCP-MMP regions, or others; the rows add up to the score."""
     from hemitwin.pipeline.parcellate import parcellate
 
+    named = named_atlas(atlas, atlas_table, atlas_space, atlas_name)
     outcome = parcellate(
         derivatives,
         cache=atlas_cache(),
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
+        atlas=named,
     )
     for one in outcome.results[:1]:
         top = one.table.nlargest(5, "sum")
@@ -179,26 +192,58 @@ def parcellate(
         for row in top.itertuples():
             table.add_row(str(row.name), f"{row.sum:.5f}", f"{row.share:.1%}")
         console.print(table)
-    finish(outcome, ["parcellate", str(derivatives), *map_words(desc, modality)])
+    options: dict[str, Any] = {"--atlas": tuple(atlas or ()), "--atlas-table": atlas_table}
+    options |= {"--atlas-space": atlas_space, "--atlas-name": atlas_name}
+    words = [*map_words(desc, modality), *option_words(options)]
+    finish(outcome, ["parcellate", str(derivatives), *words])
 
 
 def atlas(
     derivatives: Derivatives,
     participant_label: Labels = None,
+    surfaces: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of FreeSurfer, FastSurfer or HCP subjects: their own surfaces in place "
+            "of a deformation."
+        ),
+    ] = None,
+    annotation: Annotated[
+        str | None,
+        typer.Option(help="Areas of label/lh.NAME.annot in place of the atlas: aparc."),
+    ] = None,
+    atlas: AtlasFiles = None,
+    atlas_table: AtlasTable = None,
+    atlas_space: AtlasSpace = None,
+    atlas_name: AtlasName = None,
     lesion_masks: Annotated[
         Path | None, typer.Option(help="Folder with <subject>*_mask.nii.gz: they pull nowhere.")
+    ] = None,
+    anomaly_run: Annotated[
+        Path | None,
+        typer.Option(help="Run with a decoder: what its map marks pulls nowhere."),
     ] = None,
     modality: Modality = "T1w",
     nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
-    """Carry the HCP-MMP regions over to each subject's own anatomy, on the scan's own grid."""
+    """Name the regions of each subject's own anatomy, on the scan's own grid."""
+    from hemitwin.atlases import hcpmmp_atlas
+    from hemitwin.pipeline.atlas_request import AtlasRequest
+    from hemitwin.pipeline.lesion_masks import MaskSource
     from hemitwin.pipeline.subject_atlas import build_atlases
 
+    files = chosen_atlas(atlas, atlas_table, atlas_space, atlas_name)
+    request = AtlasRequest(
+        hcpmmp_atlas() if files is None else files,
+        surfaces,
+        annotation,
+        MaskSource(lesion_masks, anomaly_run),
+    )
     outcome = build_atlases(
         derivatives,
         labels=chosen_labels(participant_label),
         modality=modality,
-        lesion_masks=lesion_masks,
+        request=request,
         nprocs=nprocs,
     )
     columns = ("case", "grey matter (before)", "Jacobian", "folded", "sides", "small regions")
@@ -207,14 +252,26 @@ def atlas(
         fit = one.quality
         table.add_row(
             one.case.name,
-            f"{fit.grey_matter_overlap:.3f} ({fit.overlap_before:.3f})",
-            f"{fit.least_jacobian:.2f} to {fit.largest_jacobian:.2f}",
-            f"{fit.folded_share:.1%}",
-            f"{fit.correlation_of_sides:.3f}",
+            f"{fit.grey_matter_overlap:.3f} ({_figure(fit.overlap_before)})",
+            f"{_figure(fit.least_jacobian)} to {_figure(fit.largest_jacobian)}",
+            "n/a" if fit.folded_share is None else f"{fit.folded_share:.1%}",
+            _figure(fit.correlation_of_sides),
             str(len(fit.small)),
         )
     console.print(table)
-    options = option_words({"--lesion-masks": lesion_masks, "--nprocs": nprocs})
+    options = option_words(
+        {
+            "--surfaces": surfaces,
+            "--annotation": annotation,
+            "--atlas": tuple(atlas or ()),
+            "--atlas-table": atlas_table,
+            "--atlas-space": atlas_space,
+            "--atlas-name": atlas_name,
+            "--lesion-masks": lesion_masks,
+            "--anomaly-run": anomaly_run,
+            "--nprocs": nprocs,
+        }
+    )
     finish(outcome, ["atlas", str(derivatives), *map_words("lrp", modality), *options])
 
 

@@ -9,22 +9,30 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from hemitwin.atlases import Atlas
     from hemitwin.pipeline.runner import Outcome
 
 __all__ = [
     "LABEL",
     "SESSION",
+    "AtlasFiles",
+    "AtlasName",
+    "AtlasNameOrFiles",
+    "AtlasSpace",
+    "AtlasTable",
     "Derivatives",
     "Desc",
     "Labels",
     "Modality",
     "Pair",
     "atlas_cache",
+    "chosen_atlas",
     "chosen_labels",
     "console",
     "errors",
     "finish",
     "map_words",
+    "named_atlas",
     "option_words",
     "print_rows",
 ]
@@ -48,6 +56,58 @@ Pair = Annotated[
 ]
 Modality = Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")]
 Derivatives = Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")]
+AtlasFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--atlas",
+        help="Another atlas: NIfTI with a dseg.tsv, .dlabel.nii, or two .label.gii of fsLR 32k "
+        "(give the option twice).",
+    ),
+]
+AtlasNameOrFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--atlas",
+        help="Files of another atlas, or the name of one that `hemitwin atlas` has written.",
+    ),
+]
+AtlasTable = Annotated[
+    Path | None, typer.Option(help="Names of a NIfTI atlas; by default the .tsv beside it.")
+]
+AtlasSpace = Annotated[
+    str | None,
+    typer.Option(help="Space of a NIfTI atlas: MNI152NLin2009aSym or MNI152NLin6Asym."),
+]
+
+AtlasName = Annotated[
+    str | None, typer.Option(help="What to call it in files: letters and digits.")
+]
+
+
+def chosen_atlas(
+    files: list[Path] | None, table: Path | None, space: str | None, name: str | None
+) -> "Atlas | None":
+    """Load the atlas whose files were given, or return `None`."""
+    from hemitwin.atlases import load_atlas
+    from hemitwin.pipeline.errors import UserError
+
+    if not files:
+        return None
+    try:
+        return load_atlas(files, table=table, space=space, name=name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def named_atlas(
+    words: list[str] | None, table: Path | None, space: str | None, name: str | None
+) -> "Atlas | str":
+    """Take one word that is no file as an atlas' name, and load the files of others."""
+    from hemitwin.atlases import HCPMMP
+
+    if words and len(words) == 1 and "." not in words[0]:
+        return words[0]
+    return chosen_atlas([Path(word) for word in words or []], table, space, name) or HCPMMP
 
 
 def chosen_labels(labels: list[str] | None) -> tuple[str, ...] | None:

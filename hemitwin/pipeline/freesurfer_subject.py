@@ -125,7 +125,8 @@ class FreeSurferSubject:
             A file cannot be read, or surfaces and labels are of different meshes.
         """
         scanner = scanner_from_surface(self._reference)
-        meshes, rows, ribbons = {}, [], []
+        rows: list[tuple[int, str, str]] = []
+        meshes: dict[str, Int32[np.ndarray, " n"]] = {}
         for side, fs in FREESURFER_SIDES.items():
             path = self.folder / "label" / f"{fs}.{name}.annot"
             labels, names, colors = load_annotation(path)
@@ -135,15 +136,13 @@ class FreeSurferSubject:
                     rows.append((len(rows) + 1, _full_name(area, side), color))
                     number[key] = len(rows)
             meshes[side] = number[labels]  # -1, no name, is the last: 0
-        for side, own in meshes.items():
-            ribbons.append(self._ribbon(side, own, scanner))
+        ribbons = tuple(self._ribbon(side, own, scanner) for side, own in meshes.items())
         table = pd.DataFrame(rows, columns=["index", "name", "color"])
-        return tuple(ribbons), regions_of_table(table)
+        return ribbons, regions_of_table(table)
 
     def _ribbon(self, side: str, labels: Int32[np.ndarray, " n"], scanner: Affine) -> Ribbon:
         white, pial = (self._mesh(side, kind, scanner) for kind in _KINDS)
-        vertices = (one.vertices.astype(np.float64) for one in (white, pial))
-        return Ribbon(*vertices, white.faces, labels)
+        return Ribbon.between(white, pial, labels)
 
     def _mesh(self, side: str, kind: str, scanner: Affine) -> Surface:
         path = self.folder / "surf" / f"{FREESURFER_SIDES[side]}.{kind}"

@@ -8,27 +8,29 @@ from typing import Any
 import pandas as pd
 
 from hemitwin.atlases import (
+    HCPMMP,
+    Atlas,
+    Parcellation,
     asymmetry_by_pair,
-    hcpmmp_regions,
     hcpmmp_volume,
     relevance_by_region,
-    save_dseg_table,
     save_table,
 )
+from hemitwin.pipeline.atlas_paths import own_atlas, regions_of_atlas, write_regions
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.subject_atlas import own_atlas
 from hemitwin.transforms import Scan, load_scan
 
 __all__ = ["RegionTable", "find_explained", "parcellate", "parcellate_case", "read_relevance"]
 
-_NOTE = (
+_NOTE = "Rows unassigned, bias and stabiliser complete the sum to the score."
+_NOTE_HCPMMP = (
     "HCP-MMP 1.0 areas were drawn from multimodal data; on a single scan they are a projected "
-    "group parcellation. Rows unassigned, bias and stabiliser complete the sum to the score."
+    "group parcellation. "
 )
 
 
@@ -43,7 +45,7 @@ class RegionTable:
     path : Path
         The TSV file.
     table : DataFrame
-        379 regions, then `unassigned`, `bias` and `stabiliser`.
+        The regions, then `unassigned`, `bias` and `stabiliser`.
     """
 
     case: Case
@@ -105,6 +107,7 @@ def parcellate(
     labels: tuple[str, ...] | None = None,
     desc: str = "lrp",
     modality: Modality = "T1w",
+    atlas: Atlas | str = HCPMMP,
 ) -> Outcome[RegionTable]:
     """Write the region tables of explained subjects.
 
@@ -120,6 +123,10 @@ def parcellate(
         Which map: the word after ``desc-`` in its name, without a modality.
     modality : {'T1w', 'T2w', 'FLAIR'}
         Of the explained volumes.
+    atlas : Atlas or str
+        The regions: HCP-MMP 1.0, another atlas, or the name of one that `build_atlases` has
+        written for every subject. A subject's own regions are taken where they are there, else
+        the template's.
 
     Returns
     -------
@@ -128,32 +135,34 @@ def parcellate(
     Raises
     ------
     UserError
-        There is no map to parcellate.
+        There is no map to parcellate, or no such atlas.
     """
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
-    dseg = derivatives / "atlas-HCPMMP1_dseg.tsv"
-    if not dseg.exists():
-        save_dseg_table(dseg, hcpmmp_regions())
-    work = partial(parcellate_case, derivatives=derivatives, cache=cache, desc=desc)
+    name = atlas if isinstance(atlas, str) else atlas.name
+    known = regions_of_atlas(derivatives, name) if isinstance(atlas, str) else atlas.regions
+    write_regions(derivatives, name, known)
+    work = partial(parcellate_case, derivatives=derivatives, cache=cache, desc=desc, atlas=atlas)
     return run_cases(work, cases, stage="parcellate", log_folder=derivatives / "logs")
 
 
-def parcellate_case(case: Case, derivatives: Path, cache: Path, desc: str) -> RegionTable:
+def parcellate_case(
+    case: Case, derivatives: Path, cache: Path, desc: str, atlas: Atlas | str = HCPMMP
+) -> RegionTable:
     """Sum one relevance map over the regions; write the table, the homotopic pairs, a sidecar.
 
     Raises
     ------
     CaseError
-        The map is missing its audit.
+        The map is missing its audit, or the subject has no regions of an atlas without files.
     """
     relevance, audit = read_relevance(case, derivatives, desc)
     ledger = audit["Ledger"]
-    own = own_atlas(case, derivatives)
-    template = partial(hcpmmp_volume, relevance.data.shape, relevance.affine, cache_dir=cache)
+    name = atlas if isinstance(atlas, str) else atlas.name
+    own = own_atlas(case, derivatives, name)
     table = relevance_by_region(
         relevance.data,
         relevance.affine,
-        own or template(),
+        own or _of_template(case, relevance, atlas, cache),
         bias=float(ledger["bias"]) + float(ledger["constant"]),
         stabiliser=float(ledger["stabiliser"]),
     )
@@ -161,17 +170,18 @@ def parcellate_case(case: Case, derivatives: Path, cache: Path, desc: str) -> Re
     volume = relevance_path(case, derivatives, desc).name
     stem = volume.replace(f"_desc-{desc}_relevance.nii.gz", "")
     folder = case.folder(derivatives)
-    path = folder / f"{stem}_atlas-HCPMMP1_desc-{desc}_relevance.tsv"
+    path = folder / f"{stem}_atlas-{name}_desc-{desc}_relevance.tsv"
     save_table(path, table)
-    pairs = folder / f"{stem}_atlas-HCPMMP1_desc-{desc}pairs_relevance.tsv"
+    pairs = folder / f"{stem}_atlas-{name}_desc-{desc}pairs_relevance.tsv"
     sides = table
     if own is None:  # what the atlas has larger on one side is no asymmetry of the brain
-        mirrored = template(symmetric=True)
+        mirrored = _of_template(case, relevance, atlas, cache, symmetric=True)
         sides = relevance_by_region(relevance.data, relevance.affine, mirrored)
-    save_table(pairs, asymmetry_by_pair(sides))
+    if sides["partner"].notna().any():
+        save_table(pairs, asymmetry_by_pair(sides))
     sidecar = {
         "Description": "Relevance by region",
-        "Note": _NOTE,
+        "Note": (_NOTE_HCPMMP if name == HCPMMP else "") + _NOTE,
         "Atlas": "the template's regions, not deformed; pairs by left regions and their mirror "
         "images"
         if own is None
@@ -183,3 +193,19 @@ def parcellate_case(case: Case, derivatives: Path, cache: Path, desc: str) -> Re
     }
     write_json(path.with_suffix(".json"), sidecar)
     return RegionTable(case, path, table)
+
+
+def _of_template(
+    case: Case, relevance: Scan, atlas: Atlas | str, cache: Path, *, symmetric: bool = False
+) -> Parcellation:
+    if isinstance(atlas, Atlas):
+        return atlas.volume(relevance.data.shape, relevance.affine, symmetric=symmetric)
+    if atlas != HCPMMP:
+        reason = (
+            f"the subject must have regions of {atlas}, it has none; run 'hemitwin atlas' with "
+            f"that atlas or annotation"
+        )
+        raise CaseError(case.name, "parcellate", reason)
+    return hcpmmp_volume(
+        relevance.data.shape, relevance.affine, cache_dir=cache, symmetric=symmetric
+    )

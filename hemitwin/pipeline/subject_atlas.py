@@ -1,30 +1,35 @@
-"""Atlas: the regions of each subject, carried over by a deformation, with figures of how well."""
+"""Atlas: the regions of each subject in the scan's own space, and how well they fit."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-from hemitwin._shapes import Affine, Grid, Mask
+from hemitwin._shapes import Affine, Mask
 from hemitwin.atlases import (
-    BRAIN_SURFACES,
     TEMPLATE_SPACE,
     Parcellation,
-    hcpmmp_regions,
-    hcpmmp_atlas,
-    load_fslr_surface,
     save_labels_volume,
     save_surface,
-    template_grid,
-    template_on_grid,
-    warp_surface,
+    save_table,
 )
-from hemitwin.pipeline.atlas_quality import AtlasQuality
+from hemitwin.pipeline.atlas_paths import (
+    aligned_atlas_path,
+    fit_table_path,
+    native_atlas_path,
+    native_surfaces,
+    own_atlas,
+    surface_path,
+    write_regions,
+)
+from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
+from hemitwin.pipeline.atlas_request import AtlasRequest, digest_atlas
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
+from hemitwin.pipeline.lesion_masks import find_lesion
 from hemitwin.pipeline.map_files import atlas_versions
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import (
@@ -35,15 +40,16 @@ from hemitwin.pipeline.outputs import (
     read_matching_sidecar,
     write_json,
 )
-from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.transforms import (
-    Deformation,
-    Scan,
-    load_scan,
-    register_deformation,
-    resample,
-    resample_back,
+from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
+from hemitwin.pipeline.region_finder import (
+    RegionFinder,
+    atlas_name,
+    choose_annotation,
+    find_regions,
 )
+from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.subject_places import SubjectPlaces
+from hemitwin.transforms import Scan, load_scan, resample_back
 
 __all__ = [
     "SubjectAtlas",
@@ -54,10 +60,8 @@ __all__ = [
     "surface_path",
 ]
 
-_WORKING_MM = 2.0
-_TISSUE, _CLOSING = 0.5, 3
 # Raise it whenever the labels of a subject change: it is part of every key.
-_ALGORITHM = 1
+_ALGORITHM = 2
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,16 @@ def build_atlases(
     *,
     labels: tuple[str, ...] | None = None,
     modality: Modality = "T1w",
-    lesion_masks: Path | None = None,
+    request: AtlasRequest | None = None,
     nprocs: int = 1,
 ) -> Outcome[SubjectAtlas]:
-    """Carry the HCP-MMP regions over to each prepared subject.
+    """Name the regions of each prepared subject, on the scan's own grid.
 
-    The template is registered to the subject (`register_deformation`, at 2 mm), each voxel is
-    looked up once in the atlas, on the scan's own grid and on the prepared volume's, and the group
-    surfaces are moved over the scan. `parcellate` and `export` then use them.
+    Without surfaces of the subject, the template is registered to it (`register_deformation`, at
+    2 mm), and each voxel is looked up once in the atlas, at its place there. With them, a voxel
+    between white and pial surface takes the label of the nearest column, and what lies below the
+    cortex that of the subject's segmentation. Labels are written on the scan's grid and on the
+    prepared volume's, with the surfaces over the scan. `parcellate` and `export` then use them.
 
     Parameters
     ----------
@@ -102,9 +108,8 @@ def build_atlases(
         Subjects; all that were prepared by default.
     modality : {'T1w', 'T2w', 'FLAIR'}
         Of the prepared volumes.
-    lesion_masks : Path, optional
-        A folder with ``<subject>*_mask.nii[.gz]`` in the space of the scans; what lies in a mask
-        does not pull.
+    request : AtlasRequest, optional
+        Which regions, and what leads to them.
     nprocs : int
         Processes.
 
@@ -115,83 +120,55 @@ def build_atlases(
     Raises
     ------
     UserError
-        There is no prepared volume, or the folder of masks is not there.
+        There is no prepared volume, a folder is not there, or the request contradicts itself.
     """
-    if lesion_masks is not None and not lesion_masks.is_dir():
-        msg = f"the lesion masks must be in a folder, got {lesion_masks}; check the path"
-        raise UserError(msg)
+    request = request or AtlasRequest()
+    request.check()
     cases = find_prepared(derivatives, labels=labels, modality=modality)
-    work = partial(_atlas_case, derivatives=derivatives, lesion_masks=lesion_masks)
+    if request.annotation is None:
+        write_regions(derivatives, request.atlas.name, request.atlas.regions)
+    work = partial(_atlas_case, derivatives=derivatives, request=request)
     log_folder = derivatives / "logs"
     return run_cases(work, cases, stage="atlas", log_folder=log_folder, nprocs=nprocs)
 
 
-def own_atlas(case: Case, derivatives: Path) -> Parcellation | None:
-    """Read a subject's own regions on the prepared grid, where `build_atlases` wrote them."""
-    path = _aligned_path(case, derivatives)
-    if read_matching_sidecar(path) is None:
-        return None
-    scan = load_scan(path)
-    labels = np.rint(scan.data).astype(np.int32)
-    return Parcellation(labels, scan.affine, hcpmmp_regions(), TEMPLATE_SPACE)
-
-
-def native_surfaces(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ...]:
-    """List the group surfaces over the subject's scan that `build_atlases` wrote, with sides."""
-    if read_matching_sidecar(native_atlas_path(case, derivatives)) is None:
-        return ()
-    return tuple(
-        (surface_path(case, derivatives, side, kind), side)
-        for side in ("L", "R")
-        for kind in BRAIN_SURFACES
-    )
-
-
-def native_atlas_path(case: Case, derivatives: Path) -> Path:
-    """Name a subject's label volume on the scan's own grid."""
-    return case.path(derivatives, f"space-{case.modality}_atlas-HCPMMP1_dseg.nii.gz")
-
-
-def _aligned_path(case: Case, derivatives: Path) -> Path:
-    # Another modality's registration is another one: T1w has the plain name.
-    desc = "" if case.modality == "T1w" else f"_desc-{case.modality}"
-    return case.path(derivatives, f"space-{TEMPLATE_SPACE}_atlas-HCPMMP1{desc}_dseg.nii.gz")
-
-
-def surface_path(case: Case, derivatives: Path, side: str, kind: str) -> Path:
-    """Name a group surface over a subject's scan."""
-    return case.path(derivatives, f"hemi-{side}_space-{case.modality}_den-32k_{kind}.surf.gii")
-
-
-def _atlas_case(case: Case, derivatives: Path, lesion_masks: Path | None) -> SubjectAtlas:
+def _atlas_case(case: Case, derivatives: Path, request: AtlasRequest) -> SubjectAtlas:
     native = NativeSpace.of(case, "atlas")
-    mask = None if lesion_masks is None else _find_mask(case, lesion_masks)
-    aligned, target = _aligned_path(case, derivatives), native_atlas_path(case, derivatives)
-    key = _key(case, mask)
+    cortex = find_own_cortex(case, request.surfaces)
+    annotation = choose_annotation(case, cortex, request)
+    name = atlas_name(request, annotation)
+    lesion = find_lesion(case, derivatives, native, request.hidden)
+    prepared = load_scan(case.scan)
+    places = SubjectPlaces(case, derivatives, prepared, native, lesion, cortex)
+    aligned = aligned_atlas_path(case, derivatives, name)
+    target = native_atlas_path(case, derivatives, name)
+    key = _key(places, request, annotation)
     done = read_matching_sidecar(aligned, key=key)
     if done is not None and read_matching_sidecar(target, key=key) is not None:
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
-    prepared = load_scan(case.scan)
-    deformation = _register(prepared, native, mask)
-    own = _label_grid(
-        prepared.data.shape, prepared.affine, np.eye(4), deformation, prepared.data != 0
+    if cortex is not None and annotation is None:
+        check_surfaces(case, places.surfaces, native, prepared)
+    wanted = find_regions(places, request, annotation)
+    write_regions(derivatives, name, wanted.regions)
+    own = _label_grid(prepared, native.from_template, prepared.data != 0, wanted, TEMPLATE_SPACE)
+    near = resample_back(
+        (prepared.data != 0).astype(np.float32),
+        prepared.affine,
+        native.grid,
+        native.from_template,
+        order=0,
     )
-    there = _label_native(native, deformation, prepared, case.modality)
-    quality = AtlasQuality.of(prepared, own, there, deformation, case.modality)
-    for side in ("L", "R"):
-        for kind in BRAIN_SURFACES:
-            _write_surface(
-                surface_path(case, derivatives, side, kind), side, kind, native, deformation
-            )
-    content = {
-        "Description": "HCP-MMP 1.0 regions and 19 subcortical structures, carried over from the "
-        "symmetric template by an affine map and a diffeomorphic deformation; a projected group "
-        "parcellation",
-        "Sources": [f"bids::{case.scan.name}"],
-        "LesionMask": None if mask is None else mask.name,
-        "Quality": quality.to_dict(),
-        "GeneratedBy": provenance(),
-    }
+    there = _label_grid(native.grid, np.eye(4), near > 0, wanted, case.modality)
+    by_template = (request.atlas, places.deformation) if wanted.by_template else None
+    quality = AtlasQuality.of(prepared, own, there, by_template, case.modality)
+    save_table(
+        fit_table_path(case, derivatives, name),
+        fit_by_region(prepared, own, there, case.modality),
+    )
+    for surface in places.surfaces:
+        path = surface_path(case, derivatives, surface.hemisphere, surface.kind)
+        save_surface(path, surface)
+    content = _content(places, name, wanted, quality)
     for path, parcels in ((target, there), (aligned, own)):
         sidecar_of(path).unlink(missing_ok=True)
         save_labels_volume(path, parcels)
@@ -199,88 +176,52 @@ def _atlas_case(case: Case, derivatives: Path, lesion_masks: Path | None) -> Sub
     return SubjectAtlas(case, target, aligned, quality)
 
 
-def _key(case: Case, mask: Path | None) -> str:
+def _label_grid(
+    grid: Scan, native_from_space: Affine, near: Mask, wanted: RegionFinder, space: str
+) -> Parcellation:
+    voxels = np.argwhere(near)
+    to_native = native_from_space @ grid.affine
+    points = voxels @ to_native[:3, :3].T + to_native[:3, 3]
+    labels = np.zeros(grid.data.shape, dtype=np.int32)
+    labels[near] = wanted.label(points)
+    return Parcellation(labels, grid.affine, wanted.regions, space)
+
+
+def _content(
+    places: SubjectPlaces, name: str, wanted: RegionFinder, quality: AtlasQuality
+) -> dict[str, Any]:
+    cortex, lesion = places.cortex, places.lesion
+    return {
+        "Description": f"Regions of {name}: {wanted.origin}; a projected group parcellation",
+        "Sources": [f"bids::{places.case.scan.name}"],
+        "Surfaces": cortex.origin
+        if cortex is not None
+        else "the group's, moved by the deformation: they follow lobes, not folds",
+        "Segmentation": None
+        if cortex is None or cortex.segmentation is None
+        else cortex.segmentation.name,
+        "LesionMask": None if lesion is None else lesion.source,
+        "Quality": quality.to_dict(),
+        "GeneratedBy": provenance(),
+    }
+
+
+def _key(places: SubjectPlaces, request: AtlasRequest, annotation: str | None) -> str:
+    cortex = places.cortex
+    read: tuple[Path, ...] = ()
+    if cortex is not None:
+        read = cortex.fslr_paths
+        if annotation is not None and isinstance(cortex, FreeSurferSubject):
+            read = cortex.annotation_paths(annotation)
+        read += () if cortex.segmentation is None else (cortex.segmentation,)
     return digest_json(
         {
             "algorithm": _ALGORITHM,
-            "prepared": digest_file(case.scan),
-            "native": read_json(sidecar_of(case.scan))["NativeFromTemplate"],
-            "mask": None if mask is None else digest_file(mask),
+            "deformation": places.deformation_key,
+            "native": read_json(sidecar_of(places.case.scan))["NativeFromTemplate"],
+            "cortex": [digest_file(path) for path in read],
+            "annotation": annotation,
+            "atlas": digest_atlas(request.atlas),
             "versions": atlas_versions(),
         }
     )
-
-
-def _find_mask(case: Case, folder: Path) -> Path | None:
-    found = sorted(
-        path
-        for where in ("", "sub-*/anat/", "sub-*/ses-*/anat/")
-        for path in folder.glob(f"{where}{case.name}_*mask.nii*")
-    )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        reason = f"one lesion mask must fit the scan, got {names}; keep the right one in {folder}"
-        raise CaseError(case.name, "atlas", reason)
-    return found[0] if found else None
-
-
-def _register(prepared: Scan, native: NativeSpace, mask: Path | None) -> Deformation:
-    """Register on a 2 mm grid, or the prepared one where it is coarser."""
-    shape, affine = prepared.data.shape, prepared.affine
-    brain = prepared.data
-    if abs(affine[0, 0]) < _WORKING_MM:
-        shape, affine = template_grid(_WORKING_MM)
-        brain = resample(prepared, shape, affine, np.eye(4))
-    lesion = None
-    if mask is not None:
-        lesion = resample(load_scan(mask), shape, affine, native.from_template, order=0) > 0.5
-    return register_deformation(brain, _template(shape, affine), affine, lesion=lesion)
-
-
-def _template(shape: tuple[int, int, int], affine: Affine) -> Grid:
-    """Return the template without the fluid around it, which stripped scans do not have."""
-    image, grey, white = (
-        template_on_grid(shape, affine, kind=kind) for kind in ("T1w", "gm", "wm")
-    )
-    tissue = ndimage.binary_opening(grey + white > _TISSUE)
-    inside = ndimage.binary_fill_holes(ndimage.binary_closing(tissue, iterations=_CLOSING))
-    return np.where(inside, image, np.float32(0))
-
-
-def _label_grid(
-    shape: tuple[int, int, int],
-    affine: Affine,
-    template_from_space: Affine,
-    deformation: Deformation,
-    near: Mask,
-) -> Parcellation:
-    voxels = np.argwhere(near)
-    to_aligned = template_from_space @ affine
-    points = voxels @ to_aligned[:3, :3].T + to_aligned[:3, 3]
-    labels = np.zeros(shape, dtype=np.int32)
-    labels[near] = hcpmmp_atlas().label_points(deformation.to_template(points))
-    return Parcellation(labels, affine, hcpmmp_regions(), TEMPLATE_SPACE)
-
-
-def _label_native(
-    native: NativeSpace, deformation: Deformation, prepared: Scan, space: str
-) -> Parcellation:
-    inside = (prepared.data != 0).astype(np.float32)
-    near = resample_back(inside, prepared.affine, native.grid, native.from_template, order=0) > 0
-    found = _label_grid(
-        native.grid.data.shape,
-        native.grid.affine,
-        np.linalg.inv(native.from_template),
-        deformation,
-        near,
-    )
-    return replace(found, space=space)
-
-
-def _write_surface(
-    path: Path, side: str, kind: str, native: NativeSpace, deformation: Deformation
-) -> None:
-    surface = load_fslr_surface(side, kind, space=TEMPLATE_SPACE)
-    aligned = deformation.from_template(surface.vertices.astype(np.float64))
-    own = replace(surface, vertices=aligned.astype(np.float32))
-    save_surface(path, warp_surface(own, native.from_template))

@@ -5,15 +5,25 @@ from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
-from hemitwin.atlases import hcpmmp_regions, load_surface
+from hemitwin.atlases import (
+    Atlas,
+    hcpmmp_atlas,
+    hcpmmp_regions,
+    load_surface,
+    regions_of_table,
+)
+from hemitwin.pipeline.atlas_paths import deformation_path, fit_table_path
+from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
+from hemitwin.pipeline.lesion_masks import MaskSource
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.subject_atlas import build_atlases, native_surfaces, own_atlas
@@ -78,6 +88,41 @@ def test_what_is_done_is_not_done_again(built, walked):
     assert built.native.stat().st_mtime_ns == before
 
 
+def test_another_atlas_takes_the_same_deformation(built, walked, tmp_path):
+    field = deformation_path(built.case, walked.derivatives)
+    stamp = field.stat().st_mtime_ns
+    own = hcpmmp_atlas()
+    cortex = {
+        side: np.where(labels > 0, 1 + (side == "R"), 0).astype(np.int32)
+        for side, labels in own.cortex.items()
+    }
+    table = pd.DataFrame({"index": [1, 2], "name": ["L_cortex", "R_cortex"]})
+    sides = Atlas("sides", regions_of_table(table), cortex)
+    request = AtlasRequest(sides)
+    one = build_atlases(walked.derivatives, labels=("01",), request=request).results[0]
+    assert field.stat().st_mtime_ns == stamp
+    assert "atlas-sides" in one.native.name
+    areas, halves = load_scan(built.native).data, load_scan(one.native).data
+    cortical = (areas > 0) & (areas <= 360)
+    # Structures win over cortex in the one, and there are none in the other.
+    np.testing.assert_array_equal(halves[cortical], np.where(areas[cortical] <= 180, 1, 2))
+    assert own_atlas(one.case, walked.derivatives, "sides").regions == sides.regions
+    clash = Atlas("sides", own.regions, own.cortex)
+    with pytest.raises(UserError, match="another name"):
+        build_atlases(walked.derivatives, labels=("01",), request=AtlasRequest(clash))
+
+
+def test_the_table_of_fit_names_thin_regions(built, walked):
+    table = pd.read_csv(fit_table_path(built.case, walked.derivatives), sep="\t")
+    assert tuple(table["name"][table["few"]]) == built.quality.small
+    labels = load_scan(built.native)
+    counts = np.bincount(labels.data.astype(int).ravel(), minlength=380)
+    np.testing.assert_array_equal(table["n_voxels"], counts[1:])
+    size = abs(np.linalg.det(labels.affine[:3, :3]))
+    np.testing.assert_allclose(table["volume_mm3"], counts[1:] * size, rtol=1e-5)
+    assert table["grey_share"].dropna().between(0, 1).all()
+
+
 def test_the_groups_surfaces_lie_over_the_scan(built, walked):
     (case,) = find_prepared(walked.derivatives, labels=("01",))
     surfaces = native_surfaces(case, walked.derivatives)
@@ -96,11 +141,12 @@ def test_a_lesion_mask_is_read_and_named(walked, tmp_path):
     mask = np.zeros(scan.shape, np.uint8)
     mask[tuple(slice(size // 3, size // 2) for size in scan.shape)] = 1
     nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_label-L_mask.nii.gz")
-    outcome = build_atlases(walked.derivatives, labels=("01",), lesion_masks=tmp_path)
+    masked = AtlasRequest(hidden=MaskSource(tmp_path))
+    outcome = build_atlases(walked.derivatives, labels=("01",), request=masked)
     sidecar = read_json(sidecar_of(outcome.results[0].native))
     assert sidecar["LesionMask"] == "sub-01_label-L_mask.nii.gz"
     nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_desc-two_mask.nii.gz")
-    failed = build_atlases(walked.derivatives, labels=("01",), lesion_masks=tmp_path).failures
+    failed = build_atlases(walked.derivatives, labels=("01",), request=masked).failures
     assert "one lesion mask must fit the scan" in failed[0].reason
     build_atlases(walked.derivatives, labels=("01",))  # as the other tests expect it
 
@@ -113,8 +159,14 @@ def test_other_volumes_keep_the_templates_regions(walked):
 
 
 def test_bad_requests_are_refused(walked, tmp_path):
-    with pytest.raises(UserError, match="must be in a folder"):
-        build_atlases(walked.derivatives, lesion_masks=tmp_path / "none")
+    for request, told in (
+        (AtlasRequest(hidden=MaskSource(tmp_path / "none")), "masks must be in a folder"),
+        (AtlasRequest(hidden=MaskSource(tmp_path, tmp_path)), "from one source"),
+        (AtlasRequest(surfaces=tmp_path / "none"), "surfaces must be in a folder"),
+        (AtlasRequest(annotation="aparc"), "must come with its surfaces"),
+    ):
+        with pytest.raises(UserError, match=told):
+            build_atlases(walked.derivatives, request=request)
 
 
 @pytest.mark.usefixtures("built")

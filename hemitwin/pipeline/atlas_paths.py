@@ -1,0 +1,128 @@
+"""Names of a subject's atlas files, and how they are read again."""
+
+from pathlib import Path
+
+from hemitwin.atlases import (
+    BRAIN_SURFACES,
+    HCPMMP,
+    TEMPLATE_SPACE,
+    Parcellation,
+    Region,
+    hcpmmp_regions,
+    load_labels,
+    read_dseg_table,
+    save_dseg_table,
+)
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import read_matching_sidecar
+
+__all__ = [
+    "aligned_atlas_path",
+    "deformation_path",
+    "dseg_table_path",
+    "fit_table_path",
+    "native_atlas_path",
+    "native_surfaces",
+    "own_atlas",
+    "regions_of_atlas",
+    "surface_path",
+    "write_regions",
+]
+
+
+def native_atlas_path(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path:
+    """Name a subject's label volume on the scan's own grid."""
+    return case.path(derivatives, f"space-{case.modality}_atlas-{atlas}_dseg.nii.gz")
+
+
+def aligned_atlas_path(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path:
+    """Name a subject's label volume on the prepared volume's grid."""
+    # Another modality's registration is another one: T1w has the plain name.
+    desc = "" if case.modality == "T1w" else f"_desc-{case.modality}"
+    return case.path(derivatives, f"space-{TEMPLATE_SPACE}_atlas-{atlas}{desc}_dseg.nii.gz")
+
+
+def fit_table_path(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path:
+    """Name the table that says of each region how well it is covered."""
+    return case.path(derivatives, f"space-{case.modality}_atlas-{atlas}_desc-fit_quality.tsv")
+
+
+def surface_path(case: Case, derivatives: Path, side: str, kind: str) -> Path:
+    """Name a surface on the fsLR mesh over a subject's scan."""
+    return case.path(derivatives, f"hemi-{side}_space-{case.modality}_den-32k_{kind}.surf.gii")
+
+
+def deformation_path(case: Case, derivatives: Path) -> Path:
+    """Name the field that brings the template to a subject's prepared volume."""
+    to = "prepared" if case.modality == "T1w" else f"prepared{case.modality}"
+    return case.path(derivatives, f"from-{TEMPLATE_SPACE}_to-{to}_mode-image_xfm.nii.gz")
+
+
+def dseg_table_path(derivatives: Path, atlas: str = HCPMMP) -> Path:
+    """Name the table of an atlas' regions."""
+    return derivatives / f"atlas-{atlas}_dseg.tsv"
+
+
+def regions_of_atlas(derivatives: Path, atlas: str = HCPMMP) -> tuple[Region, ...]:
+    """Read which regions an atlas has.
+
+    Raises
+    ------
+    UserError
+        It is not HCP-MMP, and no stage has written its table.
+    """
+    if atlas == HCPMMP:
+        return hcpmmp_regions()
+    path = dseg_table_path(derivatives, atlas)
+    if not path.is_file():
+        msg = (
+            f"{path} must name the regions of {atlas}, it is not there; give the atlas' files "
+            f"with --atlas, or run 'hemitwin atlas' with it"
+        )
+        raise UserError(msg)
+    return read_dseg_table(path)
+
+
+def write_regions(derivatives: Path, atlas: str, regions: tuple[Region, ...]) -> None:
+    """Write the table of an atlas' regions, where it is not there yet.
+
+    Raises
+    ------
+    UserError
+        Another table of that name is there.
+    """
+    path = dseg_table_path(derivatives, atlas)
+    if not path.exists():
+        save_dseg_table(path, regions)
+    named = [(region.index, region.name) for region in regions]
+    if [(one.index, one.name) for one in regions_of_atlas(derivatives, atlas)] != named:
+        msg = (
+            f"{path} must have the same regions as the atlas, it has others; give the atlas "
+            f"another name (--atlas-name), or take another folder"
+        )
+        raise UserError(msg)
+
+
+def own_atlas(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Parcellation | None:
+    """Read a subject's own regions on the prepared grid, where `build_atlases` wrote them."""
+    path = aligned_atlas_path(case, derivatives, atlas)
+    if read_matching_sidecar(path) is None:
+        return None
+    labels, affine = load_labels(path)
+    return Parcellation(labels, affine, regions_of_atlas(derivatives, atlas), TEMPLATE_SPACE)
+
+
+def native_surfaces(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ...]:
+    """List the surfaces over the subject's scan that `build_atlases` wrote, with sides."""
+    written = case.folder(derivatives).glob(
+        f"{case.name}_space-{case.modality}_atlas-*_dseg.nii.gz"
+    )
+    if all(read_matching_sidecar(path) is None for path in written):
+        return ()
+    found = tuple(
+        (surface_path(case, derivatives, side, kind), side)
+        for side in ("L", "R")
+        for kind in BRAIN_SURFACES
+    )
+    return found if all(path.is_file() for path, _ in found) else ()

@@ -1,0 +1,114 @@
+"""How the points of one subject find their regions, and where these come from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from hemitwin.atlases import HCPMMP, Region, Ribbon, hcpmmp_atlas
+from hemitwin.pipeline.atlas_request import AtlasRequest
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.errors import CaseError
+from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
+from hemitwin.pipeline.own_cortex import OwnCortex
+from hemitwin.pipeline.subject_places import SubjectPlaces
+
+Points = Float[np.ndarray, " n 3"]
+Labels = Int32[np.ndarray, " n"]
+
+__all__ = ["RegionFinder", "atlas_name", "choose_annotation", "find_regions"]
+
+_GLASSER = "HCP-MMP1"
+_BY_TEMPLATE = (
+    "carried over from the symmetric template by an affine map and a diffeomorphic deformation"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RegionFinder:
+    """Regions of one subject, and how a point finds its own.
+
+    Parameters
+    ----------
+    regions : tuple of Region
+        All of the atlas.
+    label : callable
+        Points of the scan, (n, 3) RAS+ mm, to region indices, (n,) int32.
+    origin : str
+        Where they come from, in words.
+    by_template : bool
+        Whether the template was deformed for it.
+    """
+
+    regions: tuple[Region, ...]
+    label: Callable[[Points], Labels]
+    origin: str
+    by_template: bool = False
+
+
+def choose_annotation(case: Case, cortex: OwnCortex | None, request: AtlasRequest) -> str | None:
+    """Choose an annotation: the one asked for, or the areas of the HCP-MMP where they are."""
+    if isinstance(cortex, FreeSurferSubject):
+        asked = request.annotation
+        if asked is None and request.atlas.name == HCPMMP and cortex.has_annotation(_GLASSER):
+            return _GLASSER
+        paths = cortex.fslr_paths if asked is None else cortex.annotation_paths(asked)
+        if missing := [str(path) for path in paths if not path.is_file()]:
+            reason = f"all of the subject's files must be there, missing: {', '.join(missing)}"
+            raise CaseError(case.name, "atlas", reason)
+        return asked
+    if request.annotation is not None:
+        reason = "an annotation must come from a FreeSurfer folder, these are HCP surfaces"
+        raise CaseError(case.name, "atlas", reason)
+    return None
+
+
+def atlas_name(request: AtlasRequest, annotation: str | None) -> str:
+    """Name the atlas in files."""
+    if annotation is None or annotation == _GLASSER:
+        return request.atlas.name
+    return "".join(one for one in annotation if one.isalnum())
+
+
+def find_regions(
+    places: SubjectPlaces, request: AtlasRequest, annotation: str | None
+) -> RegionFinder:
+    """Choose the way to the regions: an annotation, the subject's surfaces, or the template.
+
+    Raises
+    ------
+    CaseError
+        The annotation has not the areas that its name promises.
+    """
+    atlas = request.atlas
+    if annotation is not None and isinstance(places.cortex, FreeSurferSubject):
+        ribbons, regions = places.cortex.annotated(annotation)
+        if annotation == _GLASSER:
+            ribbons = _as_hcpmmp(places.case, ribbons, regions)
+            label, regions = places.by_ribbons(ribbons, atlas), atlas.regions
+        else:
+            label = places.by_ribbons(ribbons, None)
+        return RegionFinder(regions, label, f"the annotation {annotation}")
+    if places.cortex is not None and atlas.cortex:
+        return RegionFinder(atlas.regions, places.by_surfaces(atlas), places.cortex.origin)
+    return RegionFinder(atlas.regions, places.by_template(atlas), _BY_TEMPLATE, True)
+
+
+def _as_hcpmmp(
+    case: Case, ribbons: Sequence[Ribbon], regions: tuple[Region, ...]
+) -> tuple[Ribbon, ...]:
+    """Give an annotation's areas the numbers of the HCP-MMP, by name."""
+    index = {one.name: one.index for one in hcpmmp_atlas().regions if one.cortex is not None}
+    names = {one.name for one in regions}
+    if names != set(index):
+        odd = sorted(names ^ set(index))
+        reason = (
+            f"the annotation {_GLASSER} must have the 360 areas of the HCP-MMP 1.0, it differs in "
+            f"{', '.join(odd[:5])}; take it away, or name another with --annotation"
+        )
+        raise CaseError(case.name, "atlas", reason)
+    number = np.zeros(len(regions) + 1, dtype=np.int32)
+    for region in regions:
+        number[region.index] = index[region.name]
+    return tuple(Ribbon(one.white, one.pial, one.faces, number[one.labels]) for one in ribbons)

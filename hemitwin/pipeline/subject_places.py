@@ -1,0 +1,226 @@
+"""From a point of a scan to the name of its region: by the subject's surfaces, or the template."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int32
+from scipy import ndimage
+
+from hemitwin._shapes import Affine, Grid, Mask
+from hemitwin.atlases import (
+    BRAIN_SURFACES,
+    FREESURFER_STRUCTURES,
+    HCPMMP,
+    TEMPLATE_SPACE,
+    Atlas,
+    Ribbon,
+    Surface,
+    label_at,
+    label_in_ribbons,
+    load_fslr_surface,
+    load_labels,
+    template_grid,
+    template_on_grid,
+    warp_surface,
+)
+from hemitwin.pipeline.atlas_paths import deformation_path
+from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.native_space import NativeSpace
+from hemitwin.pipeline.outputs import (
+    digest_file,
+    digest_json,
+    provenance,
+    read_matching_sidecar,
+    write_json,
+)
+from hemitwin.pipeline.own_cortex import OwnCortex
+from hemitwin.transforms import (
+    Deformation,
+    Scan,
+    load_deformation,
+    register_deformation,
+    resample,
+    save_deformation,
+)
+
+__all__ = ["LesionMask", "SubjectPlaces"]
+
+_WORKING_MM = 2.0
+_TISSUE, _CLOSING = 0.5, 3
+# Raise it whenever the deformation of a subject changes: it is part of its key.
+_REGISTRATION = 1
+
+Points = Float[np.ndarray, " n 3"]
+Labels = Int32[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, eq=False)
+class LesionMask:
+    """Where a brain has no counterpart in the template.
+
+    Parameters
+    ----------
+    source : str
+        Where it is from, for the sidecar.
+    scan : Scan
+        The mask.
+    scan_from_template : (4, 4) float
+        Template RAS+ mm to the mask's own.
+    digest : str
+        Of what it was made from.
+    """
+
+    source: str
+    scan: Scan
+    scan_from_template: Affine
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectPlaces:
+    """What is known of where a subject's regions lie.
+
+    Parameters
+    ----------
+    case : Case
+        Of a prepared volume.
+    derivatives : Path
+        Where the deformation is kept.
+    prepared : Scan
+        The prepared volume.
+    native : NativeSpace
+        The scan's own space.
+    lesion : LesionMask or None
+        What is kept out of the registration.
+    cortex : HcpSubject, FreeSurferSubject or None
+        The subject's own surfaces.
+    """
+
+    case: Case
+    derivatives: Path
+    prepared: Scan
+    native: NativeSpace
+    lesion: LesionMask | None
+    cortex: OwnCortex | None
+
+    @cached_property
+    def deformation(self) -> Deformation:
+        """Brain to template; registered when it is first asked for, and kept in a file."""
+        path = deformation_path(self.case, self.derivatives)
+        key = self.deformation_key
+        if read_matching_sidecar(path, key=key) is not None:
+            return load_deformation(path)
+        made = _register(self.prepared, self.lesion)
+        sidecar_of(path).unlink(missing_ok=True)
+        save_deformation(path, made)
+        content = {
+            "Description": f"Displacement field of ITK (LPS mm): images of {TEMPLATE_SPACE} to "
+            f"the prepared volume, which is aligned to it by a similarity",
+            "Sources": [f"bids::{self.case.scan.name}"],
+            "LesionMask": None if self.lesion is None else self.lesion.source,
+            "GeneratedBy": provenance(),
+            "Key": key,
+            "Digest": digest_file(path),
+        }
+        write_json(sidecar_of(path), content)
+        return made
+
+    @cached_property
+    def deformation_key(self) -> str:
+        """What decides the deformation."""
+        return digest_json(
+            {
+                "algorithm": _REGISTRATION,
+                "prepared": digest_file(self.case.scan),
+                "lesion": None if self.lesion is None else self.lesion.digest,
+                "versions": provenance()["packages"]["SimpleITK"],
+            }
+        )
+
+    @cached_property
+    def surfaces(self) -> tuple[Surface, ...]:
+        """White, midthickness and pial surface of both sides over the scan: fsLR 32k, native mm.
+
+        The subject's own, or the group's, moved by the deformation.
+        """
+        if self.cortex is not None:
+            return self.cortex.fslr_surfaces()
+        moved = []
+        for side in ("L", "R"):
+            for kind in BRAIN_SURFACES:
+                surface = load_fslr_surface(side, kind, space=TEMPLATE_SPACE)
+                aligned = self.deformation.from_template(surface.vertices.astype(np.float64))
+                own = replace(surface, vertices=aligned.astype(np.float32))
+                moved.append(warp_surface(own, self.native.from_template))
+        return tuple(moved)
+
+    def by_template(self, atlas: Atlas) -> Callable[[Points], Labels]:
+        """Look points of the scan up in the template, where the deformation leads them."""
+        return lambda points: atlas.label_points(self._in_template(points))
+
+    def by_surfaces(self, atlas: Atlas) -> Callable[[Points], Labels]:
+        """Look points of the scan up between the subject's own surfaces."""
+        meshes = {(one.hemisphere, one.kind): one for one in self.surfaces}
+        ribbons = tuple(
+            Ribbon.between(meshes[side, "white"], meshes[side, "pial"], labels)
+            for side, labels in atlas.cortex.items()
+        )
+        return self.by_ribbons(ribbons, atlas)
+
+    def by_ribbons(
+        self, ribbons: tuple[Ribbon, ...], atlas: Atlas | None
+    ) -> Callable[[Points], Labels]:
+        """Look points up in labelled ribbons, and in an atlas' voxels, which win."""
+
+        def label(points: Points) -> Labels:
+            labels = label_in_ribbons(points, ribbons)
+            if atlas is None or atlas.voxels is None:
+                return labels
+            found = self._structures(points, atlas)
+            return np.where(found > 0, found, labels)
+
+        return label
+
+    def _structures(self, points: Points, atlas: Atlas) -> Labels:
+        """Take what lies below the cortex from the subject's segmentation, where there is one."""
+        segmentation = None if self.cortex is None else self.cortex.segmentation
+        if segmentation is None or atlas.name != HCPMMP:
+            return atlas.label_voxels(self._in_template(points))
+        labels, affine = load_labels(segmentation)
+        index = {region.name: region.index for region in atlas.regions}
+        number = np.zeros(max(int(labels.max()), *FREESURFER_STRUCTURES) + 1, dtype=np.int32)
+        for code, name in FREESURFER_STRUCTURES.items():
+            number[code] = index[name]
+        found: np.ndarray = number[np.maximum(label_at(labels, affine, points), 0)]
+        return found
+
+    def _in_template(self, points: Points) -> Points:
+        back = np.linalg.inv(self.native.from_template)
+        return self.deformation.to_template(points @ back[:3, :3].T + back[:3, 3])
+
+
+def _register(prepared: Scan, lesion: LesionMask | None) -> Deformation:
+    """Register on a 2 mm grid, or the prepared one where it is coarser."""
+    shape, affine = prepared.data.shape, prepared.affine
+    brain = prepared.data
+    if abs(affine[0, 0]) < _WORKING_MM:
+        shape, affine = template_grid(_WORKING_MM)
+        brain = resample(prepared, shape, affine, np.eye(4))
+    hidden: Mask | None = None
+    if lesion is not None:
+        there = lesion.scan_from_template
+        hidden = resample(lesion.scan, shape, affine, there, order=0) > 0.5
+    return register_deformation(brain, _template(shape, affine), affine, lesion=hidden)
+
+
+def _template(shape: tuple[int, int, int], affine: Affine) -> Grid:
+    """Return the template without the fluid around it, which stripped scans do not have."""
+    image, grey, white = (
+        template_on_grid(shape, affine, kind=kind) for kind in ("T1w", "gm", "wm")
+    )
+    tissue = ndimage.binary_opening(grey + white > _TISSUE)
+    inside = ndimage.binary_fill_holes(ndimage.binary_closing(tissue, iterations=_CLOSING))
+    return np.where(inside, image, np.float32(0))
