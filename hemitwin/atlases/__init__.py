@@ -8,6 +8,7 @@ from hemitwin.atlases.cifti import (
     save_parcel_connectivity,
     save_parcel_scalar,
 )
+from hemitwin.atlases.dense_assembly import assemble_dense, spread_cortex
 from hemitwin.atlases.freesurfer import (
     FREESURFER_SIDES,
     load_annotation,
@@ -72,23 +73,29 @@ from hemitwin.atlases.volume_smoothing import smooth_volume
 from hemitwin.atlases.workbench_files import DataFile
 from hemitwin.atlases.workbench_scene import write_scene
 from hemitwin.atlases.workbench_spec import write_spec
-from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, VolumeSlices, WholeBrain
+from hemitwin.atlases.workbench_views import (
+    Overlay,
+    SurfaceMontage,
+    View,
+    VolumeSlices,
+    WholeBrain,
+)
 from hemitwin.atlases.world import label_at
 
 # fmt: off
 __all__ = [
     "BRAIN_SURFACES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP", "TEMPLATE_SPACE",
     "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface",
-    "SurfaceMontage", "TemplateImage", "VolumeSlices", "WholeBrain", "asymmetry_by_pair",
-    "fslr_interpolation", "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions",
-    "hcpmmp_surface_labels", "hcpmmp_volume", "label_at", "label_in_ribbons", "load_annotation",
-    "load_atlas", "load_freesurfer_surface", "load_fslr_surface", "load_labels", "load_surface",
-    "load_template", "parcellate_dense", "project_through_ribbon", "project_to_surface",
-    "read_dseg_table", "region_values", "regions_of_table", "relevance_by_region",
-    "relevance_palette", "save_dense_labels", "save_dense_scalar", "save_dseg_table",
-    "save_labels_volume", "save_metric", "save_parcel_connectivity", "save_parcel_scalar",
-    "save_surface", "save_surface_labels", "save_table", "save_volume", "save_volumes",
-    "scanner_from_surface", "side_of_name", "smooth_grayordinates", "smooth_on_surface",
-    "smooth_volume", "surface_on_fslr", "template_grid", "template_on_grid", "warp_surface",
-    "write_scene", "write_spec",
+    "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain", "assemble_dense",
+    "asymmetry_by_pair", "fslr_interpolation", "grayordinates_from_volume", "hcpmmp_atlas",
+    "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume", "label_at", "label_in_ribbons",
+    "load_annotation", "load_atlas", "load_freesurfer_surface", "load_fslr_surface", "load_labels",
+    "load_surface", "load_template", "parcellate_dense", "project_through_ribbon",
+    "project_to_surface", "read_dseg_table", "region_values", "regions_of_table",
+    "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
+    "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
+    "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
+    "save_volumes", "scanner_from_surface", "side_of_name", "smooth_grayordinates",
+    "smooth_on_surface", "smooth_volume", "spread_cortex", "surface_on_fslr", "template_grid",
+    "template_on_grid", "warp_surface", "write_scene", "write_spec",
 ]

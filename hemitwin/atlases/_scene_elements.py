@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
+from hemitwin.atlases._scene_tab import browser_tab, model_type
 from hemitwin.atlases._scene_xml import (
     array,
     group,
@@ -21,7 +22,6 @@ from hemitwin.atlases.workbench_views import (
     Overlay,
     SurfaceMontage,
     View,
-    VolumeSlices,
     WholeBrain,
 )
 
@@ -37,7 +37,7 @@ def gui_manager(scene: View, folder: Path) -> ET.Element:
         "SessionManager",
         "m_sessionManager",
         group_array("m_brains", [_brain(scene, folder)]),
-        group_array("m_browserTabs", [_tab(scene)]),
+        group_array("m_browserTabs", [browser_tab(scene)]),
         group_map("browserWindowContentMap", {0: _window()}),
     )
     # Rendering ignores it; wb_view needs it to put the tab into its window's toolbar.
@@ -59,11 +59,6 @@ def gui_manager(scene: View, folder: Path) -> ET.Element:
     )
 
 
-def _model_type(scene: View) -> str:
-    kinds = {SurfaceMontage: "SURFACE_MONTAGE", VolumeSlices: "VOLUME_SLICES"}
-    return f"MODEL_TYPE_{kinds.get(type(scene), 'WHOLE_BRAIN')}"
-
-
 def _brain(scene: View, folder: Path) -> ET.Element:
     overlays = _overlay_set("m_overlaySet", scene.overlays, folder)
     if isinstance(scene, SurfaceMontage):
@@ -74,12 +69,12 @@ def _brain(scene: View, folder: Path) -> ET.Element:
         content = [group_array("m_overlaySet", [model])]
     if isinstance(scene, WholeBrain):
         content.append(value_map("enumeratedType", "m_selectedSurfaceType", {0: "ANATOMICAL"}))
-    model_type = item("enumeratedType", "m_modelType", _model_type(scene))
+    shown_by = item("enumeratedType", "m_modelType", model_type(scene))
     return group(
         "Brain",
         "m_brains",
         _spec_file(scene.files, folder),
-        group_array("models", [group("Model", "models", model_type, *content)]),
+        group_array("models", [group("Model", "models", shown_by, *content)]),
         # Workbench crashes when this list is missing, even if it is empty.
         group_array("m_brainStructures", []),
     )
@@ -129,18 +124,28 @@ def _overlay_set(name: str, overlays: Sequence[Overlay], folder: Path) -> ET.Ele
 
 
 def _montage(scene: SurfaceMontage, overlays: ET.Element) -> list[ET.Element]:
+    cerebral, flat = {0: _cerebral(scene, overlays)}, {}
+    if scene.flat:
+        cerebral, flat = {}, {0: _flat_maps(scene, overlays)}
+    chosen = "FLAT_CONFIGURATION" if scene.flat else "CEREBRAL_CORTEX_CONFIGURATION"
+    return [
+        item("integer", "montageVersion", 3),
+        group_map("m_cerebellarConfiguration", {}),
+        group_map("m_cerebralConfiguration", cerebral),
+        group_map("m_flatMapsConfiguration", flat),
+        value_map("enumeratedType", "m_selectedConfigurationType", {0: chosen}),
+    ]
+
+
+def _cerebral(scene: SurfaceMontage, overlays: ET.Element) -> ET.Element:
     surfaces = [
-        group(
-            "SurfaceSelectionModel",
-            f"m_{side}{order}SurfaceSelectionModel",
-            item("string", "m_selectedSurface", file.path.name),
-        )
+        _selected(f"m_{side}{order}SurfaceSelectionModel", file)
         for order in ("First", "Second")
         for side, file in (("left", scene.left), ("right", scene.right))
     ]
     shown = {"left": True, "right": True, "firstSurface": True, "secondSurface": False}
     shown |= {"lateral": True, "medial": True}
-    cerebral = group(
+    return group(
         "SurfaceMontageConfigurationCerebral",
         "m_cerebralConfiguration[0]",
         item("enumeratedType", "m_layoutOrientation", "LANDSCAPE_LAYOUT_ORIENTATION"),
@@ -148,59 +153,23 @@ def _montage(scene: SurfaceMontage, overlays: ET.Element) -> list[ET.Element]:
         *surfaces,
         *(item("boolean", f"m_{what}Enabled", on) for what, on in shown.items()),
     )
-    return [
-        item("integer", "montageVersion", 3),
-        group_map("m_cerebellarConfiguration", {}),
-        group_map("m_cerebralConfiguration", {0: cerebral}),
-        group_map("m_flatMapsConfiguration", {}),
-        value_map(
-            "enumeratedType", "m_selectedConfigurationType", {0: "CEREBRAL_CORTEX_CONFIGURATION"}
-        ),
-    ]
 
 
-def _tab(scene: View) -> ET.Element:
-    slices = [] if isinstance(scene, SurfaceMontage) else [_slice_settings(scene)]
+def _flat_maps(scene: SurfaceMontage, overlays: ET.Element) -> ET.Element:
+    shown = {"left": True, "right": True, "cerebellum": False}
     return group(
-        "BrowserTabContent",
-        "m_browserTab",
-        item("integer", "m_tabNumber", 0),
-        item("string", "m_userName", ""),
-        item("enumeratedType", "m_selectedModelType", _model_type(scene)),
-        *slices,
-        item("boolean", "m_lightingEnabled", True),
-        item("enumeratedType", "m_brainModelYokingGroup", "YOKING_GROUP_OFF"),
-        item("enumeratedType", "m_chartModelYokingGroup", "YOKING_GROUP_OFF"),
-        version=7,
+        "SurfaceMontageConfigurationFlatMaps",
+        "m_flatMapsConfiguration[0]",
+        overlays,
+        _selected("m_leftSurfaceSelectionModel", scene.left),
+        _selected("m_rightSurfaceSelectionModel", scene.right),
+        *(item("boolean", f"m_{what}Enabled", on) for what, on in shown.items()),
     )
 
 
-def _slice_settings(scene: VolumeSlices | WholeBrain) -> ET.Element:
-    plane, montage = ("ALL", None)
-    if isinstance(scene, VolumeSlices):
-        plane, montage = scene.plane, scene.montage
-    rows, columns, spacing = montage or (1, 1, 5)
-    drawing = "MONTAGE" if montage else "SINGLE"
-    enums = {
-        "m_sliceViewPlane": plane,
-        "m_slicePlanesAllViewLayout": "GRID_LAYOUT",
-        "m_sliceDrawingType": f"VOLUME_SLICE_DRAW_{drawing}",
-        "m_sliceProjectionType": "VOLUME_SLICE_PROJECTION_ORTHOGONAL",
-    }
-    axes = ("Parasagittal", "Coronal", "Axial")
-    return group(
-        "VolumeSliceSettings",
-        "m_volumeSliceSettings",
-        *(item("enumeratedType", name, value) for name, value in enums.items()),
-        item("integer", "m_montageNumberOfRows", rows),
-        item("integer", "m_montageNumberOfColumns", columns),
-        item("integer", "m_montageSliceSpacing", spacing),
-        *(
-            item("float", f"m_sliceCoordinate{axis}", float(position))
-            for axis, position in zip(axes, scene.position_mm, strict=True)
-        ),
-        *(item("boolean", f"m_sliceEnabled{axis}", True) for axis in axes),
-    )
+def _selected(name: str, file: DataFile) -> ET.Element:
+    chosen = item("string", "m_selectedSurface", file.path.name)
+    return group("SurfaceSelectionModel", name, chosen)
 
 
 def _window() -> ET.Element:

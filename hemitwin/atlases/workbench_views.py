@@ -28,7 +28,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class SurfaceMontage:
-    """Both hemispheres, lateral and medial.
+    """Both hemispheres, lateral and medial, or as flat maps.
 
     Attributes
     ----------
@@ -38,12 +38,15 @@ class SurfaceMontage:
         Surfaces to draw on.
     overlays : tuple of Overlay
         The first is on top.
+    flat : bool
+        Whether the surfaces are flat maps, which have one view a side.
     """
 
     name: str
     left: DataFile
     right: DataFile
     overlays: tuple[Overlay, ...]
+    flat: bool = False
 
     @property
     def files(self) -> tuple[DataFile, ...]:
@@ -101,15 +104,27 @@ class WholeBrain:
         Metrics for the surfaces, volumes for the slices; the first is on top.
     position_mm : (x, y, z) floats
         RAS+ mm, through which the slices go.
+    planes : tuple of str
+        Which slices: of "AXIAL", "CORONAL" and "PARASAGITTAL".
+    seen_from : (x, y, z) floats
+        Direction, in RAS+, from which the brain is looked at; not from right above or below.
     """
 
     name: str
     surfaces: tuple[DataFile, ...]
     overlays: tuple[Overlay, ...]
     position_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    planes: tuple[str, ...] = _PLANES[:3]
+    seen_from: tuple[float, float, float] = (-1.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        """Check the surfaces."""
+        """Check surfaces, planes and direction."""
+        if not set(self.planes) <= set(_PLANES[:3]) or not any(self.seen_from[:2]):
+            msg = (
+                f"planes must be of {_PLANES[:3]} and the view not from above, got {self.planes} "
+                f"from {self.seen_from}"
+            )
+            raise ValueError(msg)
         sides = [surface.hemisphere for surface in self.surfaces]
         if not sides or len(set(sides)) < len(sides):
             msg = f"surfaces must be one a side, got {sides}; choose one kind for each"

@@ -280,10 +280,21 @@ def export(
     participant_label: Labels = None,
     desc: Desc = "lrp",
     modality: Modality = "T1w",
+    mapping: Annotated[
+        Literal["trilinear", "ribbon"],
+        typer.Option(
+            help="Read relevance at the midthickness, or average it from the white to the pial "
+            "surface."
+        ),
+    ] = "trilinear",
+    smooth_mm: Annotated[
+        float | None,
+        typer.Option(min=0, max=40, help="Smooth maps by this FWHM: along the cortex, in voxels."),
+    ] = None,
     render: Annotated[bool, typer.Option("--render", help="Draw the scenes, too.")] = False,
 ) -> None:
     """Write NIfTI, GIFTI and CIFTI files with a spec and a scene for Workbench."""
-    from hemitwin.pipeline.export import export
+    from hemitwin.pipeline.export import ExportConfig, export
 
     outcome = export(
         derivatives,
@@ -291,11 +302,13 @@ def export(
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
-        render=render,
+        config=ExportConfig(mapping=mapping, smooth_mm=smooth_mm or None, render=render),
     )
     for one in outcome.results:
         for picture in one.pictures:
             console.print(str(picture), highlight=False, soft_wrap=True)
         console.print(f"wb_view {shlex.quote(str(one.scene))}", highlight=False, soft_wrap=True)
-    words = [*map_words(desc, modality), *(["--render"] if render else [])]
+    taken = {"--mapping": mapping if mapping != "trilinear" else None, "--smooth-mm": smooth_mm}
+    switches = ["--render"] if render else []
+    words = [*map_words(desc, modality), *option_words(taken), *switches]
     finish(outcome, ["export", str(derivatives), *words])

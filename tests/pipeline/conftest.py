@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_volume, save_volume, template_grid
 from hemitwin.models import EncoderConfig
+from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
+from hemitwin.pipeline.map_request import relevance_path
+from hemitwin.pipeline.outputs import digest_file, write_json
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
@@ -55,3 +60,32 @@ def prepared(tmp_path_factory) -> Walked:
 def run(prepared, tmp_path_factory) -> Run:
     """A run of two epochs: it has learnt little, and has everything a run has."""
     return train(prepared.config, tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="session")
+def plant(cache):
+    """Give a maker of relevance maps: 1 in the left V1 away from the mid-plane, or any values."""
+
+    def make(derivatives: Path, values=None):
+        (case,) = find_prepared(derivatives)
+        shape, affine = template_grid(2.0)
+        if values is None:
+            parcels = hcpmmp_volume(shape, affine, cache_dir=cache)
+            values = (parcels.labels == parcels.region("L_V1").index).astype("float32")
+            values[shape[0] // 2 - 3 :] = 0  # trilinear reading must not cross
+        path = relevance_path(case, derivatives, "lrp")
+        save_volume(path, values, affine, space=TEMPLATE_SPACE)
+        write_json(sidecar_of(path), {"Digest": digest_file(path)})
+        return case
+
+    return make
+
+
+@pytest.fixture
+def one_prepared(tmp_path) -> Path:
+    """The derivatives of one person, prepared at 4 mm."""
+    cohort = CohortConfig(controls=1, patients=0, resolution_mm=4.0)
+    write_cohort(tmp_path / "bids", cohort)
+    config = PrepareConfig(resolution_mm=4.0)
+    assert not prepare(tmp_path / "bids", tmp_path / "derivatives", config=config).failures
+    return tmp_path / "derivatives"

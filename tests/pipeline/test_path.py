@@ -212,7 +212,7 @@ def test_every_exported_file_is_there_and_the_sum_is_kept(prepared, cache):
     native = next(path for path in one.files if "space-T1w_desc-lrp_relevance" in path.name)
     sums = read_json(native.with_name(f"{_stem(native)}.json"))
     assert sums["SumNative"] == pytest.approx(sums["SumTemplate"], rel=0.05, abs=1e-3)
-    assert len(one.scene_names) == 4
+    assert len(one.scene_names) == 5
 
 
 def test_asking_for_maps_that_are_not_there_is_refused(prepared, cache):

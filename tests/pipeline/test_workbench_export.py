@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hemitwin.pipeline.explain import explain
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.export import ExportConfig, export
 from hemitwin.pipeline.render import render_scenes
 
 WB_COMMAND = shutil.which("wb_command")
@@ -79,7 +79,9 @@ def test_a_scene_without_its_files_is_no_picture(exported, tmp_path):
 
 
 def test_a_picture_of_every_scene_is_drawn_when_asked_for(prepared, cache, exported):
-    (again,) = export(prepared.derivatives, cache=cache, labels=("02",), render=True).results
+    (again,) = export(
+        prepared.derivatives, cache=cache, labels=("02",), config=ExportConfig(render=True)
+    ).results
     assert len(again.pictures) == len(exported.scene_names)
     for path in again.pictures:
         with Image.open(path) as picture:
