@@ -1,4 +1,4 @@
-"""Verbs that look across: regions of one image and another, regions over a group."""
+"""Verbs that look across: one image and another, one side and the other, subjects of a group."""
 
 import math
 from pathlib import Path
@@ -17,13 +17,14 @@ from hemitwin.pipeline.cli_options import (
     chosen_labels,
     console,
     finish,
+    map_words,
     option_words,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["rank", "relate"]
+__all__ = ["asymmetry", "rank", "relate"]
 
 
 def relate(
@@ -125,6 +126,76 @@ def rank(
     }
     for name, value in lines.items():
         console.print(f"{name:<38} {value}", highlight=False, soft_wrap=True)
+
+
+def asymmetry(
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    desc: Desc = "lrp",
+    modality: Modality = "T1w",
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Table whose participant_id are the reference group; by default all."),
+    ] = None,
+    reference_group: Annotated[
+        str | None,
+        typer.Option(help="column=value that selects it, in that table or in --participants."),
+    ] = None,
+    participants: Annotated[
+        Path | None, typer.Option(help="Table with age and sex, which are then accounted for.")
+    ] = None,
+    families: Annotated[
+        Path | None,
+        typer.Option(help="Table of relatives, kept apart: no one's own are in the reference."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap over families.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same intervals.")] = 0,
+) -> None:
+    """Hold each subject's left less right against a reference group, region by region."""
+    from hemitwin.pipeline.asymmetry import AsymmetryConfig, asymmetry
+    from hemitwin.pipeline.config import validated
+
+    options = {
+        "reference": reference,
+        "reference_group": reference_group,
+        "participants": participants,
+        "families": families,
+        "draws": draws,
+        "seed": seed,
+    }
+    found = asymmetry(
+        derivatives,
+        labels=chosen_labels(participant_label),
+        desc=desc,
+        modality=modality,
+        config=validated(AsymmetryConfig, options, "asymmetry"),
+    )
+    table = Table(title="hemitwin asymmetry")
+    for name in ("case", "reference", "q < 0.05"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("most asymmetric")
+    for one in found.outcome.results:
+        below = str(int((one.table["q"] < 0.05).sum()))
+        table.add_row(one.case.name, str(one.reference), below, _pairs(one.table, "z"))
+    if found.group is not None:
+        below = str(int((found.group["q"] < 0.05).sum()))
+        table.add_row("group", "", below, _pairs(found.group, "t"))
+    console.print(table)
+    if found.group is not None:
+        console.print(f"group {found.group_path}", highlight=False, soft_wrap=True)
+    given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    given |= {"--draws": draws if draws != 2000 else None, "--seed": seed or None}
+    words = [*map_words(desc, modality), *option_words(given)]
+    finish(found.outcome, ["asymmetry", str(derivatives), *words])
+
+
+def _pairs(table: "pd.DataFrame", statistic: str) -> str:
+    """Name the three pairs with the smallest p: the left region, and how far it is off."""
+    lines = [
+        f"{row['left']} {statistic} {row[statistic]:+.1f}, q {_number(row['q'])}"
+        for _, row in table.head(3).iterrows()
+    ]
+    return "\n".join(lines)
 
 
 def _print_groups(groups: "pd.DataFrame") -> None:

@@ -173,7 +173,7 @@ def test_groups_of_regions_stand_in_a_second_table(derivatives):
     by_name = found.ranking.table.set_index("name")["enrichment"]
     below = [region.cortex is None for region in REGIONS]
     values = by_name[[region.name for region in REGIONS]].to_numpy()
-    row = table.set_index("group").loc["subcortical"]
+    row = table[table["group"] == "subcortical"].iloc[0].to_dict()
     assert row["enrichment"] == pytest.approx(values[below].mean())
     assert row["difference"] == pytest.approx(
         values[below].mean() - values[~np.array(below)].mean()

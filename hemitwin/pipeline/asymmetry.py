@@ -1,0 +1,159 @@
+"""Asymmetry: each subject's homotopic regions against a reference group, and the group's."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
+from hemitwin.pipeline.asymmetry_files import (
+    PairTables,
+    SubjectAsymmetry,
+    asymmetry_path,
+    read_asymmetry,
+    write_asymmetry,
+)
+from hemitwin.pipeline.asymmetry_group import MEASURE, group_asymmetry_path, write_group
+from hemitwin.pipeline.asymmetry_statistics import deviations
+from hemitwin.pipeline.bids import Case, Modality
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import digest_json
+from hemitwin.pipeline.parcellate import find_explained
+from hemitwin.pipeline.runner import Outcome, run_cases
+
+__all__ = ["Asymmetries", "AsymmetryConfig", "SubjectAsymmetry", "asymmetry"]
+
+# Raise it whenever the numbers of the same tables change: it is part of every key.
+_COMPUTATION = 1
+_SCORE = (
+    "expected: the difference that the reference's regression predicts; z: distance from it over "
+    "the standard error of the prediction, which follows Student's t (Crawford and Howell 1998, "
+    "doi:10.1076/clin.12.4.482.7241); p two-sided; q over all pairs (Benjamini and Hochberg). The "
+    "subject and its relatives are not in its reference. In the .pscalar.nii left regions have z, "
+    "right ones -z."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Asymmetries:
+    """What was found, subject by subject and over the group.
+
+    Parameters
+    ----------
+    outcome : Outcome of SubjectAsymmetry
+        A subject that fails is a failure in it.
+    group : DataFrame or None
+        A row a pair, the smallest p first; `None` where all subjects are in a named reference.
+    group_path : Path
+        Its table.
+    """
+
+    outcome: Outcome[SubjectAsymmetry]
+    group: pd.DataFrame | None
+    group_path: Path
+
+
+def asymmetry(
+    derivatives: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    desc: str = "lrp",
+    modality: Modality = "T1w",
+    config: AsymmetryConfig | None = None,
+) -> Asymmetries:
+    """Hold the asymmetry of parcellated maps against a reference group, pair by pair.
+
+    Parameters
+    ----------
+    derivatives : Path
+        The folder with the tables of homotopic pairs.
+    labels : tuple of str, optional
+        Whose deviations are written; all that were explained by default. Reference and group
+        table do not depend on it.
+    desc : str
+        Which map: the word after ``desc-`` in its name, without a modality.
+    modality : {'T1w', 'T2w', 'FLAIR'}
+        Of the explained volumes.
+    config : AsymmetryConfig, optional
+        The reference, covariates and relatives.
+
+    Returns
+    -------
+    Asymmetries
+
+    Raises
+    ------
+    UserError
+        There is no map; a table of subjects cannot be read; or nobody's reference is large enough.
+    """
+    config = config or AsymmetryConfig()
+    everyone = find_explained(derivatives, desc, modality=modality)
+    wanted = find_explained(derivatives, desc, labels=labels, modality=modality)
+    tables = PairTables.of(everyone, derivatives, desc)
+    scans = {name: [one.sides for one in many] for name, many in tables.by_subject.items()}
+    cohort = AsymmetryCohort.of(scans, config)
+    _require_reference(cohort, [case.subject for case in wanted if case.name in tables.read])
+    log_folder = derivatives / "logs"
+    work = partial(
+        _score,
+        path_of=partial(asymmetry_path, derivatives=derivatives, desc=desc),
+        tables=tables,
+        cohort=cohort,
+        config=config,
+    )
+    outcome = run_cases(work, wanted, stage="asymmetry", log_folder=log_folder)
+    path = group_asymmetry_path(everyone[0], derivatives, desc)
+    group = write_group(path, tables, cohort, config) if cohort.compared else None
+    return Asymmetries(outcome, group, path)
+
+
+def _require_reference(cohort: AsymmetryCohort, subjects: Sequence[str]) -> None:
+    """Refuse the request where nobody has a reference; one among others fails as a case."""
+    errors = []
+    for subject in subjects:
+        try:
+            cohort.reference_for(subject)
+        except UserError as error:
+            errors.append(error)
+    if errors and len(errors) == len(subjects):
+        raise errors[0]
+
+
+def _score(
+    case: Case,
+    path_of: Callable[[Case], Path],
+    tables: PairTables,
+    cohort: AsymmetryCohort,
+    config: AsymmetryConfig,
+) -> SubjectAsymmetry:
+    """Hold one map against its reference, unless that was done from these very tables."""
+    own = tables.get(case)
+    reference = cohort.reference_for(case.subject)
+    design = cohort.covariates.design(reference)
+    row = cohort.covariates.row(case.subject, design)
+    content = {
+        "Description": "Asymmetry of relevance by homotopic pairs, against a reference group",
+        "Note": f"{MEASURE} {_SCORE}",
+        "Sources": [f"bids::{own.path.name}"],
+        **cohort.describe(config, design),
+        "ReferenceSubjects": len(reference),
+        "DegreesOfFreedom": len(design.matrix) - design.matrix.shape[1],
+    }
+    rows = zip(map(tables.digests, reference), design.matrix.tolist(), strict=True)
+    key = digest_json([_COMPUTATION, own.digest, row.tolist(), sorted(rows), content])
+    path = path_of(case)
+    if (done := read_asymmetry(case, path, key)) is not None:
+        return done
+    found = deviations(
+        cohort.differences.loc[list(reference)].to_numpy(float),
+        design.matrix,
+        own.sides["difference"].to_numpy(float),
+        row,
+    )
+    table = own.sides.reset_index()
+    for name in ("expected", "z", "p", "q"):
+        table[name] = getattr(found, name)
+    table = table.sort_values("p", kind="stable", ignore_index=True)
+    return write_asymmetry(case, path, table, content, key)

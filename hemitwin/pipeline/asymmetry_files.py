@@ -1,0 +1,207 @@
+"""The files of an asymmetry: where they lie, how they are written, how done ones are known."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from hemitwin.atlases import (
+    hcpmmp_regions,
+    relevance_palette,
+    save_parcel_scalar,
+    save_table,
+)
+from hemitwin.pipeline.asymmetry_cohort import sides_of
+from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.map_request import map_desc, relevance_path
+from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
+
+__all__ = [
+    "CasePairs",
+    "PairTables",
+    "SubjectAsymmetry",
+    "asymmetry_path",
+    "read_asymmetry",
+    "write_asymmetry",
+]
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class CasePairs:
+    """The homotopic pairs of one map.
+
+    Parameters
+    ----------
+    case : Case
+        Whose they are.
+    path : Path
+        Where they were read.
+    digest : str
+        Of the file.
+    sides : DataFrame
+        As `sides_of` gives them, by left region in alphabetical order.
+    """
+
+    case: Case
+    path: Path
+    digest: str
+    sides: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectAsymmetry:
+    """One map's asymmetry against a reference.
+
+    Parameters
+    ----------
+    case : Case
+        Whose it is.
+    path : Path
+        The table; sidecar and `.pscalar.nii` lie beside it.
+    table : DataFrame
+        A row a pair, the smallest p first.
+    reference : int
+        How many subjects the reference had.
+    """
+
+    case: Case
+    path: Path
+    table: pd.DataFrame
+    reference: int
+
+
+@dataclass(frozen=True, eq=False)
+class PairTables:
+    """The homotopic pairs of all maps of one kind.
+
+    Parameters
+    ----------
+    read : mapping of str to CasePairs
+        By case; all have the same pairs.
+    problems : mapping of str to CaseError
+        Why the others could not be read.
+    """
+
+    read: Mapping[str, CasePairs]
+    problems: Mapping[str, CaseError]
+
+    @classmethod
+    def of(cls, cases: Sequence[Case], derivatives: Path, desc: str) -> "PairTables":
+        """Read what `parcellate` wrote, and log what cannot be read.
+
+        Raises
+        ------
+        UserError
+            No table can be read.
+        """
+        read: dict[str, CasePairs] = {}
+        problems: dict[str, CaseError] = {}
+        for case in cases:
+            try:
+                found = _read_pairs(case, derivatives, desc)
+                _require_like(found, next(iter(read.values()), found))
+                read[case.name] = found
+            except CaseError as error:
+                logger.warning("%s is in no reference and no group: %s", case.name, error.reason)
+                problems[case.name] = error
+        if not read:
+            msg = f"no table of homotopic pairs can be read; {problems[cases[0].name].reason}"
+            raise UserError(msg)
+        return cls(read, problems)
+
+    @cached_property
+    def by_subject(self) -> dict[str, list[CasePairs]]:
+        """The scans of each subject."""
+        found: dict[str, list[CasePairs]] = {}
+        for one in self.read.values():
+            found.setdefault(one.case.subject, []).append(one)
+        return found
+
+    def digests(self, subject: str) -> list[str]:
+        """Return the digests of a subject's tables, sorted."""
+        return sorted(one.digest for one in self.by_subject[subject])
+
+    def get(self, case: Case) -> CasePairs:
+        """Return one case's pairs, or raise why there are none."""
+        if case.name in self.problems:
+            raise self.problems[case.name]
+        return self.read[case.name]
+
+
+def _read_pairs(case: Case, derivatives: Path, desc: str) -> CasePairs:
+    path = _path(case, derivatives, map_desc(case, desc), "pairs")
+    if not path.is_file():
+        reason = (
+            f"every map must have its table of homotopic pairs, {path.name} is not there; run "
+            f"'hemitwin parcellate {derivatives}'"
+        )
+        raise CaseError(case.name, "asymmetry", reason)
+    try:
+        sides = sides_of(pd.read_csv(path, sep="\t"))
+    except ValueError as error:  # also what pandas raises of a file that is no table
+        raise CaseError(case.name, "asymmetry", f"{path.name}: {error}") from error
+    return CasePairs(case, path, digest_file(path), sides.sort_index())
+
+
+def _require_like(one: CasePairs, first: CasePairs) -> None:
+    if not one.sides.index.equals(first.sides.index):
+        reason = (
+            f"all tables must have the same pairs of regions, {one.path.name} has not those of "
+            f"{first.path.name}; run 'hemitwin parcellate' again for all"
+        )
+        raise CaseError(one.case.name, "asymmetry", reason)
+
+
+def asymmetry_path(case: Case, derivatives: Path, desc: str) -> Path:
+    """Return where a map's asymmetry table lies."""
+    return _path(case, derivatives, map_desc(case, desc), "asymmetry")
+
+
+def _path(case: Case, derivatives: Path, desc: str, kind: str) -> Path:
+    volume = relevance_path(case, derivatives, desc).name
+    stem = volume.replace(f"_desc-{desc}_relevance.nii.gz", "")
+    return case.folder(derivatives) / f"{stem}_atlas-HCPMMP1_desc-{desc}{kind}_relevance.tsv"
+
+
+def read_asymmetry(case: Case, path: Path, key: str) -> SubjectAsymmetry | None:
+    """Return what was found when these very files were written, if they were."""
+    sidecar, scalar = path.with_suffix(".json"), path.with_suffix(".pscalar.nii")
+    if not all(one.is_file() for one in (sidecar, path, scalar)):
+        return None
+    content = read_json(sidecar)
+    wanted = {"Key": key, "Digest": digest_file(path), "DigestOfScalar": digest_file(scalar)}
+    if any(content.get(name) != value for name, value in wanted.items()):
+        return None
+    table = pd.read_csv(path, sep="\t")
+    return SubjectAsymmetry(case, path, table, int(content["ReferenceSubjects"]))
+
+
+def write_asymmetry(
+    case: Case, path: Path, table: pd.DataFrame, content: Mapping[str, object], key: str
+) -> SubjectAsymmetry:
+    """Write table and `.pscalar.nii`, and the sidecar last."""
+    sidecar, scalar = path.with_suffix(".json"), path.with_suffix(".pscalar.nii")
+    sidecar.unlink(missing_ok=True)
+    save_table(path, table)
+    values = _by_region(table)
+    save_parcel_scalar(scalar, values, name="asymmetry z", palette=relevance_palette(values))
+    digests = {"Digest": digest_file(path), "DigestOfScalar": digest_file(scalar)}
+    write_json(sidecar, {**content, "GeneratedBy": provenance(), "Key": key, **digests})
+    return SubjectAsymmetry(case, path, table, int(str(content["ReferenceSubjects"])))
+
+
+def _by_region(table: pd.DataFrame) -> Float[np.ndarray, " regions"]:
+    """Give left regions z, right ones -z, and 0 to what has no partner or no z."""
+    left = dict(zip(table["left"], table["z"], strict=True))
+    right = dict(zip(table["right"], -table["z"], strict=True))
+    known = {name: z for name, z in {**left, **right}.items() if not np.isnan(z)}
+    return np.array([known.get(region.name, 0.0) for region in hcpmmp_regions()])

@@ -1,0 +1,285 @@
+"""Homotopic asymmetry against a reference group: what was planted is found, nothing else is."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from hemitwin.atlases import hcpmmp_regions, save_table, save_volume
+from hemitwin.pipeline.asymmetry import AsymmetryConfig, asymmetry
+from hemitwin.pipeline.asymmetry_cohort import sides_of
+from hemitwin.pipeline.asymmetry_statistics import deviations
+from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import digest_file, write_json
+
+PEOPLE = 16
+PATIENT, PLANTED = "sub-15", "L_V1"
+LEFT = [one for one in hcpmmp_regions() if one.hemisphere == "L"]
+TAIL = "space-MNI152NLin2009aSym"
+
+
+def pairs_of(rng, *, planted=False):
+    """Pairs of alike sides; a patient's left V1 has more."""
+    level = rng.uniform(5, 10, len(LEFT))
+    sides = level[:, None] * rng.uniform(0.9, 1.1, (len(LEFT), 2))
+    names = [one.name for one in LEFT]
+    if planted:
+        sides[names.index(PLANTED), 0] *= 3
+    table = pd.DataFrame(
+        {
+            "left": names,
+            "right": [one.partner for one in LEFT],
+            "cortex": [one.cortex for one in LEFT],
+            "positive_left": sides[:, 0],
+            "positive_right": sides[:, 1],
+        }
+    )
+    table["difference"] = sides[:, 0] - sides[:, 1]
+    return table.sample(frac=1, random_state=int(rng.integers(1000)))
+
+
+@pytest.fixture
+def derivatives(tmp_path):
+    """As explain and parcellate leave them, without the scans behind."""
+    rng = np.random.default_rng(0)
+    for number in range(PEOPLE):
+        name = f"sub-{number:02d}"
+        anat = tmp_path / name / "anat"
+        anat.mkdir(parents=True)
+        for desc in ("desc-prepared_T1w", "desc-lrp_relevance"):
+            scan = anat / f"{name}_{TAIL}_{desc}.nii.gz"
+            save_volume(scan, np.ones((2, 2, 2), np.float32), np.eye(4), space=TAIL)
+            write_json(sidecar_of(scan), {"Digest": digest_file(scan)})
+        path = anat / f"{name}_{TAIL}_atlas-HCPMMP1_desc-lrppairs_relevance.tsv"
+        save_table(path, pairs_of(rng, planted=name == PATIENT))
+    return tmp_path
+
+
+@pytest.fixture
+def participants(derivatives):
+    """Ages, and groups: the last four are patients."""
+    lines = [f"sub-{k:02d}\t{20 + 3 * k}\t{'ill' if k > 11 else 'control'}" for k in range(PEOPLE)]
+    path = derivatives / "participants.tsv"
+    path.write_text("\n".join(["participant_id\tage\tgroup", *lines]) + "\n")
+    return path
+
+
+def families_of(derivatives, of):
+    path = derivatives / "families.csv"
+    lines = [f"{number:02d},{of(number)}" for number in range(PEOPLE)]
+    path.write_text("\n".join(["Subject,Family_ID", *lines]) + "\n")
+    return path
+
+
+def table_path(derivatives, subject, kind="asymmetry"):
+    name = f"{subject}_{TAIL}_atlas-HCPMMP1_desc-lrp{kind}_relevance.tsv"
+    return derivatives / subject / "anat" / name
+
+
+def sidecar(path):
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def test_sides_are_shares_of_all_pairs_and_the_index_is_bounded():
+    table = pairs_of(np.random.default_rng(1))
+    table.loc[table["left"] == "L_V2", ["positive_left", "positive_right"]] = 0.0
+    table.loc[table["left"] == "L_V3", "positive_right"] = 0.0
+    found = sides_of(table)
+    total = table["positive_left"].sum() + table["positive_right"].sum()
+    row = table.set_index("left").loc["L_V1"]
+    assert found.loc["L_V1", "difference"] == pytest.approx(row["difference"] / total)
+    both = row["positive_left"] + row["positive_right"]
+    assert found.loc["L_V1", "index"] == pytest.approx(row["difference"] / both)
+    assert found.loc["L_V3", "index"] == 1
+    assert np.isnan(found.loc["L_V2", "index"])
+    doubled = table.assign(
+        positive_left=2 * table["positive_left"], positive_right=2 * table["positive_right"]
+    )
+    np.testing.assert_allclose(sides_of(doubled)["difference"], found["difference"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="positive_left"), "no columns positive_left"),
+        (
+            lambda table: table.assign(positive_left=0.0, positive_right=0.0),
+            "no positive relevance",
+        ),
+    ],
+)
+def test_a_table_without_sides_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        sides_of(change(pairs_of(np.random.default_rng(1))))
+
+
+def test_a_planted_asymmetry_is_found_and_nobody_elses(derivatives):
+    found = asymmetry(derivatives)
+    assert not found.outcome.failures
+    assert len(found.outcome.results) == PEOPLE
+    for one in found.outcome.results:
+        strong = one.table[one.table["q"] < 0.05]
+        assert list(strong["left"]) == ([PLANTED] if one.case.subject == PATIENT else [])
+        assert one.reference == PEOPLE - 1
+    p_values = np.concatenate([one.table["p"] for one in found.outcome.results])
+    assert np.mean(p_values < 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def test_z_of_a_subject_is_that_of_all_others(derivatives, participants):
+    found = asymmetry(derivatives, config=AsymmetryConfig(participants=participants))
+    sides = {
+        f"sub-{k:02d}": sides_of(
+            pd.read_csv(table_path(derivatives, f"sub-{k:02d}", "pairs"), sep="\t")
+        ).sort_index()
+        for k in range(PEOPLE)
+    }
+    others = [name for name in sides if name != "sub-03"]
+    values = np.stack([sides[name]["difference"] for name in others])
+    design = np.array([[1.0, 20 + 3 * int(name[4:])] for name in others])
+    expected = deviations(
+        values, design, sides["sub-03"]["difference"].to_numpy(), np.array([1.0, 29.0])
+    )
+    table = found.outcome.results[3].table.set_index("left").sort_index()
+    np.testing.assert_allclose(table["z"], expected.z)
+    np.testing.assert_allclose(table["q"], expected.q)
+    content = sidecar(found.outcome.results[3].path)
+    assert content["Covariates"] == ["age_years"]
+    assert content["CovariatesLeftOut"] == {"sex": "not known of everybody"}
+    assert (content["ReferenceSubjects"], content["DegreesOfFreedom"]) == (15, 13)
+
+
+def test_mirrored_subjects_have_mirrored_signs(derivatives):
+    before = asymmetry(derivatives).outcome.results[-1].table.set_index("left")["z"]
+    for path in derivatives.glob("sub-*/anat/*pairs_relevance.tsv"):
+        swap = {"positive_left": "positive_right", "positive_right": "positive_left"}
+        save_table(path, pd.read_csv(path, sep="\t").rename(columns=swap))
+    after = asymmetry(derivatives).outcome.results[-1].table.set_index("left")["z"]
+    np.testing.assert_allclose(after, -before[after.index])
+
+
+def test_workbench_shows_left_z_and_right_its_opposite(derivatives):
+    one = asymmetry(derivatives).outcome.results[-1]
+    image = nib.Cifti2Image.from_filename(one.path.with_suffix(".pscalar.nii"))
+    by_name = dict(zip(image.header.get_axis(1).name, image.get_fdata()[0], strict=True))
+    z = one.table.set_index("left").loc[PLANTED, "z"]
+    assert by_name["L_V1"] == pytest.approx(z, rel=1e-5)
+    assert by_name["R_V1"] == pytest.approx(-z, rel=1e-5)
+    assert by_name["brainStem"] == 0
+
+
+def test_relatives_are_not_in_the_reference_and_no_file_names_them(derivatives):
+    families = families_of(derivatives, lambda number: number // 2)
+    found = asymmetry(derivatives, config=AsymmetryConfig(families=families))
+    assert {one.reference for one in found.outcome.results} == {PEOPLE - 2}
+    for one in found.outcome.results:
+        text = one.path.with_suffix(".json").read_text()
+        others = [f"sub-{k:02d}" for k in range(PEOPLE) if f"sub-{k:02d}" != one.case.subject]
+        assert not any(name in text for name in others)
+        assert families.name not in text
+    content = sidecar(found.group_path)
+    assert (content["Families"], content["DegreesOfFreedom"]) == (8, 7)
+    assert content["StandardError"] == "over families (CR1)"
+
+
+def test_a_named_reference_is_held_against_the_others(derivatives, participants):
+    config = AsymmetryConfig(reference=participants, reference_group="group=control")
+    found = asymmetry(derivatives, config=config)
+    sizes = {one.case.subject: one.reference for one in found.outcome.results}
+    assert (sizes["sub-00"], sizes[PATIENT]) == (11, 12)
+    content = sidecar(found.group_path)
+    assert (content["Subjects"], content["ReferenceSubjects"]) == (4, 12)
+    assert content["ReferenceGroup"] == "group=control"
+    sides = {one.case.subject: one.table.set_index("left") for one in found.outcome.results}
+    ill, well = (
+        np.mean([sides[f"sub-{k:02d}"].loc["L_V2", "difference"] for k in numbers])
+        for numbers in (range(12, 16), range(12))
+    )
+    row = found.group.set_index("left").loc["L_V2"]
+    assert row["difference"] == pytest.approx(ill)
+    assert row["effect"] == pytest.approx(ill - well)
+    only_controls = asymmetry(derivatives, config=AsymmetryConfig(reference=participants))
+    assert only_controls.group is None
+
+
+def test_a_consistent_asymmetry_of_a_group_is_found(derivatives):
+    for path in derivatives.glob("sub-*/anat/*pairs_relevance.tsv"):
+        table = pd.read_csv(path, sep="\t")
+        table.loc[table["left"] == "L_V2", "positive_right"] *= 1.3
+        save_table(path, table)
+    found = asymmetry(derivatives)
+    table = pd.read_csv(found.group_path, sep="\t")
+    assert list(table.loc[table["q"] < 0.05, "left"]) == ["L_V2"]
+    row = table.iloc[0]
+    assert row["effect_low"] <= row["effect"] <= row["effect_high"] < 0
+    assert row["effect"] == pytest.approx(row["difference"])
+    assert row["index"] < 0
+
+
+def test_what_is_done_is_recognised_by_content(derivatives):
+    first = asymmetry(derivatives)
+    path = table_path(derivatives, "sub-02")
+    times = {one.path: one.path.stat().st_mtime_ns for one in first.outcome.results}
+    again = asymmetry(derivatives)
+    assert {one.path: one.path.stat().st_mtime_ns for one in again.outcome.results} == times
+    pd.testing.assert_frame_equal(again.outcome.results[2].table, first.outcome.results[2].table)
+    path.with_suffix(".pscalar.nii").unlink()
+    before = path.with_suffix(".json").stat().st_mtime_ns
+    asymmetry(derivatives, labels=("02",))
+    assert path.with_suffix(".pscalar.nii").is_file()
+    assert path.with_suffix(".json").stat().st_mtime_ns > before
+    # Another subject's table changed: it is in everybody's reference.
+    save_table(table_path(derivatives, "sub-05", "pairs"), pairs_of(np.random.default_rng(9)))
+    asymmetry(derivatives)
+    assert path.stat().st_mtime_ns > times[path]
+
+
+def test_one_bad_subject_does_not_stop_the_others(derivatives):
+    table_path(derivatives, "sub-04", "pairs").unlink()
+    path = table_path(derivatives, "sub-07", "pairs")
+    save_table(path, pd.read_csv(path, sep="\t").iloc[:100])
+    found = asymmetry(derivatives)
+    reasons = {failure.case: failure.reason for failure in found.outcome.failures}
+    assert "hemitwin parcellate" in reasons["sub-04"]
+    assert "the same pairs" in reasons["sub-07"]
+    assert {one.reference for one in found.outcome.results} == {PEOPLE - 3}
+
+
+def test_a_small_reference_is_refused(derivatives, participants):
+    for config in (
+        AsymmetryConfig(reference=participants, reference_group="group=ill"),
+        AsymmetryConfig(participants=participants, reference_group="group=ill"),
+    ):
+        with pytest.raises(UserError, match=r"8 subjects or more|9 subjects or more"):
+            asymmetry(derivatives, config=config)
+
+
+@pytest.mark.parametrize(
+    ("table", "group", "message"),
+    [
+        (False, "group=control", "must be in a table"),
+        (True, "diagnosis=none", "must have the column diagnosis"),
+        (True, "group=unknown", "there is none"),
+    ],
+)
+def test_a_reference_that_is_nobody_is_refused(derivatives, participants, table, group, message):
+    config = AsymmetryConfig(reference=participants if table else None, reference_group=group)
+    with pytest.raises(UserError, match=message):
+        asymmetry(derivatives, config=config)
+
+
+def test_the_command_names_the_pairs_and_what_to_rerun(derivatives, participants, capsys):
+    table_path(derivatives, "sub-04", "pairs").unlink()
+    words = ["asymmetry", str(derivatives), "--participants", str(participants)]
+    with pytest.raises(SystemExit, match="1"):
+        main(words)
+    out, err = capsys.readouterr()
+    assert "L_V1 z +" in out
+    assert "15 done, 1 failed" in out
+    assert f"--participants {participants} --participant-label 04" in err
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--reference-group", "control"])
+    assert "reference_group" in capsys.readouterr().err
