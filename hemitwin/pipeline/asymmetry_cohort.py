@@ -51,6 +51,8 @@ class AsymmetryCohort:
         gives them.
     families : mapping of str to str
         Whom each subject is related to; private.
+    relatives_known : bool
+        Whether a table says so.
     reference : tuple of str
         The subjects of the reference group.
     named : bool
@@ -61,6 +63,7 @@ class AsymmetryCohort:
     differences: pd.DataFrame
     indices: pd.DataFrame
     families: Mapping[str, str]
+    relatives_known: bool
     reference: tuple[str, ...]
     named: bool
     covariates: Covariates
@@ -89,10 +92,12 @@ class AsymmetryCohort:
         )
         paths = [] if config.participants is None else [config.participants]
         named = config.reference is not None or config.reference_group is not None
+        kinship = kinship_of(subjects, config.participants, config.families)
         return cls(
             differences,
             indices,
-            kinship_of(subjects, config.participants, config.families).groups(subjects),
+            kinship.groups(subjects),
+            bool(kinship.lines),
             _reference(subjects, config) if named else tuple(subjects),
             named,
             Covariates.of(subjects, read_demographics(*paths)),
@@ -130,7 +135,7 @@ class AsymmetryCohort:
         return {
             "Reference": "a named group" if self.named else "all other subjects",
             "ReferenceGroup": config.reference_group,
-            "RelativesKnown": config.families is not None,
+            "RelativesKnown": self.relatives_known,
             "Covariates": list(design.used),
             "CovariatesLeftOut": dict(design.left_out),
         }
