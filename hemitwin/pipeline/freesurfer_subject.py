@@ -75,14 +75,29 @@ class FreeSurferSubject:
         """Tell whether both sides have an annotation."""
         return all(path.is_file() for path in self.annotation_paths(name))
 
-    def fslr_surfaces(self) -> tuple[Surface, ...]:
-        """Return white, midthickness and pial surface of both sides, on the fsLR 32k mesh.
+    def meshes(self) -> tuple[Surface, ...]:
+        """Return white and pial surface of both sides on the subject's own meshes.
 
         Raises
         ------
         ValueError
             A file cannot be read.
         """
+        scanner = scanner_from_surface(self._reference)
+        return tuple(self._mesh(side, kind, scanner) for side in ("L", "R") for kind in _KINDS)
+
+    def fslr_surfaces(self) -> tuple[Surface, ...]:
+        """Return white, midthickness and pial surface of both sides, on the fsLR 32k mesh.
+
+        None of a subject without ``sphere.reg``.
+
+        Raises
+        ------
+        ValueError
+            A file cannot be read.
+        """
+        if not all(path.is_file() for path in self._surface_paths(("sphere.reg",))):
+            return ()  # nothing says where the fsLR vertices lie
         scanner, made = scanner_from_surface(self._reference), []
         for side, fs in FREESURFER_SIDES.items():
             sphere = load_freesurfer_surface(

@@ -54,6 +54,10 @@ class HcpSubject:
         found = (folder / name for name in _SEGMENTATIONS)
         return next((path for path in found if path.is_file()), None)
 
+    def meshes(self) -> tuple[Surface, ...]:
+        """Return the surfaces on the subject's own meshes, which are these."""
+        return self.fslr_surfaces()
+
     def fslr_surfaces(self) -> tuple[Surface, ...]:
         """Return white, midthickness and pial surface of both sides.
 

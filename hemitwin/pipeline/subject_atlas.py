@@ -146,8 +146,8 @@ def _atlas_case(case: Case, derivatives: Path, request: AtlasRequest) -> Subject
     done = read_matching_sidecar(aligned, key=key)
     if done is not None and read_matching_sidecar(target, key=key) is not None:
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
-    if cortex is not None and annotation is None:
-        check_surfaces(case, places.surfaces, native, prepared)
+    if cortex is not None:
+        check_surfaces(case, cortex.meshes(), native, prepared)
     wanted = find_regions(places, request, annotation)
     write_regions(derivatives, name, wanted.regions)
     own = _label_grid(prepared, native.from_template, prepared.data != 0, wanted, TEMPLATE_SPACE)

@@ -88,7 +88,7 @@ def test_what_is_done_is_not_done_again(built, walked):
     assert built.native.stat().st_mtime_ns == before
 
 
-def test_another_atlas_takes_the_same_deformation(built, walked, tmp_path):
+def test_another_atlas_takes_the_same_deformation(built, walked):
     field = deformation_path(built.case, walked.derivatives)
     stamp = field.stat().st_mtime_ns
     own = hcpmmp_atlas()
