@@ -90,7 +90,9 @@ def asymmetry(
     """
     config = config or AsymmetryConfig()
     everyone = find_explained(derivatives, desc, modality=modality)
-    wanted = find_explained(derivatives, desc, labels=labels, modality=modality)
+    wanted = everyone
+    if labels is not None:
+        wanted = find_explained(derivatives, desc, labels=labels, modality=modality)
     tables = PairTables.of(everyone, derivatives, desc)
     scans = {name: [one.sides for one in many] for name, many in tables.by_subject.items()}
     cohort = AsymmetryCohort.of(scans, config)

@@ -1,6 +1,7 @@
 """The files of an asymmetry: where they lie, how they are written, how done ones are known."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,12 +108,13 @@ class PairTables:
         problems: dict[str, CaseError] = {}
         for case in cases:
             try:
-                found = _read_pairs(case, derivatives, desc)
-                _require_like(found, next(iter(read.values()), found))
-                read[case.name] = found
+                read[case.name] = _read_pairs(case, derivatives, desc)
             except CaseError as error:
-                logger.warning("%s is in no reference and no group: %s", case.name, error.reason)
                 problems[case.name] = error
+        problems |= _unlike_most(read)
+        read = {name: one for name, one in read.items() if name not in problems}
+        for name, error in problems.items():
+            logger.warning("%s is in no reference and no group: %s", name, error.reason)
         if not read:
             msg = f"no table of homotopic pairs can be read; {problems[cases[0].name].reason}"
             raise UserError(msg)
@@ -152,13 +154,20 @@ def _read_pairs(case: Case, derivatives: Path, desc: str) -> CasePairs:
     return CasePairs(case, path, digest_file(path), sides.sort_index())
 
 
-def _require_like(one: CasePairs, first: CasePairs) -> None:
-    if not one.sides.index.equals(first.sides.index):
-        reason = (
-            f"all tables must have the same pairs of regions, {one.path.name} has not those of "
-            f"{first.path.name}; run 'hemitwin parcellate' again for all"
+def _unlike_most(read: Mapping[str, CasePairs]) -> dict[str, CaseError]:
+    """Find the tables that have other pairs than most."""
+    counted = Counter(tuple(one.sides.index) for one in read.values())
+    usual = counted.most_common(1)[0][0] if counted else ()
+    return {
+        name: CaseError(
+            name,
+            "asymmetry",
+            f"all tables must have the same pairs of regions, {one.path.name} has others than "
+            f"most; run 'hemitwin parcellate' again for it",
         )
-        raise CaseError(one.case.name, "asymmetry", reason)
+        for name, one in read.items()
+        if tuple(one.sides.index) != usual
+    }
 
 
 def asymmetry_path(case: Case, derivatives: Path, desc: str) -> Path:

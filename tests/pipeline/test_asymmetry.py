@@ -254,13 +254,20 @@ def test_what_is_done_is_recognised_by_content(derivatives):
 
 def test_one_bad_subject_does_not_stop_the_others(derivatives):
     table_path(derivatives, "sub-04", "pairs").unlink()
-    path = table_path(derivatives, "sub-07", "pairs")
+    path = table_path(derivatives, "sub-00", "pairs")
     save_table(path, pd.read_csv(path, sep="\t").iloc[:100])
     found = asymmetry(derivatives, labels=("00", "04", "07"))
     reasons = {failure.case: failure.reason for failure in found.outcome.failures}
     assert "hemitwin parcellate" in reasons["sub-04"]
-    assert "the same pairs" in reasons["sub-07"]
+    assert "the same pairs" in reasons["sub-00"]
     assert {one.reference for one in found.outcome.results} == {PEOPLE - 3}
+
+
+def test_a_folder_without_tables_is_refused(derivatives):
+    for path in derivatives.glob("sub-*/anat/*pairs_relevance.tsv"):
+        path.write_text("")
+    with pytest.raises(UserError, match="no table of homotopic pairs can be read"):
+        asymmetry(derivatives)
 
 
 def test_a_small_reference_is_refused(derivatives, participants):
