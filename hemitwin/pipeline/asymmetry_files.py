@@ -113,8 +113,8 @@ class PairTables:
                 problems[case.name] = error
         problems |= _unlike_most(read)
         read = {name: one for name, one in read.items() if name not in problems}
-        for name, error in problems.items():
-            logger.warning("%s is in no reference and no group: %s", name, error.reason)
+        for name, problem in problems.items():
+            logger.warning("%s is in no reference and no group: %s", name, problem.reason)
         if not read:
             msg = f"no table of homotopic pairs can be read; {problems[cases[0].name].reason}"
             raise UserError(msg)
