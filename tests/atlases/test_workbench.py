@@ -13,6 +13,7 @@ from hemitwin.atlases import (
     Overlay,
     SurfaceMontage,
     VolumeSlices,
+    WholeBrain,
     grayordinates_from_volume,
     hcpmmp_regions,
     hcpmmp_surface_labels,
@@ -54,7 +55,9 @@ def export(tmp_path_factory, coarse_atlas):
     files = {}
     for side in ("L", "R"):
         files[f"{side}.mid"] = DataFile(folder / f"{side}.mid.surf.gii", side)
-        save_surface(files[f"{side}.mid"].path, load_fslr_surface(side))
+        files[f"{side}.flat"] = DataFile(folder / f"{side}.flat.surf.gii", side)
+        for kind, name in (("midthickness", "mid"), ("flat", "flat")):
+            save_surface(files[f"{side}.{name}"].path, load_fslr_surface(side, kind))
         files[f"{side}.metric"] = DataFile(folder / f"{side}.shape.gii", side)
         values = project_to_surface(relevance, template.affine, load_fslr_surface(side))
         save_metric(files[f"{side}.metric"].path, values, side, name="lrp", palette=palette)
@@ -98,6 +101,17 @@ def make_scenes(files):
             plane="AXIAL",
             montage=(3, 4, 4),
         ),
+        SurfaceMontage(
+            "flat", files["L.flat"], files["R.flat"], (Overlay(files["p.pscalar.nii"]),), flat=True
+        ),
+        WholeBrain(
+            "whole",
+            (files["R.mid"],),
+            (metrics[1], Overlay(files["rel.nii.gz"], 0.7), Overlay(files["t1.nii.gz"])),
+            position_mm=(-45.0, -20.0, 10.0),
+            planes=("AXIAL", "CORONAL"),
+            seen_from=(-1.0, 0.7, 0.6),
+        ),
     ]
 
 
@@ -106,7 +120,7 @@ def test_scene_holds_relative_paths_that_exist(export):
     write_scene(folder / "workbench" / "a.scene", make_scenes(files))
     root = ET.parse(folder / "workbench" / "a.scene").getroot()  # noqa: S314  our own file
     paths = [e.text or "" for e in root.iter("Object") if e.get("Name") == "fileName"]
-    assert len(paths) == 3 + 3 + 3 + 4 + 2 + 2
+    assert len(paths) == 3 + 3 + 3 + 4 + 2 + 2 + 3 + 4
     assert all((folder / "workbench" / path).is_file() for path in paths)
     assert all(path.startswith("../anat/") for path in paths)
     assert [e.findtext("Name") for e in root.findall("Scene")] == [
@@ -161,6 +175,7 @@ def test_files_without_type_or_side_are_refused(tmp_path):
 EXPECTED = {
     "L.mid": ("Surface", "CortexLeft"),
     "R.mid": ("Surface", "CortexRight"),
+    "L.flat": ("Surface", "CortexLeft"),
     "L.metric": ("Metric", "CortexLeft"),
     "R.metric": ("Metric", "CortexRight"),
     "L.label": ("Label", "CortexLeft"),
@@ -187,7 +202,9 @@ def test_workbench_reads_type_and_structure(export, wb_command, name):
 
 
 @pytest.mark.workbench
-@pytest.mark.parametrize("scene", ["dense", "parcels", "areas", "metric", "slices", "montage"])
+@pytest.mark.parametrize(
+    "scene", ["dense", "parcels", "areas", "metric", "slices", "montage", "flat", "whole"]
+)
 def test_workbench_renders_every_scene(export, wb_command, scene):
     folder, files, _ = export
     path, picture = folder / "workbench" / "c.scene", folder / f"{scene}.png"

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -58,13 +59,19 @@ def test_every_scene_renders_without_an_error(exported, tmp_path):
         assert np.asarray(Image.open(picture).convert("L")).std() > 5
 
 
-def test_a_folder_that_was_moved_renders_as_before(exported, prepared, tmp_path):
+def test_every_scene_renders_where_the_zipped_folder_was_unpacked(exported, prepared, tmp_path):
+    kept = tmp_path / "kept"
+    shutil.copytree(prepared.derivatives, kept, ignore=shutil.ignore_patterns("sub-0[!2]", ".*"))
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", kept)
+    shutil.rmtree(kept)
     moved = tmp_path / "elsewhere" / "derivatives"
-    shutil.copytree(prepared.derivatives, moved, ignore=shutil.ignore_patterns("sub-0[!2]", ".*"))
+    shutil.unpack_archive(packed, moved)
     scene = moved / exported.scene.relative_to(prepared.derivatives)
-    # The scan itself stays where it is: only what is below the folder moves.
-    inside = exported.scene_names[:3]
-    for picture in render_scenes(scene, inside, str(WB_COMMAND)):
+    root = ET.parse(scene).getroot()  # noqa: S314  our own file
+    files = [one.text or "" for one in root.iter("Object") if one.get("Name") == "fileName"]
+    assert all((scene.parent / name).resolve().is_relative_to(moved) for name in files)
+    assert len(exported.scene_names) == 5
+    for picture in render_scenes(scene, exported.scene_names, str(WB_COMMAND)):
         assert picture.is_relative_to(moved)
         assert np.asarray(Image.open(picture).convert("L")).std() > 5
 
