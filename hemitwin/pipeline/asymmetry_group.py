@@ -8,7 +8,7 @@ import pandas as pd
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
 from hemitwin.pipeline.asymmetry_files import PairTables
-from hemitwin.pipeline.asymmetry_statistics import group_effects
+from hemitwin.pipeline.asymmetry_statistics import Effects, group_effects
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.map_request import map_desc
@@ -76,7 +76,25 @@ def write_group(
         draws=config.draws,
         seed=config.seed,
     )
-    table = next(iter(tables.read.values())).sides[["right", "cortex"]].reset_index()
+    names = next(iter(tables.read.values())).sides[["right", "cortex"]].reset_index()
+    table = _table(names, cohort, found)
+    save_table(path, table)
+    content = {
+        "Description": "Asymmetry of relevance by homotopic pairs over a group",
+        "Note": f"{MEASURE} {_EFFECT[cohort.named]}. {_INTERVAL}",
+        "Sources": [f"bids::{one.path.name}" for one in tables.read.values()],
+        "SourcesSHA256": [one.digest for one in tables.read.values()],
+        **cohort.describe(config, design),
+        **_counts(cohort, found, len(set(families))),
+        "Settings": {"draws": config.draws, "seed": config.seed},
+        "GeneratedBy": provenance(),
+    }
+    write_json(path.with_suffix(".json"), content)
+    return table
+
+
+def _table(names: pd.DataFrame, cohort: AsymmetryCohort, found: Effects) -> pd.DataFrame:
+    table, group = names.copy(), list(cohort.compared)
     for name, values in (("difference", cohort.differences), ("index", cohort.indices)):
         table[name] = values.loc[group].mean(axis=0).to_numpy()
     table["effect"], table["effect_low"], table["effect_high"] = (
@@ -85,21 +103,14 @@ def write_group(
         found.high,
     )
     table["t"], table["p"], table["q"] = found.t, found.p, found.q
-    table = table.sort_values("p", kind="stable", ignore_index=True)
-    save_table(path, table)
-    content = {
-        "Description": "Asymmetry of relevance by homotopic pairs over a group",
-        "Note": f"{MEASURE} {_EFFECT[cohort.named]}. {_INTERVAL}",
-        "Sources": [f"bids::{one.path.name}" for one in tables.read.values()],
-        "SourcesSHA256": [one.digest for one in tables.read.values()],
-        **cohort.describe(config, design),
-        "Subjects": len(group),
+    return table.sort_values("p", kind="stable", ignore_index=True)
+
+
+def _counts(cohort: AsymmetryCohort, found: Effects, families: int) -> dict[str, object]:
+    return {
+        "Subjects": len(cohort.compared),
         "ReferenceSubjects": len(cohort.reference) if cohort.named else 0,
-        "Families": len(set(families)),
+        "Families": families,
         "DegreesOfFreedom": found.freedom,
         "StandardError": "over families (CR1)" if found.clustered else "over subjects",
-        "Settings": {"draws": config.draws, "seed": config.seed},
-        "GeneratedBy": provenance(),
     }
-    write_json(path.with_suffix(".json"), content)
-    return table

@@ -24,6 +24,9 @@ from hemitwin.pipeline.cli_options import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hemitwin.pipeline.asymmetry import Asymmetries
+    from hemitwin.pipeline.ranking import Ranking
+
 __all__ = ["asymmetry", "rank", "relate"]
 
 
@@ -100,21 +103,7 @@ def rank(
         config=RankConfig(part=part, draws=draws, seed=seed, null_draws=null_draws),
     )
     ranking = found.ranking
-    title = f"hemitwin rank: {ranking.cases} maps, {ranking.families} families"
-    table = Table(title=title)
-    for column in ("rank", "region", "share, %", "enrichment", "top 10"):
-        table.add_column(column, no_wrap=True)
-    for _, row in ranking.table.head(10).iterrows():
-        table.add_row(
-            "{rank_by_share:g} ({rank_by_share_low:g}-{rank_by_share_high:g})".format_map(row),
-            str(row["name"]),
-            "{:.2f} [{:.2f}, {:.2f}]".format(
-                *(100 * row[name] for name in ("share", "share_low", "share_high"))
-            ),
-            "{enrichment:.2f} [{enrichment_low:.2f}, {enrichment_high:.2f}]".format_map(row),
-            f"{row['top_10_by_share']:.0%}",
-        )
-    console.print(table)
+    _print_ranking(ranking)
     _print_groups(found.groups)
     lines = {
         "stability of the ranks": ranking.stability,
@@ -170,6 +159,14 @@ def asymmetry(
         modality=modality,
         config=validated(AsymmetryConfig, options, "asymmetry"),
     )
+    _print_asymmetries(found)
+    given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    given |= {"--draws": draws if draws != 2000 else None, "--seed": seed or None}
+    words = [*map_words(desc, modality), *option_words(given)]
+    finish(found.outcome, ["asymmetry", str(derivatives), *words])
+
+
+def _print_asymmetries(found: "Asymmetries") -> None:
     table = Table(title="hemitwin asymmetry")
     for name in ("case", "reference", "q < 0.05"):
         table.add_column(name, no_wrap=True)
@@ -183,10 +180,6 @@ def asymmetry(
     console.print(table)
     if found.group is not None:
         console.print(f"group {found.group_path}", highlight=False, soft_wrap=True)
-    given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-    given |= {"--draws": draws if draws != 2000 else None, "--seed": seed or None}
-    words = [*map_words(desc, modality), *option_words(given)]
-    finish(found.outcome, ["asymmetry", str(derivatives), *words])
 
 
 def _pairs(table: "pd.DataFrame", statistic: str) -> str:
@@ -196,6 +189,24 @@ def _pairs(table: "pd.DataFrame", statistic: str) -> str:
         for _, row in table.head(3).iterrows()
     ]
     return "\n".join(lines)
+
+
+def _print_ranking(ranking: "Ranking") -> None:
+    title = f"hemitwin rank: {ranking.cases} maps, {ranking.families} families"
+    table = Table(title=title)
+    for column in ("rank", "region", "share, %", "enrichment", "top 10"):
+        table.add_column(column, no_wrap=True)
+    for _, row in ranking.table.head(10).iterrows():
+        table.add_row(
+            "{rank_by_share:g} ({rank_by_share_low:g}-{rank_by_share_high:g})".format_map(row),
+            str(row["name"]),
+            "{:.2f} [{:.2f}, {:.2f}]".format(
+                *(100 * row[name] for name in ("share", "share_low", "share_high"))
+            ),
+            "{enrichment:.2f} [{enrichment_low:.2f}, {enrichment_high:.2f}]".format_map(row),
+            f"{row['top_10_by_share']:.0%}",
+        )
+    console.print(table)
 
 
 def _print_groups(groups: "pd.DataFrame") -> None:

@@ -151,10 +151,7 @@ def rank(
     sources = {
         "Sources": [f"bids::{one.relative_to(derivatives)}" for one in paths],
         "SourcesSHA256": [digest_file(one) for one in paths],
-        "Cases": ranking.cases,
-        "Families": ranking.families,
         "RelativesKnown": families is not None,
-        "Settings": config.model_dump(),
     }
     _write_sidecars(found, sources, config)
     return found
@@ -182,6 +179,12 @@ def _save_values(stem: Path, ranking: Ranking) -> None:
 
 def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfig) -> None:
     ranking, p_value = found.ranking, found.subcortical_p
+    counted = {
+        **sources,
+        "Cases": ranking.cases,
+        "Families": ranking.families,
+        "Settings": config.model_dump(),
+    }
     spatial = {
         "SpatialNullP": None if np.isnan(p_value) else p_value,
         "NullDraws": config.null_draws,
@@ -189,7 +192,7 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
     content = {
         "Description": f"Regions ranked by {config.part} relevance over a group",
         "Note": _NOTE,
-        **sources,
+        **counted,
         "Stability": ranking.stability.to_dict(),
         "SubcorticalLessCortical": ranking.subcortical.to_dict(),
         "CohensD": ranking.subcortical_d.to_dict(),
@@ -203,7 +206,7 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
         "Description": f"Enrichment of {config.part} relevance in groups of regions, against all "
         f"other regions",
         "Note": f"{_NOTE} {_SPATIAL_NOTE}",
-        **sources,
+        **counted,
         **spatial,
         "GeneratedBy": provenance(),
     }
