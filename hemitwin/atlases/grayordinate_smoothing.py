@@ -74,7 +74,8 @@ def _smooth_within(
     """Smooth one structure in the box around it; each voxel's weights add up to 1."""
     start = voxels.min(axis=0)
     here = tuple((voxels - start).T)
-    box, mask = np.zeros((2, *(voxels.max(axis=0) - start + 1)))
+    size = tuple((voxels.max(axis=0) - start + 1).tolist())
+    box, mask = np.zeros(size), np.zeros(size)
     box[here], mask[here] = values, 1
     spread, share = (
         ndimage.gaussian_filter(one, sigma_voxels, mode="constant")[here] for one in (box, mask)

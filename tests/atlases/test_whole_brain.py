@@ -45,8 +45,8 @@ def test_the_world_is_turned_towards_the_viewer(tmp_path, seen_from):
     matrix = np.array([float(one.text or "") for one in turned]).reshape(4, 4)
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(4), atol=1e-12)
     assert np.linalg.det(matrix) == pytest.approx(1)
-    towards = [*seen_from, 0.0]
-    np.testing.assert_allclose(matrix @ towards, [0, 0, np.linalg.norm(towards), 0], atol=1e-12)
+    forward = matrix @ np.array([*seen_from, 0.0]) / np.linalg.norm(seen_from)
+    np.testing.assert_allclose(forward, np.array([0.0, 0.0, 1.0, 0.0]), atol=1e-12)
     assert (matrix @ [0, 0, 1, 0])[1] > 0  # up is up
 
 
