@@ -179,26 +179,23 @@ def _save_values(stem: Path, ranking: Ranking) -> None:
 
 def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfig) -> None:
     ranking, p_value = found.ranking, found.subcortical_p
-    counted = {
+    common = {
         **sources,
         "Cases": ranking.cases,
         "Families": ranking.families,
         "Settings": config.model_dump(),
-    }
-    spatial = {
         "SpatialNullP": None if np.isnan(p_value) else p_value,
         "NullDraws": config.null_draws,
+        "GeneratedBy": provenance(),
     }
     content = {
         "Description": f"Regions ranked by {config.part} relevance over a group",
         "Note": _NOTE,
-        **counted,
         "Stability": ranking.stability.to_dict(),
         "SubcorticalLessCortical": ranking.subcortical.to_dict(),
         "CohensD": ranking.subcortical_d.to_dict(),
         "CohensDOfRegions": None if np.isnan(ranking.regions_d) else ranking.regions_d,
-        **spatial,
-        "GeneratedBy": provenance(),
+        **common,
     }
     write_json(found.path.with_suffix(".json"), content)
     save_table(found.groups_path, found.groups)
@@ -206,9 +203,7 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
         "Description": f"Enrichment of {config.part} relevance in groups of regions, against all "
         f"other regions",
         "Note": f"{_NOTE} {_SPATIAL_NOTE}",
-        **counted,
-        **spatial,
-        "GeneratedBy": provenance(),
+        **common,
     }
     write_json(found.groups_path.with_suffix(".json"), content)
 
