@@ -9,7 +9,7 @@ import pytest
 
 from hemitwin.atlases import hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.asymmetry import AsymmetryConfig, asymmetry
-from hemitwin.pipeline.asymmetry_cohort import sides_of
+from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, sides_of
 from hemitwin.pipeline.asymmetry_statistics import deviations
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
@@ -127,6 +127,16 @@ def test_sides_are_shares_of_all_pairs_and_the_index_is_bounded():
 def test_a_table_without_sides_is_refused(change, message):
     with pytest.raises(UserError, match=message):
         sides_of(change(pairs_of(np.random.default_rng(1))))
+
+
+def test_scans_of_one_person_count_as_their_mean():
+    rng = np.random.default_rng(2)
+    first, second, other = (sides_of(pairs_of(rng)).sort_index() for _ in range(3))
+    tables = {"sub-1": [first, second], "sub-2": [other]}
+    cohort = AsymmetryCohort.of(tables, AsymmetryConfig())
+    expected = (first["difference"] + second["difference"]) / 2
+    assert cohort.reference == ("sub-1", "sub-2")
+    np.testing.assert_allclose(cohort.differences.loc["sub-1"], expected)
 
 
 def test_a_planted_asymmetry_is_found_and_nobody_elses(derivatives):
