@@ -1,7 +1,10 @@
-"""What holds for every test."""
+"""What holds for every test, and a runner of Connectome Workbench."""
 
 import os
+import shutil
+import subprocess
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -11,3 +14,23 @@ settings.load_profile("untimed")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers have the cores already
+
+
+@pytest.fixture
+def wb_command():
+    """Run `wb_command`; a message of trouble fails even where the exit code does not."""
+    program = shutil.which("wb_command")
+    if program is None:
+        pytest.skip("wb_command is not installed (Debian: connectome-workbench)")
+
+    def run(*arguments):
+        done = subprocess.run(  # noqa: S603
+            [program, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        assert "ERROR" not in output, output
+        assert "SEVERE" not in output, output
+        return output
+
+    return run

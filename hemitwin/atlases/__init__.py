@@ -3,12 +3,14 @@
 from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.atlas_files import load_atlas
 from hemitwin.atlases.cifti import (
+    load_dense_scalars,
     save_dense_labels,
     save_dense_scalar,
     save_parcel_connectivity,
     save_parcel_scalar,
 )
 from hemitwin.atlases.dense_assembly import assemble_dense, spread_cortex
+from hemitwin.atlases.dense_tables import dense_by_region
 from hemitwin.atlases.freesurfer import (
     FREESURFER_SIDES,
     load_annotation,
@@ -35,6 +37,7 @@ from hemitwin.atlases.hcpmmp import (
 )
 from hemitwin.atlases.nifti import (
     load_labels,
+    load_volumes,
     save_labels_volume,
     save_volume,
     save_volumes,
@@ -48,6 +51,7 @@ from hemitwin.atlases.regions import Region, hcpmmp_regions
 from hemitwin.atlases.ribbon import Ribbon, label_in_ribbons
 from hemitwin.atlases.ribbon_mapping import project_through_ribbon
 from hemitwin.atlases.spheres import fslr_interpolation, surface_on_fslr
+from hemitwin.atlases.surface_offset import template_from_fslr
 from hemitwin.atlases.surface_smoothing import smooth_on_surface
 from hemitwin.atlases.surfaces import (
     BRAIN_SURFACES,
@@ -87,15 +91,17 @@ __all__ = [
     "BRAIN_SURFACES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP", "TEMPLATE_SPACE",
     "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface",
     "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain", "assemble_dense",
-    "asymmetry_by_pair", "fslr_interpolation", "grayordinates_from_volume", "hcpmmp_atlas",
-    "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume", "label_at", "label_in_ribbons",
-    "load_annotation", "load_atlas", "load_freesurfer_surface", "load_fslr_surface", "load_labels",
-    "load_surface", "load_template", "parcellate_dense", "project_through_ribbon",
+    "asymmetry_by_pair", "dense_by_region", "fslr_interpolation", "grayordinates_from_volume",
+    "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume", "label_at",
+    "label_in_ribbons", "load_annotation", "load_atlas", "load_dense_scalars",
+    "load_freesurfer_surface", "load_fslr_surface", "load_labels", "load_surface",
+    "load_template", "load_volumes", "parcellate_dense", "project_through_ribbon",
     "project_to_surface", "read_dseg_table", "region_values", "regions_of_table",
     "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
     "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
     "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
     "save_volumes", "scanner_from_surface", "side_of_name", "smooth_grayordinates",
-    "smooth_on_surface", "smooth_volume", "spread_cortex", "surface_on_fslr", "template_grid",
-    "template_on_grid", "warp_surface", "write_scene", "write_spec",
+    "smooth_on_surface", "smooth_volume", "spread_cortex", "surface_on_fslr",
+    "template_from_fslr", "template_grid", "template_on_grid", "warp_surface", "write_scene",
+    "write_spec",
 ]

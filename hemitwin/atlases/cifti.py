@@ -1,13 +1,17 @@
 """CIFTI-2 files over the 91k grayordinates, over the 379 regions and over their pairs."""
 
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float
 from nibabel.cifti2.cifti2 import Cifti2Image, Cifti2MetaData
 from nibabel.cifti2.cifti2_axes import BrainModelAxis, LabelAxis, ParcelsAxis, ScalarAxis
+from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.nifti2 import Nifti2Header
+from nibabel.wrapstruct import WrapStructError
 
 from hemitwin._atomic import atomic_path
 from hemitwin.atlases.grayordinates import (
@@ -19,6 +23,7 @@ from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.regions import hcpmmp_regions
 
 __all__ = [
+    "load_dense_scalars",
     "save_dense_labels",
     "save_dense_scalar",
     "save_parcel_connectivity",
@@ -32,6 +37,40 @@ _DENSE_LABEL = (3007, (), "ConnDenseLabel")
 _PARCEL_SCALAR = (3008, (), "ConnParcelScalr")
 _PALETTE = "PaletteColorMapping"
 _CORTEX = {"L": "CIFTI_STRUCTURE_CORTEX_LEFT", "R": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
+
+
+def load_dense_scalars(path: Path) -> Float[np.ndarray, "maps g"]:
+    """Read the maps of a ``.dscalar.nii`` on the 91k grayordinates.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    (maps, 91282) float32
+
+    Raises
+    ------
+    ValueError
+        When the file cannot be read, or has other grayordinates.
+    """
+    try:
+        with LoggingOutputSuppressor():  # CIFTI has no voxel sizes, which is no reason to worry
+            image = Cifti2Image.from_filename(path)
+        values = np.asarray(image.dataobj, dtype=np.float32)
+        places = image.header.get_axis(1)
+    except (OSError, ValueError, ImageFileError, WrapStructError, ExpatError) as error:
+        msg = f"{path} must be a readable CIFTI file ({error}); copy it again"
+        raise ValueError(msg) from error
+    if places != _dense_axis(load_grayordinates()):
+        msg = (
+            f"{path} must hold maps over the 91282 grayordinates of the HCP, got "
+            f"{values.shape[-1]} others; resample it with wb_command -cifti-resample"
+        )
+        raise ValueError(msg)
+    return values
 
 
 def save_dense_scalar(

@@ -185,17 +185,17 @@ def grayordinates_from_volume(
     return np.concatenate([*cortex, sample_at(volume, affine, centres)])
 
 
-def parcellate_dense(values: Float[np.ndarray, " g"]) -> Float[np.ndarray, " regions"]:
+def parcellate_dense(values: Float[np.ndarray, "*maps g"]) -> Float[np.ndarray, "*maps regions"]:
     """Average over the grayordinates of each region, as `wb_command -cifti-parcellate` does.
 
     Parameters
     ----------
-    values : (91282,) float
-        One value per grayordinate.
+    values : (..., 91282) float
+        One value per grayordinate, of one map or several.
 
     Returns
     -------
-    (379,) float64
+    (..., 379) float64
         Means in the order of `hcpmmp_regions`.
 
     Raises
@@ -209,10 +209,12 @@ def parcellate_dense(values: Float[np.ndarray, " g"]) -> Float[np.ndarray, " reg
     array([2., 2.])
     """
     labels = grayordinate_labels()
-    if values.shape != labels.shape or not np.isfinite(values).all():
+    if values.shape[-1:] != labels.shape or not np.isfinite(values).all():
         msg = f"values must be 91282 finite numbers, got shape {values.shape}; see \
 grayordinates_from_volume"
         raise ValueError(msg)
     counts = np.bincount(labels)[1:]
-    sums: np.ndarray = np.bincount(labels, weights=values.astype(np.float64))[1:]
-    return sums / counts
+    flat = values.reshape(-1, len(labels)).astype(np.float64)
+    sums = np.stack([np.bincount(labels, weights=one)[1:] for one in flat])
+    means: np.ndarray = (sums / counts).reshape(*values.shape[:-1], len(counts))
+    return means

@@ -30,7 +30,7 @@ from hemitwin.pipeline.cli_options import (
     print_rows,
 )
 
-__all__ = ["explain", "export", "parcellate"]
+__all__ = ["atlas", "explain", "export", "parcellate", "tabulate"]
 
 Method = Literal[
     "lrp", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion", "ablation"
@@ -273,6 +273,40 @@ def atlas(
         }
     )
     finish(outcome, ["atlas", str(derivatives), *map_words("lrp", modality), *options])
+
+
+def tabulate(
+    maps: Annotated[
+        list[Path], typer.Argument(help="NIfTI volumes, 3D or 4D, or .dscalar.nii files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The table, .tsv.")],
+    space: Annotated[
+        str, typer.Option(help="Of the volumes: MNI152NLin2009aSym or MNI152NLin6Asym.")
+    ] = "MNI152NLin2009aSym",
+    dseg: Annotated[
+        Path | None,
+        typer.Option(help="A label volume in the maps' own space, in place of an atlas."),
+    ] = None,
+    dseg_table: Annotated[Path | None, typer.Option(help="Its names.")] = None,
+    atlas: AtlasFiles = None,
+    atlas_table: AtlasTable = None,
+    atlas_space: AtlasSpace = None,
+    atlas_name: AtlasName = None,
+) -> None:
+    """Sum any maps over regions: of HCP-MMP, of another atlas, or of a label volume."""
+    from hemitwin.pipeline.tabulate import tabulate
+
+    table = tabulate(
+        maps,
+        out,
+        atlas=chosen_atlas(atlas, atlas_table, atlas_space, atlas_name),
+        dseg=dseg,
+        dseg_table=dseg_table,
+        space=space,
+    )
+    regions = table.loc[table["index"] > 0, "name"].nunique()
+    words = f"{table['map'].nunique()} maps, {regions} regions: {out}"
+    console.print(words, highlight=False, soft_wrap=True)
 
 
 def export(

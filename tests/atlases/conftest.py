@@ -1,7 +1,4 @@
-"""Small places, and a runner of Connectome Workbench."""
-
-import shutil
-import subprocess
+"""Small places."""
 
 import numpy as np
 import pytest
@@ -48,23 +45,3 @@ def coarse_atlas():
 def atlas_2mm():
     shape, affine = template_grid(2.0)
     return hcpmmp_volume(shape, affine, cache_dir=None)
-
-
-@pytest.fixture
-def wb_command():
-    """Run `wb_command`; a message of trouble fails even where the exit code does not."""
-    program = shutil.which("wb_command")
-    if program is None:
-        pytest.skip("wb_command is not installed (Debian: connectome-workbench)")
-
-    def run(*arguments):
-        done = subprocess.run(  # noqa: S603
-            [program, *map(str, arguments)], capture_output=True, text=True, check=False
-        )
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output
-        assert "ERROR" not in output, output
-        assert "SEVERE" not in output, output
-        return output
-
-    return run
