@@ -90,28 +90,34 @@ def rank(
             "for none.",
         ),
     ] = 1000,
+    atlas: Annotated[
+        str, typer.Option(help="Name of the atlas that the maps were parcellated by.")
+    ] = "HCPMMP1",
 ) -> None:
     """Rank the regions over a group of maps, with intervals over families."""
+    from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.rank import RankConfig, rank
 
+    values = {"part": part, "draws": draws, "seed": seed, "null_draws": null_draws}
     found = rank(
         derivatives,
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
         families=families,
-        config=RankConfig(part=part, draws=draws, seed=seed, null_draws=null_draws),
+        config=validated(RankConfig, {**values, "atlas": atlas}, "rank"),
     )
     ranking = found.ranking
     _print_ranking(ranking)
-    _print_groups(found.groups)
+    if len(found.groups):
+        _print_groups(found.groups)
     lines = {
         "stability of the ranks": ranking.stability,
         "enrichment, subcortical less cortical": ranking.subcortical,
         "its Cohen's d over families": ranking.subcortical_d,
         "its spatial p, regions counted once": _number(found.subcortical_p),
         "written": found.path,
-        "groups": found.groups_path,
+        **({"groups": found.groups_path} if len(found.groups) else {}),
     }
     for name, value in lines.items():
         console.print(f"{name:<38} {value}", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hemitwin._atomic import atomic_path
 from hemitwin.atlases import (
+    HCPMMP,
     hcpmmp_regions,
     hcpmmp_volume,
     relevance_palette,
@@ -31,10 +32,13 @@ from hemitwin.pipeline.spatial_nulls import homotopic_surrogates, region_centres
 __all__ = ["RankConfig", "Ranked", "rank"]
 
 _SHOWN = 20
-_NOTE = (
+_NOTE_HCPMMP = (
     "HCP-MMP 1.0 areas were drawn from multimodal data; on single scans they are a projected "
-    "group parcellation. Intervals are 95 %, by a bootstrap over families; cohens_d_of_regions "
-    "has regions as units and makes no claim about people."
+    "group parcellation."
+)
+_NOTE = (
+    "Intervals are 95 %, by a bootstrap over families; cohens_d_of_regions has regions as units "
+    "and makes no claim about people."
 )
 _SPATIAL_NOTE = (
     "Each region counts once. p_spatial, two-sided, is against surrogate maps that keep the "
@@ -56,6 +60,11 @@ class RankConfig(BaseModel):
     draws: int = Field(default=2000, ge=100, description="Draws of the bootstrap.")
     seed: int = Field(default=0, ge=0, description="Same seed, same intervals and surrogates.")
     null_draws: int = Field(default=1000, ge=0, description="Surrogate maps; 0: no spatial test.")
+    atlas: str = Field(
+        default=HCPMMP,
+        pattern=r"^[a-zA-Z0-9]+$",
+        description="Whose region tables; groups of regions are known of HCP-MMP alone.",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +94,8 @@ class Ranked:
     @property
     def subcortical_p(self) -> float:
         """The spatial p of the subcortex against the cortex; NaN without surrogates."""
+        if not len(self.groups):
+            return float("nan")
         found = self.groups.loc[self.groups["group"] == SUBCORTEX, "p_spatial"]
         return float(found.iloc[0])
 
@@ -127,7 +138,7 @@ def rank(
     """
     config = config or RankConfig()
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
-    paths = [_table_of(case, derivatives, desc) for case in cases]
+    paths = [_table_of(case, derivatives, desc, config.atlas) for case in cases]
     tables = [pd.read_csv(path, sep="\t") for path in paths]
     first = tables[0]
     regions = first[first["index"] > 0]
@@ -140,11 +151,12 @@ def rank(
         draws=config.draws,
         seed=config.seed,
     )
-    stem = derivatives / f"group_atlas-HCPMMP1_desc-{map_desc(cases[0], desc)}ranking"
+    stem = derivatives / f"group_atlas-{config.atlas}_desc-{map_desc(cases[0], desc)}ranking"
     path = stem.with_name(f"{stem.name}_relevance.tsv")
     save_table(path, ranking.table)
     _draw(path.with_suffix(".png"), ranking, config.part)
-    _save_values(stem, ranking)
+    if config.atlas == HCPMMP:
+        _save_values(stem, ranking)
     groups_path = stem.with_name(f"{stem.name}groups_relevance.tsv")
     contrasts = _contrast_groups(ranking, config)
     found = Ranked(ranking, path, path.with_suffix(".png"), contrasts, groups_path)
@@ -158,6 +170,8 @@ def rank(
 
 
 def _contrast_groups(ranking: Ranking, config: RankConfig) -> pd.DataFrame:
+    if config.atlas != HCPMMP:
+        return pd.DataFrame()
     regions = hcpmmp_regions()
     values = ranking.table.sort_values("index")["enrichment"].to_numpy(float)
     surrogates = np.empty((0, len(regions)))
@@ -190,7 +204,7 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
     }
     content = {
         "Description": f"Regions ranked by {config.part} relevance over a group",
-        "Note": _NOTE,
+        "Note": f"{_NOTE_HCPMMP} {_NOTE}" if config.atlas == HCPMMP else _NOTE,
         "Stability": ranking.stability.to_dict(),
         "SubcorticalLessCortical": ranking.subcortical.to_dict(),
         "CohensD": ranking.subcortical_d.to_dict(),
@@ -198,25 +212,27 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
         **common,
     }
     write_json(found.path.with_suffix(".json"), content)
+    if not len(found.groups):
+        return
     save_table(found.groups_path, found.groups)
     content = {
         "Description": f"Enrichment of {config.part} relevance in groups of regions, against all "
         f"other regions",
-        "Note": f"{_NOTE} {_SPATIAL_NOTE}",
+        "Note": f"{_NOTE_HCPMMP} {_NOTE} {_SPATIAL_NOTE}",
         **common,
     }
     write_json(found.groups_path.with_suffix(".json"), content)
 
 
-def _table_of(case: Case, derivatives: Path, desc: str) -> Path:
+def _table_of(case: Case, derivatives: Path, desc: str, atlas: str) -> Path:
     named = map_desc(case, desc)
     volume = relevance_path(case, derivatives, named).name
     stem = volume.replace(f"_desc-{named}_relevance.nii.gz", "")
-    path = case.folder(derivatives) / f"{stem}_atlas-HCPMMP1_desc-{named}_relevance.tsv"
+    path = case.folder(derivatives) / f"{stem}_atlas-{atlas}_desc-{named}_relevance.tsv"
     if not path.is_file():
         msg = (
             f"every map must have its region table, {case.name} has none ({path.name}); run "
-            f"'hemitwin parcellate {derivatives}'"
+            f"'hemitwin parcellate {derivatives}' with that atlas"
         )
         raise UserError(msg)
     return path

@@ -166,14 +166,16 @@ def rank_regions(
         table[f"top_{_TOP}_by_{name}"] = (ranks <= _TOP).mean(axis=0)
     table["volume_matched_p"] = _matched(table["volume_share"], table["enrichment"])
     cortical = table["cortex"].notna().to_numpy()
-    d, difference = _contrast(within, volume, cortical, clusters, weights)
     one = len(set(families)) < 2
     few = unavailable("it needs two families")
+    d = difference = few if one else unavailable("the atlas does not tell cortex from the rest")
+    if not one and cortical.any() and not cortical.all():
+        d, difference = _contrast(within, volume, cortical, clusters, weights)
     return Ranking(
         table.sort_values("rank_by_share", kind="stable").reset_index(drop=True),
         few if one else _stability(share, weights),
-        few if one else difference,
-        few if one else d,
+        difference,
+        d,
         _cohens_d(table["enrichment"].to_numpy(float), ~cortical),
         len(maps),
         clusters.count,

@@ -214,3 +214,15 @@ def test_the_command_prints_the_first_regions(derivatives, capsys):
     assert "Cohen's d over families" in out
     assert "Primary Visual" in out
     assert "spatial p" in out
+
+
+def test_another_atlas_is_ranked_without_what_only_the_areas_know(derivatives):
+    for path in derivatives.glob("sub-*/anat/*_atlas-HCPMMP1_desc-lrp_relevance.tsv"):
+        table = pd.read_csv(path, sep="\t").assign(cortex=None)
+        save_table(path.with_name(path.name.replace("HCPMMP1", "Mine")), table)
+    found = rank(derivatives, config=RankConfig(draws=100, atlas="Mine"))
+    assert found.path.name == "group_atlas-Mine_desc-lrpranking_relevance.tsv"
+    assert set(found.ranking.table.nsmallest(2, "rank_by_enrichment")["name"]) == set(LARGEST)
+    assert "does not tell cortex" in str(found.ranking.subcortical_d)
+    assert not found.groups_path.exists()
+    assert not list(derivatives.glob("*Mine*.pscalar.nii"))
