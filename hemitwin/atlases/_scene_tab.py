@@ -10,8 +10,8 @@ from hemitwin.atlases.workbench_views import SurfaceMontage, View, VolumeSlices,
 __all__ = ["browser_tab", "model_type"]
 
 _AXES = ("Parasagittal", "Coronal", "Axial")
-# Workbench leaves half of the window empty around slices, and cuts a brain that is turned.
-_SLICE_SCALING, _WHOLE_BRAIN_SCALING = 1.15, 0.85
+# Workbench leaves a margin around slices, which labels need in part, and cuts a turned brain.
+_SLICE_SCALING, _WHOLE_BRAIN_SCALING = 1.05, 0.85
 
 
 def model_type(scene: View) -> str:

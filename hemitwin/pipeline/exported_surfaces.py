@@ -34,6 +34,8 @@ from hemitwin.pipeline.subject_atlas import native_surfaces, surface_path
 __all__ = ["ExportedSurfaces", "write_surfaces"]
 
 _SIDES = ("L", "R")
+_OWN = "of the subject, by 'hemitwin atlas'"
+_GROUP = "of the S1200 group, not deformed"
 _MAPPINGS = {
     "trilinear": "trilinear at the midthickness",
     "ribbon": "mean of six points between the white and the pial surface, each trilinear",
@@ -73,35 +75,32 @@ def write_surfaces(made: ExportMaterial) -> ExportedSurfaces:
         side: {kind: _over_scan(made, side, kind, own=bool(own)) for kind in BRAIN_SURFACES}
         for side in _SIDES
     }
-    middle = tuple(
-        DataFile(surface_path(made.case, made.out, side, "midthickness"), side) for side in _SIDES
-    )
-    if not own:
-        for file, side in zip(middle, _SIDES, strict=True):
-            save_surface(file.path, surfaces[side]["midthickness"])
-    meshes = tuple(DataFile(path, side) for path, side in own) or middle
-    cortex = {side: _read(made, surfaces[side]) for side in _SIDES}
-    raw = assemble_dense(cortex, made.relevance.data, made.relevance.affine)
-    dense = raw
-    if made.config.smooth_mm is not None:
-        between = {side: surfaces[side]["midthickness"] for side in _SIDES}
-        dense = smooth_grayordinates(raw, made.config.smooth_mm, between)
-        cortex = {side: spread_cortex(dense, side) for side in _SIDES}
-    where = "of the subject, by 'hemitwin atlas'" if own else "of the S1200 group, not deformed"
+    between = {side: surfaces[side]["midthickness"] for side in _SIDES}
+    left, right = (_midthickness(made, between[side], own=bool(own)) for side in _SIDES)
+    meshes = tuple(DataFile(path, side) for path, side in own) or (left, right)
     details = {
         "Mapping": _MAPPINGS[made.config.mapping],
-        "Surfaces": where,
+        "Surfaces": _OWN if own else _GROUP,
         "SurfaceFiles": [f"bids::{file.path.relative_to(made.out).as_posix()}" for file in meshes],
     }
-    metrics = tuple(_write_metric(made, side, cortex[side], details) for side in _SIDES)
-    return ExportedSurfaces(
-        meshes,
-        (middle[0], middle[1]),
-        (metrics[0], metrics[1]),
-        _write_dense(made, dense, details),
-        # Means over regions are smooth enough, and smoothing before would mix the regions.
-        _write_parcels(made, parcellate_dense(raw), details),
-    )
+    cortex = {side: _read(made, surfaces[side]) for side in _SIDES}
+    raw = dense = assemble_dense(cortex, made.relevance.data, made.relevance.affine)
+    if made.config.smooth_mm is not None:
+        dense = smooth_grayordinates(raw, made.config.smooth_mm, between)
+        cortex = {side: spread_cortex(dense, side) for side in _SIDES}
+    on_left, on_right = (_write_metric(made, side, cortex[side], details) for side in _SIDES)
+    written = _write_dense(made, dense, details)
+    # Means over regions are smooth enough, and smoothing before would mix the regions.
+    parcels = _write_parcels(made, parcellate_dense(raw), details)
+    return ExportedSurfaces(meshes, (left, right), (on_left, on_right), written, parcels)
+
+
+def _midthickness(made: ExportMaterial, surface: Surface, *, own: bool) -> DataFile:
+    """Name the surface's file, and write it where `hemitwin atlas` did not."""
+    path = surface_path(made.case, made.out, surface.hemisphere, surface.kind)
+    if not own:
+        save_surface(path, surface)
+    return DataFile(path, surface.hemisphere)
 
 
 def _over_scan(made: ExportMaterial, side: str, kind: str, *, own: bool) -> Surface:

@@ -85,13 +85,7 @@ def write_group_scene(
     UserError
         The ranking is not there.
     """
-    stem = f"group_atlas-HCPMMP1_desc-{desc}ranking"
-    table = derivatives / f"{stem}_relevance.tsv"
-    parcels = [derivatives / f"{stem}{name}_relevance.pscalar.nii" for name in _RANKINGS]
-    if missing := [path.name for path in (table, *parcels) if not path.is_file()]:
-        msg = f"{derivatives} must hold the ranking, not found: {', '.join(missing)}; run \
-'hemitwin rank {derivatives} --desc {desc}'"
-        raise UserError(msg)
+    table, *parcels = _find_ranking(derivatives, desc)
     shared = write_shared_atlas(derivatives / "atlas", cache=cache)
     template = _template(derivatives / "atlas")
     volumes = _write_volumes(derivatives, table, desc, cache)
@@ -100,19 +94,28 @@ def write_group_scene(
         for name, parcel, volume in zip(_RANKINGS, parcels, volumes, strict=True)
         for view in _scenes(name, shared, DataFile(parcel), DataFile(volume), template)
     ]
-    folder = derivatives / "workbench"
-    spec, scene = folder / "group.wb.spec", folder / "group.scene"
-    if desc != "lrp":
-        spec, scene = (
-            path.with_name(f"group_desc-{desc}{path.name[5:]}") for path in (spec, scene)
-        )
-    files = [template, *map(DataFile, parcels), *map(DataFile, volumes)]
-    write_spec(spec, (*shared.files, *files))
+    name = "group" if desc == "lrp" else f"group_desc-{desc}"
+    spec, scene = (derivatives / "workbench" / f"{name}{end}" for end in (".wb.spec", ".scene"))
+    write_spec(spec, (*shared.files, template, *map(DataFile, (*parcels, *volumes))))
     write_scene(scene, scenes)
     names = tuple(view.name for view in scenes)
     program = find_workbench() if render else None
     pictures = render_scenes(scene, names, program) if program else ()
     return GroupScene(spec, scene, names, volumes, pictures)
+
+
+def _find_ranking(derivatives: Path, desc: str) -> list[Path]:
+    """Find the table, and a file of parcels for each ranking."""
+    stem = f"group_atlas-HCPMMP1_desc-{desc}ranking"
+    paths = [derivatives / f"{stem}_relevance.tsv"]
+    paths += [derivatives / f"{stem}{name}_relevance.pscalar.nii" for name in _RANKINGS]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        msg = (
+            f"{derivatives} must hold the ranking, not found: {', '.join(missing)}; run "
+            f"'hemitwin rank {derivatives}'"
+        )
+        raise UserError(msg)
+    return paths
 
 
 def _template(folder: Path) -> DataFile:
