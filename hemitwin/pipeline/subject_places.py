@@ -46,7 +46,7 @@ from hemitwin.transforms import (
     save_deformation,
 )
 
-__all__ = ["LesionMask", "SubjectPlaces"]
+__all__ = ["LesionMask", "SubjectPlaces", "register_subject"]
 
 _WORKING_MM = 2.0
 _TISSUE, _CLOSING = 0.5, 3
@@ -113,7 +113,7 @@ class SubjectPlaces:
         key = self.deformation_key
         if read_matching_sidecar(path, key=key) is not None:
             return load_deformation(path)
-        made = _register(self.prepared, self.lesion)
+        made = register_subject(self.prepared, self.lesion)
         sidecar_of(path).unlink(missing_ok=True)
         save_deformation(path, made)
         content = {
@@ -202,8 +202,16 @@ class SubjectPlaces:
         return self.deformation.to_template(points @ back[:3, :3].T + back[:3, 3])
 
 
-def _register(prepared: Scan, lesion: LesionMask | None) -> Deformation:
-    """Register on a 2 mm grid, or the prepared one where it is coarser."""
+def register_subject(prepared: Scan, lesion: LesionMask | None) -> Deformation:
+    """Register the template to a prepared brain, at 2 mm or on its own coarser grid.
+
+    Parameters
+    ----------
+    prepared : Scan
+        The prepared volume.
+    lesion : LesionMask or None
+        What pulls nowhere.
+    """
     shape, affine = prepared.data.shape, prepared.affine
     brain = prepared.data
     if abs(affine[0, 0]) < _WORKING_MM:
