@@ -28,6 +28,7 @@ from hemitwin.atlases.grayordinates import (
     FREESURFER_STRUCTURES,
     grayordinates_from_volume,
     parcellate_dense,
+    subcortex_centres,
 )
 from hemitwin.atlases.hcpmmp import (
     HCPMMP,
@@ -101,7 +102,7 @@ __all__ = [
     "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
     "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
     "save_volumes", "scanner_from_surface", "side_of_name", "smooth_grayordinates",
-    "smooth_on_surface", "smooth_volume", "spread_cortex", "surface_on_fslr",
-    "template_from_fslr", "template_grid", "template_on_grid", "warp_surface", "write_scene",
-    "write_spec",
+    "smooth_on_surface", "smooth_volume", "spread_cortex", "subcortex_centres",
+    "surface_on_fslr", "template_from_fslr", "template_grid", "template_on_grid", "warp_surface",
+    "write_scene", "write_spec",
 ]

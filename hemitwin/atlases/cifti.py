@@ -1,5 +1,6 @@
 """CIFTI-2 files over the 91k grayordinates, over the 379 regions and over their pairs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
@@ -79,6 +80,7 @@ def save_dense_scalar(
     *,
     name: str,
     palette: Palette | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write one value per grayordinate as `.dscalar.nii`.
 
@@ -92,6 +94,8 @@ def save_dense_scalar(
         The map's name.
     palette : Palette or None
         How Workbench colours it.
+    metadata : mapping of str to str, optional
+        Entries of the file, such as Workbench's `ProgramProvenance`.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def save_dense_scalar(
     places = load_grayordinates()
     _check(path, ".dscalar.nii", values, len(places))
     axes = (_scalar_axis(name, palette), _dense_axis(places))
-    _save(path, values[None], axes, _DENSE_SCALAR)
+    _save(path, values[None], axes, _DENSE_SCALAR, metadata)
 
 
 def save_dense_labels(path: Path, *, name: str = "HCPMMP1") -> None:
@@ -133,6 +137,7 @@ def save_parcel_scalar(
     *,
     name: str,
     palette: Palette | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write one value per region as `.pscalar.nii`.
 
@@ -146,6 +151,8 @@ def save_parcel_scalar(
         The map's name.
     palette : Palette or None
         How Workbench colours it.
+    metadata : mapping of str to str, optional
+        Entries of the file, such as Workbench's `ProgramProvenance`.
 
     Raises
     ------
@@ -154,7 +161,7 @@ def save_parcel_scalar(
     """
     _check(path, ".pscalar.nii", values, len(hcpmmp_regions()))
     axes = (_scalar_axis(name, palette), _parcels_axis(load_grayordinates()))
-    _save(path, values[None], axes, _PARCEL_SCALAR)
+    _save(path, values[None], axes, _PARCEL_SCALAR, metadata)
 
 
 def save_parcel_connectivity(
@@ -184,7 +191,8 @@ def save_parcel_connectivity(
     count = len(hcpmmp_regions())
     _check(path, ".pconn.nii", matrix, count, count)
     parcels = _parcels_axis(load_grayordinates())
-    _save(path, matrix.T, (parcels, parcels), _PARCELS, palette)
+    metadata = {} if palette is None else {_PALETTE: palette.to_xml()}
+    _save(path, matrix.T, (parcels, parcels), _PARCELS, metadata)
 
 
 def _scalar_axis(name: str, palette: Palette | None) -> ScalarAxis:
@@ -254,12 +262,12 @@ def _save(
     matrix: np.ndarray,
     axes: tuple[ScalarAxis | LabelAxis | ParcelsAxis, BrainModelAxis | ParcelsAxis],
     intent: tuple[int, tuple[()], str],
-    palette: Palette | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     header = Nifti2Header()
     header.set_intent(*intent)
     image = Cifti2Image(matrix.astype(np.float32), header=axes, nifti_header=header)
-    if palette is not None:
-        image.header.matrix.metadata = Cifti2MetaData({_PALETTE: palette.to_xml()})
+    if metadata:
+        image.header.matrix.metadata = Cifti2MetaData(dict(metadata))
     with atomic_path(path) as temporary:
         nib.save(image, temporary)

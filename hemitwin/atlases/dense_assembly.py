@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from hemitwin._shapes import Affine
-from hemitwin.atlases.grayordinates import load_grayordinates
+from hemitwin.atlases.grayordinates import load_grayordinates, subcortex_centres
 from hemitwin.atlases.world import sample_at
 
 __all__ = ["assemble_dense", "spread_cortex"]
@@ -16,6 +16,7 @@ def assemble_dense(
     cortex: Mapping[str, Float[np.ndarray, " n"]],
     volume: Num[np.ndarray, " x y z"],
     affine: Affine,
+    centres_mm: Float[np.ndarray, "v 3"] | None = None,
 ) -> Float[np.ndarray, " g"]:
     """Take the cortex from values at vertices, and the rest from a volume.
 
@@ -28,7 +29,10 @@ def assemble_dense(
     volume : (x, y, z) array
         Read trilinearly at the centres of the subcortical voxels.
     affine : (4, 4) float
-        Voxel index to RAS+ mm of the space of the grayordinates' voxels.
+        Voxel index to RAS+ mm.
+    centres_mm : (31870, 3) float, optional
+        Where the subcortical voxels' centres lie in the volume's space; by default where they lie
+        in the template.
 
     Returns
     -------
@@ -49,8 +53,8 @@ def assemble_dense(
             )
             raise ValueError(msg)
         parts.append(cortex[side][places.vertices(side)])
-    centres = places.voxels @ places.affine[:3, :3].T + places.affine[:3, 3]
-    dense = np.concatenate([*parts, sample_at(volume, affine, centres)])
+    places_mm = subcortex_centres() if centres_mm is None else centres_mm
+    dense = np.concatenate([*parts, sample_at(volume, affine, places_mm)])
     return dense.astype(np.float32)
 
 

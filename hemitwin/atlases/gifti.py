@@ -1,5 +1,6 @@
 """GIFTI surfaces, metrics and labels that name their side."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
@@ -76,7 +77,9 @@ def load_surface(path: Path, hemisphere: str, *, kind: str = "midthickness") -> 
     return Surface(vertices.astype(np.float32), faces.astype(np.int32), hemisphere, kind)
 
 
-def save_surface(path: Path, surface: Surface) -> None:
+def save_surface(
+    path: Path, surface: Surface, *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a mesh as `.surf.gii`.
 
     Parameters
@@ -85,6 +88,8 @@ def save_surface(path: Path, surface: Surface) -> None:
         Ends in `.surf.gii`.
     surface : Surface
         Vertices in RAS+ mm.
+    metadata : mapping of str to str, optional
+        Further entries of the file, such as Workbench's `ProgramProvenance`.
 
     Raises
     ------
@@ -104,7 +109,7 @@ def save_surface(path: Path, surface: Surface) -> None:
     triangles = GiftiDataArray(
         surface.faces, intent="NIFTI_INTENT_TRIANGLE", datatype="NIFTI_TYPE_INT32"
     )
-    _save(path, surface.hemisphere, [points, triangles])
+    _save(path, surface.hemisphere, [points, triangles], metadata=metadata)
 
 
 def save_metric(
@@ -114,6 +119,7 @@ def save_metric(
     *,
     name: str,
     palette: Palette | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write one value per vertex as `.shape.gii`.
 
@@ -129,6 +135,8 @@ def save_metric(
         The map's name in Workbench.
     palette : Palette or None
         How Workbench colours it.
+    metadata : mapping of str to str, optional
+        Further entries of the file, such as Workbench's `ProgramProvenance`.
 
     Raises
     ------
@@ -145,7 +153,7 @@ def save_metric(
         datatype="NIFTI_TYPE_FLOAT32",
         meta=meta,
     )
-    _save(path, hemisphere, [array])
+    _save(path, hemisphere, [array], metadata=metadata)
 
 
 def save_surface_labels(
@@ -202,8 +210,11 @@ def _save(
     hemisphere: str,
     arrays: list[GiftiDataArray],
     table: GiftiLabelTable | None = None,
+    *,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    meta = GiftiMetaData(AnatomicalStructurePrimary=_structure(hemisphere))
+    structure = {"AnatomicalStructurePrimary": _structure(hemisphere)}
+    meta = GiftiMetaData(structure | dict(metadata or {}))
     image = GiftiImage(meta=meta, labeltable=table, darrays=arrays)
     with atomic_path(path) as temporary:
         nib.save(image, temporary)

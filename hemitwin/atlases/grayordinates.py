@@ -21,6 +21,7 @@ __all__ = [
     "grayordinates_from_volume",
     "load_grayordinates",
     "parcellate_dense",
+    "subcortex_centres",
 ]
 
 FREESURFER_STRUCTURES = {
@@ -181,8 +182,20 @@ def grayordinates_from_volume(
         project_to_surface(volume, affine, surface)[places.vertices(side)]
         for side, surface in surfaces.items()
     ]
-    centres = places.voxels @ places.affine[:3, :3].T + places.affine[:3, 3]
-    return np.concatenate([*cortex, sample_at(volume, affine, centres)])
+    return np.concatenate([*cortex, sample_at(volume, affine, subcortex_centres())])
+
+
+def subcortex_centres() -> Float[np.ndarray, "v 3"]:
+    """Give the centres of the subcortical voxels.
+
+    Returns
+    -------
+    (31870, 3) float64
+        RAS+ mm of the template, in the order of the grayordinates.
+    """
+    places = load_grayordinates()
+    centres: np.ndarray = places.voxels @ places.affine[:3, :3].T + places.affine[:3, 3]
+    return centres
 
 
 def parcellate_dense(values: Float[np.ndarray, "*maps g"]) -> Float[np.ndarray, "*maps regions"]:

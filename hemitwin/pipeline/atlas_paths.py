@@ -15,16 +15,19 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import read_matching_sidecar
+from hemitwin.pipeline.outputs import digest_file, read_matching_sidecar
+from hemitwin.transforms import Deformation, load_deformation
 
 __all__ = [
     "aligned_atlas_path",
     "deformation_path",
     "dseg_table_path",
     "fit_table_path",
+    "has_own_atlas",
     "native_atlas_path",
     "native_surfaces",
     "own_atlas",
+    "own_deformation",
     "regions_of_atlas",
     "surface_path",
     "write_regions",
@@ -107,7 +110,7 @@ def write_regions(derivatives: Path, atlas: str, regions: tuple[Region, ...]) ->
 def own_atlas(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Parcellation | None:
     """Read a subject's own regions on the prepared grid, where `build_atlases` wrote them."""
     path = aligned_atlas_path(case, derivatives, atlas)
-    if read_matching_sidecar(path) is None:
+    if not _of_this_volume(case, path):
         return None
     labels, affine = load_labels(path)
     return Parcellation(labels, affine, regions_of_atlas(derivatives, atlas), TEMPLATE_SPACE)
@@ -118,7 +121,7 @@ def native_surfaces(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ..
     written = case.folder(derivatives).glob(
         f"{case.name}_space-{case.modality}_atlas-*_dseg.nii.gz"
     )
-    if all(read_matching_sidecar(path) is None for path in written):
+    if not any(_of_this_volume(case, path) for path in written):
         return ()
     found = tuple(
         (surface_path(case, derivatives, side, kind), side)
@@ -126,3 +129,20 @@ def native_surfaces(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ..
         for kind in BRAIN_SURFACES
     )
     return found if all(path.is_file() for path, _ in found) else ()
+
+
+def has_own_atlas(case: Case, derivatives: Path) -> bool:
+    """Tell whether `build_atlases` has written HCP-MMP regions on the scan's own grid."""
+    return _of_this_volume(case, native_atlas_path(case, derivatives))
+
+
+def own_deformation(case: Case, derivatives: Path) -> Deformation | None:
+    """Read the deformation that `build_atlases` wrote, where the template was registered."""
+    path = deformation_path(case, derivatives)
+    return load_deformation(path) if _of_this_volume(case, path) else None
+
+
+def _of_this_volume(case: Case, path: Path) -> bool:
+    """Tell whether a result is whole and was made for the prepared volume as it is now."""
+    content = read_matching_sidecar(path)
+    return content is not None and content.get("PreparedSHA256") == digest_file(case.scan)

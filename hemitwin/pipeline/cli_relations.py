@@ -1,6 +1,7 @@
 """Verbs that look across: one image and another, one side and the other, subjects of a group."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -93,9 +94,14 @@ def rank(
     atlas: Annotated[
         str, typer.Option(help="Name of the atlas that the maps were parcellated by.")
     ] = "HCPMMP1",
+    render: Annotated[
+        bool, typer.Option("--render", help="Draw the group's scenes, too.")
+    ] = False,
 ) -> None:
     """Rank the regions over a group of maps, with intervals over families."""
+    from hemitwin.atlases import HCPMMP
     from hemitwin.pipeline.config import validated
+    from hemitwin.pipeline.group_scene import write_group_scene
     from hemitwin.pipeline.rank import RankConfig, rank
 
     values = {"part": part, "draws": draws, "seed": seed, "null_draws": null_draws}
@@ -121,6 +127,12 @@ def rank(
     }
     for name, value in lines.items():
         console.print(f"{name:<38} {value}", highlight=False, soft_wrap=True)
+    if atlas == HCPMMP:
+        word = desc if modality == "T1w" else f"{desc}{modality}"
+        made = write_group_scene(derivatives, word, cache=atlas_cache(), render=render)
+        for picture in made.pictures:
+            console.print(str(picture), highlight=False, soft_wrap=True)
+        console.print(f"wb_view {shlex.quote(str(made.scene))}", highlight=False, soft_wrap=True)
 
 
 def asymmetry(

@@ -81,6 +81,17 @@ class ExportMaterial:
         """The map in template space."""
         return DataFile(relevance_path(self.case, self.out, self.desc))
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Say in Workbench's words, within the files, what made them from what."""
+        smooth = self.config.smooth_mm
+        width = "" if smooth is None else f" --smooth-mm {smooth:g}"
+        return {
+            "ProgramProvenance": f"HemiTwin {provenance()['packages']['hemitwin']}",
+            "Provenance": f"hemitwin export --mapping {self.config.mapping}{width}",
+            "ParentProvenance": self.relevance_file.path.name,
+        }
+
     def path(self, tail: str) -> Path:
         """Name one of the case's results."""
         return self.case.path(self.out, tail)

@@ -25,17 +25,20 @@ from hemitwin.atlases import (
     save_surface,
     smooth_grayordinates,
     spread_cortex,
+    subcortex_centres,
     warp_surface,
 )
+from hemitwin.pipeline.atlas_paths import native_surfaces, own_deformation, surface_path
 from hemitwin.pipeline.export_material import ExportMaterial
 from hemitwin.pipeline.outputs import write_json
-from hemitwin.pipeline.subject_atlas import native_surfaces, surface_path
 
 __all__ = ["ExportedSurfaces", "write_surfaces"]
 
 _SIDES = ("L", "R")
 _OWN = "of the subject, by 'hemitwin atlas'"
 _GROUP = "of the S1200 group, not deformed"
+_AS_IN_TEMPLATE = "read where its voxels lie in the template"
+_DEFORMED = "read where the deformation by 'hemitwin atlas' leads its voxels"
 _MAPPINGS = {
     "trilinear": "trilinear at the midthickness",
     "ribbon": "mean of six points between the white and the pial surface, each trilinear",
@@ -78,13 +81,15 @@ def write_surfaces(made: ExportMaterial) -> ExportedSurfaces:
     between = {side: surfaces[side]["midthickness"] for side in _SIDES}
     left, right = (_midthickness(made, between[side], own=bool(own)) for side in _SIDES)
     meshes = tuple(DataFile(path, side) for path, side in own) or (left, right)
-    details = {
+    details: dict[str, object] = {
         "Mapping": _MAPPINGS[made.config.mapping],
         "Surfaces": _OWN if own else _GROUP,
         "SurfaceFiles": [f"bids::{file.path.relative_to(made.out).as_posix()}" for file in meshes],
     }
     cortex = {side: _read(made, surfaces[side]) for side in _SIDES}
-    raw = dense = assemble_dense(cortex, made.relevance.data, made.relevance.affine)
+    inside = _subcortex(made)
+    details["Subcortex"] = _AS_IN_TEMPLATE if inside is None else _DEFORMED
+    raw = dense = assemble_dense(cortex, made.relevance.data, made.relevance.affine, inside)
     if made.config.smooth_mm is not None:
         dense = smooth_grayordinates(raw, made.config.smooth_mm, between)
         cortex = {side: spread_cortex(dense, side) for side in _SIDES}
@@ -99,7 +104,7 @@ def _midthickness(made: ExportMaterial, surface: Surface, *, own: bool) -> DataF
     """Name the surface's file, and write it where `hemitwin atlas` did not."""
     path = surface_path(made.case, made.out, surface.hemisphere, surface.kind)
     if not own:
-        save_surface(path, surface)
+        save_surface(path, surface, metadata=made.metadata)
     return DataFile(path, surface.hemisphere)
 
 
@@ -109,6 +114,12 @@ def _over_scan(made: ExportMaterial, side: str, kind: str, *, own: bool) -> Surf
         return load_surface(surface_path(made.case, made.out, side, kind), side, kind=kind)
     group = load_fslr_surface(side, kind, space=TEMPLATE_SPACE)
     return warp_surface(group, made.native.from_template)
+
+
+def _subcortex(made: ExportMaterial) -> Float[np.ndarray, "v 3"] | None:
+    """Find the subcortical voxels in the prepared volume, where the template was deformed."""
+    deformation = own_deformation(made.case, made.out)
+    return None if deformation is None else deformation.from_template(subcortex_centres())
 
 
 def _read(made: ExportMaterial, surfaces: Mapping[str, Surface]) -> Float[np.ndarray, " n"]:
@@ -123,7 +134,9 @@ def _write_metric(
     made: ExportMaterial, side: str, values: Float[np.ndarray, " n"], details: Mapping[str, object]
 ) -> DataFile:
     path = made.path(f"hemi-{side}_space-fsLR_den-32k_desc-{made.desc}_relevance.shape.gii")
-    save_metric(path, values, side, name=made.map_name, palette=made.palette)
+    save_metric(
+        path, values, side, name=made.map_name, palette=made.palette, metadata=made.metadata
+    )
     _tell(made, path, ".shape.gii", "Relevance at the vertices of the cortex", details)
     return DataFile(path, side)
 
@@ -132,7 +145,9 @@ def _write_dense(
     made: ExportMaterial, values: Float[np.ndarray, " g"], details: Mapping[str, object]
 ) -> DataFile:
     path = made.path(f"space-fsLR_den-91k_desc-{made.desc}_relevance.dscalar.nii")
-    save_dense_scalar(path, values, name=made.map_name, palette=made.palette)
+    save_dense_scalar(
+        path, values, name=made.map_name, palette=made.palette, metadata=made.metadata
+    )
     _tell(made, path, ".dscalar.nii", "Relevance at the 91282 grayordinates", details)
     return DataFile(path)
 
@@ -141,7 +156,8 @@ def _write_parcels(
     made: ExportMaterial, values: Float[np.ndarray, " regions"], details: Mapping[str, object]
 ) -> DataFile:
     path = made.path(f"space-fsLR_atlas-HCPMMP1_desc-{made.desc}_relevance.pscalar.nii")
-    save_parcel_scalar(path, values, name=made.map_name, palette=relevance_palette(values))
+    palette = relevance_palette(values)
+    save_parcel_scalar(path, values, name=made.map_name, palette=palette, metadata=made.metadata)
     said = "Mean relevance over each region's grayordinates, which were not smoothed before"
     _tell(made, path, ".pscalar.nii", said, details)
     return DataFile(path)

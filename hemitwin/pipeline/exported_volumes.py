@@ -13,6 +13,7 @@ from hemitwin.atlases import (
     save_volume,
     smooth_volume,
 )
+from hemitwin.pipeline.atlas_paths import has_own_atlas, native_atlas_path
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.export_material import ExportMaterial
 from hemitwin.pipeline.outputs import (
@@ -21,7 +22,6 @@ from hemitwin.pipeline.outputs import (
     read_matching_sidecar,
     write_json,
 )
-from hemitwin.pipeline.subject_atlas import native_atlas_path
 from hemitwin.transforms import load_scan, resample_back
 
 __all__ = ["ExportedVolumes", "write_volumes"]
@@ -82,7 +82,7 @@ def _write_relevance(made: ExportMaterial) -> Path:
 def _native_atlas(made: ExportMaterial) -> Path:
     """Take the subject's own regions where `hemitwin atlas` made them, else the template's."""
     path = native_atlas_path(made.case, made.out)
-    if read_matching_sidecar(path) is None:
+    if not has_own_atlas(made.case, made.out):
         grid, native_from_template = made.native.grid, made.native.from_template
         template_from_native = np.linalg.inv(native_from_template)
         parcels = hcpmmp_volume(

@@ -34,6 +34,9 @@ _DESCRIPTIONS = {
     "refined, resampled once, scaled to robust units inside the brain",
     "lrp": "Layer-wise relevance propagation of what the network ranks pairs by; signed",
     "bilrp": "Second-order relevance propagation of the similarity of two images, by regions",
+    "scan": "The scan in RAS order, not resampled, for scenes over it",
+    "anomaly": "Where a run's decoder sees an anomaly, for the atlas to be kept out of",
+    "fit": "How well the regions of an atlas are covered by the scan",
     "injected": "A synthetic lesion was injected before the step that the file's name tells",
 }
 
@@ -44,6 +47,9 @@ _BIDS_IGNORE = (
     "*_quality.tsv",
     "descriptions.tsv",
     "workbench/",
+    "atlas/",
+    "hcp/",
+    "group_*",
     "*.png",
     "*.log",
 )

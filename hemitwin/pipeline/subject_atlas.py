@@ -19,8 +19,6 @@ from hemitwin.pipeline.atlas_paths import (
     aligned_atlas_path,
     fit_table_path,
     native_atlas_path,
-    native_surfaces,
-    own_atlas,
     surface_path,
     write_regions,
 )
@@ -51,17 +49,10 @@ from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.subject_places import SubjectPlaces
 from hemitwin.transforms import Scan, load_scan, resample_back
 
-__all__ = [
-    "SubjectAtlas",
-    "build_atlases",
-    "native_atlas_path",
-    "native_surfaces",
-    "own_atlas",
-    "surface_path",
-]
+__all__ = ["SubjectAtlas", "build_atlases"]
 
 # Raise it whenever the labels of a subject change: it is part of every key.
-_ALGORITHM = 2
+_ALGORITHM = 3
 
 
 @dataclass(frozen=True)
@@ -201,6 +192,7 @@ def _content(
         if cortex is None or cortex.segmentation is None
         else cortex.segmentation.name,
         "LesionMask": None if lesion is None else lesion.source,
+        "PreparedSHA256": digest_file(places.case.scan),
         "Quality": quality.to_dict(),
         "GeneratedBy": provenance(),
     }

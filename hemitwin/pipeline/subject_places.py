@@ -121,6 +121,7 @@ class SubjectPlaces:
             f"the prepared volume, which is aligned to it by a similarity",
             "Sources": [f"bids::{self.case.scan.name}"],
             "LesionMask": None if self.lesion is None else self.lesion.source,
+            "PreparedSHA256": digest_file(self.case.scan),
             "GeneratedBy": provenance(),
             "Key": key,
             "Digest": digest_file(path),

@@ -18,12 +18,12 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.atlases.surfaces import BRAIN_SURFACES
+from hemitwin.pipeline.atlas_paths import native_atlas_path, surface_path
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.export import ExportConfig, export
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import digest_file, read_json, write_json
-from hemitwin.pipeline.subject_atlas import native_atlas_path, surface_path
 from hemitwin.transforms import load_scan
 
 SHIFT_MM = np.array([4.0, -3.0, 5.0])
@@ -64,7 +64,8 @@ def test_relevance_is_read_at_the_subjects_own_surfaces(one_prepared, plant, cac
     assert "of the S1200 group" in told["Surfaces"]
 
     atlas = native_atlas_path(case, one_prepared)
-    write_json(sidecar_of(atlas), {"Digest": digest_file(atlas)})
+    made_for = {"Digest": digest_file(atlas), "PreparedSHA256": digest_file(case.scan)}
+    write_json(sidecar_of(atlas), made_for)
     write_own_surfaces(case, one_prepared)
     (own,) = export(one_prepared, cache=cache).results
     values, told = metric_of(own)

@@ -103,6 +103,28 @@ def test_pictures_are_lit_in_the_left_panels(lit, tmp_path, scene):
     assert coloured[225:, :300].sum() > coloured[:225, :300].sum()
 
 
+def test_every_file_names_its_map_and_what_it_came_from(lit):
+    made_by = {
+        "Provenance": "hemitwin export --mapping trilinear",
+        "ParentProvenance": "sub-01_space-MNI152NLin2009aSym_desc-lrp_relevance.nii.gz",
+    }
+    for tail in ("desc-lrp_relevance.shape.gii", "T1w_den-32k_midthickness.surf.gii"):
+        for side, structure in (("L", "CortexLeft"), ("R", "CortexRight")):
+            (path,) = [
+                one for one in lit.files if f"hemi-{side}" in one.name and one.name.endswith(tail)
+            ]
+            image = nib.GiftiImage.from_filename(path)
+            assert image.meta["AnatomicalStructurePrimary"] == structure
+            assert made_by.items() <= dict(image.meta).items()
+            assert image.meta["ProgramProvenance"].startswith("HemiTwin ")
+            if tail.endswith(".shape.gii"):
+                assert image.darrays[0].meta["Name"] == "sub-01 relevance"
+    for tail in (".dscalar.nii", ".pscalar.nii"):
+        header = Cifti2Image.from_filename(ending(lit, tail)).header
+        assert made_by.items() <= dict(header.matrix.metadata or {}).items()
+        assert header.get_axis(0).name.tolist() == ["sub-01 relevance"]
+
+
 def test_nilearn_opens_volumes_surfaces_and_metrics(lit):
     data, meshes = {}, {}
     for side, name in (("L", "left"), ("R", "right")):

@@ -15,7 +15,13 @@ from hemitwin.atlases import (
     load_surface,
     regions_of_table,
 )
-from hemitwin.pipeline.atlas_paths import deformation_path, fit_table_path
+from hemitwin.pipeline.atlas_paths import (
+    deformation_path,
+    fit_table_path,
+    native_surfaces,
+    own_atlas,
+    own_deformation,
+)
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
@@ -26,7 +32,7 @@ from hemitwin.pipeline.export import export
 from hemitwin.pipeline.lesion_masks import MaskSource
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.parcellate import parcellate
-from hemitwin.pipeline.subject_atlas import build_atlases, native_surfaces, own_atlas
+from hemitwin.pipeline.subject_atlas import build_atlases
 from hemitwin.transforms import load_scan
 
 pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]
@@ -156,6 +162,19 @@ def test_other_volumes_keep_the_templates_regions(walked):
     first, second = find_prepared(walked.derivatives)[:2]
     assert own_atlas(first, walked.derivatives) is not None
     assert own_atlas(second, walked.derivatives) is None
+
+
+@pytest.mark.usefixtures("built")
+def test_regions_of_a_volume_that_was_prepared_anew_are_not_taken(walked):
+    case = find_prepared(walked.derivatives, labels=("01",))[0]
+    volume = case.scan.read_bytes()
+    case.scan.write_bytes(volume + b"other")
+    assert own_atlas(case, walked.derivatives) is None
+    assert native_surfaces(case, walked.derivatives) == ()
+    assert own_deformation(case, walked.derivatives) is None
+    case.scan.write_bytes(volume)
+    assert own_atlas(case, walked.derivatives) is not None
+    assert own_deformation(case, walked.derivatives) is not None
 
 
 def test_bad_requests_are_refused(walked, tmp_path):
