@@ -212,17 +212,17 @@ def _pairs(table: "pd.DataFrame", statistic: str) -> str:
 def _print_ranking(ranking: "Ranking") -> None:
     title = f"hemitwin rank: {ranking.cases} maps, {ranking.families} families"
     table = Table(title=title)
-    for column in ("rank", "region", "share, %", "enrichment", "top 10"):
+    # The interval of a rank, and how often a region is among the first ten, are in the table.
+    for column in ("rank", "region", "share, %", "enrichment"):
         table.add_column(column, no_wrap=True)
     for _, row in ranking.table.head(10).iterrows():
         table.add_row(
-            "{rank_by_share:g} ({rank_by_share_low:g}-{rank_by_share_high:g})".format_map(row),
+            f"{row['rank_by_share']:g}",
             str(row["name"]),
             "{:.2f} [{:.2f}, {:.2f}]".format(
                 *(100 * row[name] for name in ("share", "share_low", "share_high"))
             ),
             "{enrichment:.2f} [{enrichment_low:.2f}, {enrichment_high:.2f}]".format_map(row),
-            f"{row['top_10_by_share']:.0%}",
         )
     console.print(table)
 
