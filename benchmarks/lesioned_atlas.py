@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from hemitwin.atlases import hcpmmp_atlas, save_table
 from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
-from hemitwin.pipeline.explained_score import region_of_map
+from hemitwin.pipeline.lesion_masks import marked_region
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import LesionSource, split_brain
 from hemitwin.pipeline.runs import Run, load_run
@@ -122,8 +122,8 @@ def drawn(run: Run, brain: Brain, volume: torch.Tensor) -> np.ndarray | None:
         output = run.network(pair.left[None], pair.right[None])
     if output.anomaly is None or float(output.score) <= run.threshold:
         return None
-    inside = (region_of_map(output.anomaly) > 0).float()
-    mask = ndimage.binary_dilation(join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5)
+    inside = marked_region(output.anomaly)
+    mask = join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5
     return np.kron(mask, np.ones((factor,) * 3, dtype=bool))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
@@ -16,7 +17,7 @@ from hemitwin.pipeline.asymmetry_files import (
     write_asymmetry,
 )
 from hemitwin.pipeline.asymmetry_group import MEASURE, group_asymmetry_path, write_group
-from hemitwin.pipeline.asymmetry_statistics import deviations
+from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_json
@@ -26,11 +27,12 @@ from hemitwin.pipeline.runner import Outcome, run_cases
 __all__ = ["Asymmetries", "AsymmetryConfig", "SubjectAsymmetry", "asymmetry"]
 
 # Raise it whenever the numbers of the same tables change: it is part of every key.
-_COMPUTATION = 1
+_COMPUTATION = 2
 _SCORE = (
     "expected: the difference that the reference's regression predicts; z: distance from it over "
     "the standard error of the prediction, which follows Student's t (Crawford and Howell 1998, "
-    "doi:10.1076/clin.12.4.482.7241); p two-sided; q over all pairs (Benjamini and Hochberg). The "
+    "doi:10.1076/clin.12.4.482.7241), of the inverse hyperbolic sine where the reference's tails "
+    "are heavy; p two-sided; q over all pairs (Benjamini and Hochberg). The "
     "subject and its relatives are not in its reference. In the .pscalar.nii left regions have z, "
     "right ones -z."
 )
@@ -148,14 +150,15 @@ def _score(
     path = path_of(case)
     if (done := read_asymmetry(case, path, key)) is not None:
         return done
+    others = cohort.differences.loc[list(reference)].to_numpy(float)
+    scale = tail_scale(others, design.matrix)
+    difference = own.sides["difference"].to_numpy(float)
     found = deviations(
-        cohort.differences.loc[list(reference)].to_numpy(float),
-        design.matrix,
-        own.sides["difference"].to_numpy(float),
-        row,
+        np.arcsinh(others / scale), design.matrix, np.arcsinh(difference / scale), row
     )
     table = own.sides.reset_index()
-    for name in ("expected", "z", "p", "q"):
+    table["expected"] = scale * np.sinh(found.expected)
+    for name in ("z", "p", "q"):
         table[name] = getattr(found, name)
     table = table.sort_values("p", kind="stable", ignore_index=True)
     return write_asymmetry(case, path, table, content, key)

@@ -10,10 +10,12 @@ from scipy import stats
 from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.false_discovery import false_discovery_rates
 
-__all__ = ["Deviations", "Effects", "deviations", "group_effects"]
+__all__ = ["Deviations", "Effects", "deviations", "group_effects", "tail_scale"]
 
 # A spread below this share of the largest value is rounding.
 _ROUNDING = 1e-9
+# Of the median size: no compression to speak of, down to an almost pure logarithm.
+_TAIL_SHARES = (1e6, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
 
 Values = Float[np.ndarray, "subjects pairs"]
 Design = Float[np.ndarray, "subjects columns"]
@@ -69,6 +71,44 @@ class Effects:
     q: Row
     freedom: int
     clustered: bool
+
+
+def tail_scale(reference: Values, design: Design) -> Row:
+    """Choose beyond which size differences of relevance count by their logarithm.
+
+    Relevance is heavy-tailed over people: the largest difference of a pair is often a hundred
+    times the usual one, and Student's t of it means little. The inverse hyperbolic sine of a
+    difference over this scale is as the difference itself where it is small, and grows as its
+    logarithm where it is large, alike on both sides (Johnson 1949, doi:10.2307/2332539).
+
+    Parameters
+    ----------
+    reference : (subjects, pairs) float
+        Differences.
+    design : (subjects, columns) float
+        As of `deviations`.
+
+    Returns
+    -------
+    (pairs,) float
+        The largest multiple of each pair's median size with which the residuals' kurtosis, mean
+        over the pairs, is no larger than that of normal ones; the smallest tried where none is.
+    """
+    sizes = np.abs(reference)
+    usual = np.median(sizes, axis=0)
+    usual = np.where(usual > 0, usual, sizes.mean(axis=0))
+    usual = np.where(usual > 0, usual, 1.0)
+    people = len(design)
+    normal = 3 * (people - 1) / (people + 1)
+    residual_of = np.eye(people) - design @ np.linalg.pinv(design)
+    for share in _TAIL_SHARES:
+        residual = residual_of @ np.arcsinh(reference / (share * usual))
+        squares = (residual**2).sum(axis=0)
+        known = squares > 0
+        fourth = people * (residual[:, known] ** 4).sum(axis=0) / squares[known] ** 2
+        if not known.any() or fourth.mean() <= normal:
+            break
+    return share * usual
 
 
 def deviations(

@@ -10,7 +10,7 @@ import pytest
 from hemitwin.atlases import hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.asymmetry import AsymmetryConfig, asymmetry
 from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, sides_of
-from hemitwin.pipeline.asymmetry_statistics import deviations
+from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
@@ -158,11 +158,13 @@ def test_z_of_a_subject_is_that_of_all_others(derivatives, participants):
     others = [name for name in sides if name != "sub-03"]
     values = np.stack([sides[name]["difference"].to_numpy() for name in others])
     design = np.array([[1.0, 20 + 3 * int(name[4:])] for name in others])
-    expected = deviations(
-        values, design, sides["sub-03"]["difference"].to_numpy(), np.array([1.0, 29.0])
-    )
+    scale = tail_scale(values, design)
+    own = sides["sub-03"]["difference"].to_numpy()
+    row = np.array([1.0, 29.0])
+    expected = deviations(np.arcsinh(values / scale), design, np.arcsinh(own / scale), row)
     table = found.outcome.results[0].table.set_index("left").sort_index()
     np.testing.assert_allclose(table["z"], expected.z)
+    np.testing.assert_allclose(table["expected"], scale * np.sinh(expected.expected))
     np.testing.assert_allclose(table["q"], expected.q)
     content = sidecar(found.outcome.results[0].path)
     assert content["Covariates"] == ["age_years"]

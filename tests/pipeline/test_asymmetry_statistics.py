@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hemitwin.pipeline.asymmetry_statistics import deviations, group_effects
+from hemitwin.pipeline.asymmetry_statistics import deviations, group_effects, tail_scale
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.demographics import Demographics
 from hemitwin.pipeline.false_discovery import false_discovery_rates
@@ -68,6 +68,37 @@ def test_p_of_people_without_a_deviation_is_uniform(rng):
     # A normal distribution with the group's spread would call twice as many.
     naive = 2 * stats.norm.sf(stats.t.isf(p_values / 2, 11) * np.sqrt(1 + 3 / 14))
     assert np.mean(naive < 0.05) > 0.08
+
+
+def test_heavy_tails_are_no_findings(rng):
+    """Sizes over people like those of relevance: log-normal, a hundredfold at the far end."""
+
+    def called(transform):
+        count = 0
+        for _ in range(100):
+            values = rng.standard_normal((41, PAIRS)) * np.exp(
+                1.5 * rng.standard_normal((41, PAIRS))
+            )
+            reference, own = transform(values[1:], values[0])
+            found = deviations(reference, np.ones((40, 1)), own, np.ones(1))
+            count += (found.q < 0.05).any()
+        return count
+
+    def evened(reference, own):
+        scale = tail_scale(reference, np.ones((len(reference), 1)))
+        return np.arcsinh(reference / scale), np.arcsinh(own / scale)
+
+    assert called(lambda reference, own: (reference, own)) > 20
+    assert called(evened) <= 8
+
+
+def test_normal_differences_stay_as_they_are(rng):
+    values = rng.standard_normal((60, 200))
+    scale = tail_scale(values, np.ones((60, 1)))
+    np.testing.assert_allclose(scale * np.arcsinh(values / scale), values, rtol=0.05)
+    heavy = values * np.exp(1.5 * rng.standard_normal((60, 200)))
+    assert np.median(tail_scale(heavy, np.ones((60, 1))) / np.median(np.abs(heavy), axis=0)) <= 1
+    np.testing.assert_array_equal(np.isfinite(tail_scale(0 * values, np.ones((60, 1)))), True)
 
 
 def test_an_effect_of_age_is_no_deviation(rng):

@@ -27,6 +27,8 @@ class Drawing(SiameseNetwork):
         assert left.shape == right.shape
         anomaly = torch.full((1, 2, *left.shape[2:]), -5.0)
         anomaly[0, 1, 2:4, 3:6, 3:5] = 4.0
+        anomaly[0, 1, 4, 3, 3] = 1.5
+        anomaly[0, 1, 5, 3, 3] = 0.5
         anomaly[0, 0, 2, 3, 3] = 1.0
         one = torch.zeros(1, 2)
         score = torch.ones(1)
@@ -55,9 +57,8 @@ def test_the_region_about_the_peak_is_masked_on_its_side(prepared, drawing):
     marked = np.argwhere(mask.scan.data > 0)
     x = brain.affine[0, 0] * marked[:, 0] + brain.affine[0, 3]
     assert (x > 0).all()  # the second map is that of the right half
-    # The block, one voxel wider on each face; the lone voxel of the left is no part of it.
-    wider = 2 * 3 * 2 + 2 * (2 * 3 + 3 * 2 + 2 * 2)
-    assert len(marked) == wider
+    # The block and its rim above a quarter of the peak; not what is fainter, nor the left half.
+    assert len(marked) == 2 * 3 * 2 + 1
     written = case.path(prepared.derivatives, "space-MNI152NLin2009aSym_desc-anomaly_mask.nii.gz")
     np.testing.assert_array_equal(load_scan(written).data > 0, mask.scan.data > 0)
 
