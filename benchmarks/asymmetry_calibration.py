@@ -5,12 +5,12 @@
     hemitwin parcellate DERIVATIVES && hemitwin parcellate DERIVATIVES --desc lrplesion
     python benchmarks/asymmetry_calibration.py DERIVATIVES --participants TABLE
 
-Each subject's map, and its map with an injected lesion, against the maps of all others as they are:
-z by the regression of `hemitwin asymmetry` on age and sex, of the differences themselves and of
-their inverse hyperbolic sine, as it is used. Printed are the shares of p below 0.05 and 0.01 over
-subjects and pairs, and, with 95 % bootstrap intervals over subjects, the share of subjects with a
-pair of q below 0.05, without and with the lesion, and the share whose most asymmetric pair leans to
-the lesion's side.
+Each subject's map, and its map with an injected lesion, against the maps of all others as they
+are: z by the regression of `hemitwin asymmetry` on age and sex, of the differences themselves and
+of their inverse hyperbolic sine, as it is used. Printed are the shares of p below 0.05 and 0.01
+over subjects and pairs, and, with 95 % bootstrap intervals over subjects, the share of subjects
+with a pair of q below 0.05, without and with the lesion, and the share whose most asymmetric pair
+leans to the lesion's side.
 """
 
 import argparse
@@ -90,9 +90,8 @@ def report(
     called, found = (np.array([(one.q < 0.05).any() for one in many]) for many in (healthy, ill))
     leaning = np.array([np.sign(one.z[np.nanargmin(one.p)]) for one in ill]) == sides
     print(f"\n{name}, {len(plain)} subjects, {plain.shape[1]} pairs")
-    print(
-        f"  p below 0.05 and 0.01             {np.nanmean(p < 0.05):.4f}, {np.mean(p < 0.01):.4f}"
-    )
+    shares = ", ".join(f"{np.nanmean(p < level):.4f}" for level in (0.05, 0.01))
+    print(f"  {'p below 0.05 and 0.01':33} {shares}")
     for words, values in (
         ("called without a lesion", called),
         ("called with a lesion", found),

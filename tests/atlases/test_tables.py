@@ -19,8 +19,8 @@ def test_dseg_table_has_the_columns_of_bids(tmp_path, small_regions):
     save_dseg_table(tmp_path / "atlas-x_dseg.tsv", small_regions)
     lines = (tmp_path / "atlas-x_dseg.tsv").read_text().splitlines()
     assert lines[0].split("\t")[:3] == ["index", "name", "color"]
-    assert lines[1] == "3\tL_a\t#ff0000\tL\tR_a\tCortex A"
-    assert lines[3] == "6\tstem\t#0000ff\tmidline\tn/a\tn/a"
+    assert lines[1] == "3\tL_a\t#ff0000\tL\tR_a\tCortex A\tn/a"
+    assert lines[3] == "6\tstem\t#0000ff\tmidline\tn/a\tn/a\tn/a"
 
 
 def test_other_suffixes_are_refused(tmp_path):
