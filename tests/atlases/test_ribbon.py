@@ -81,7 +81,7 @@ def test_the_ribbon_is_workbenchs(tmp_path, wb_command):
     ribbon = ("-ribbon-constrained", tmp_path / "w.surf.gii", tmp_path / "p.surf.gii")
     inputs = [tmp_path / name for name in ("l.label.gii", "m.surf.gii", "grid.nii.gz")]
     wb_command("-label-to-volume-mapping", *inputs, tmp_path / "out.nii.gz", *ribbon)
-    theirs = np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj).astype(int)
+    theirs = np.asarray(nib.Nifti1Image.from_filename(tmp_path / "out.nii.gz").dataobj).astype(int)
     both = (ours > 0) & (theirs > 0)
     assert 2 * both.sum() / ((ours > 0).sum() + (theirs > 0).sum()) > 0.96
     assert (ours == theirs)[both].mean() > 0.93

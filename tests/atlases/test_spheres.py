@@ -1,8 +1,8 @@
 """FreeSurfer's meshes come to fsLR as Workbench brings them there."""
 
-import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.gifti.gifti import GiftiImage
 from nilearn.datasets import fetch_surf_fsaverage
 
 from hemitwin.atlases import Surface, load_fslr_surface, save_surface, surface_on_fslr
@@ -16,7 +16,9 @@ def fsaverage5():
     files = fetch_surf_fsaverage("fsaverage5")
 
     def load(kind):
-        points, faces = (array.data for array in nib.load(files[f"{kind}_left"]).darrays)
+        points, faces = (
+            array.data for array in GiftiImage.from_filename(files[f"{kind}_left"]).darrays
+        )
         return Surface(points.astype(np.float32), faces.astype(np.int32), "L", "white")
 
     return {kind: load(kind) for kind in ("sphere", "white", "pial")}
@@ -69,6 +71,6 @@ def test_surfaces_are_resampled_as_by_workbench(fsaverage5, tmp_path, wb_command
     standard = hcp_file("S1200.L.sphere.32k_fs_LR.surf.gii")
     wb_command("-surface-resample", white, moved, standard, "BARYCENTRIC", theirs)
     ours = fslr_interpolation(fsaverage5["sphere"])(fsaverage5["white"].vertices.astype(float))
-    distance = np.linalg.norm(nib.load(theirs).darrays[0].data - ours, axis=1)
+    distance = np.linalg.norm(GiftiImage.from_filename(theirs).darrays[0].data - ours, axis=1)
     assert np.median(distance) < 0.01
     assert np.quantile(distance, 0.999) < 0.2

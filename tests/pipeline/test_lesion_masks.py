@@ -52,6 +52,7 @@ def found(prepared, drawing):
 
 def test_the_region_about_the_peak_is_masked_on_its_side(prepared, drawing):
     case, mask = found(prepared, drawing)
+    assert mask is not None
     brain = load_brain(case, drawing.config.data.resolution_mm)
     assert mask.scan.data.shape == brain.mask.shape
     marked = np.argwhere(mask.scan.data > 0)

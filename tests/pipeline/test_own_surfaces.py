@@ -6,6 +6,7 @@ is known, which it is of no real subject.
 
 import shutil
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -85,11 +86,15 @@ def segmentation_of(native):
     return code[atlas.labels]
 
 
+def mgh(values, affine):
+    return MGHImage(cast("Any", values), affine)
+
+
 def centred_header(shape):
     """A conformed volume's header: 1 mm, coronal slices, centred on CRAS."""
     affine = np.array([[-1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1]])
     affine[:3, 3] = CRAS - affine[:3, :3] @ (np.array(shape) / 2)
-    return MGHImage(np.zeros(shape, np.uint8), affine)
+    return mgh(np.zeros(shape, np.uint8), affine)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,7 @@ def freesurfer(person, tmp_path_factory):
     for name in ("surf", "label", "mri"):
         (folder / name).mkdir(parents=True)
     centred_header((256, 256, 256)).to_filename(folder / "mri" / "orig.mgz")
-    MGHImage(segmentation_of(native), native.grid.affine).to_filename(folder / "mri" / "aseg.mgz")
+    mgh(segmentation_of(native), native.grid.affine).to_filename(folder / "mri" / "aseg.mgz")
     for side, fs in FREESURFER_SIDES.items():
         for kind in ("white", "pial"):
             one = surfaces[side, kind]
@@ -235,9 +240,9 @@ def test_files_that_are_missing_are_named(walked, freesurfer, tmp_path):
 def test_surfaces_of_another_brain_are_refused(walked, freesurfer, tmp_path):
     folder = shutil.copytree(freesurfer, tmp_path / "fs") / "sub-01"
     centred = centred_header((256, 256, 256))
-    moved = centred.affine.copy()
+    moved = np.array(centred.affine)
     moved[:3, 3] += 60
-    MGHImage(np.zeros((256, 256, 256), np.uint8), moved).to_filename(folder / "mri" / "orig.mgz")
+    mgh(np.zeros((256, 256, 256), np.uint8), moved).to_filename(folder / "mri" / "orig.mgz")
     request = AtlasRequest(surfaces=folder.parent)
     (failed,) = build_atlases(walked.derivatives, labels=("01",), request=request).failures
     assert "made from this very scan" in failed.reason
@@ -252,7 +257,7 @@ def hcp(person, tmp_path_factory):
     meshes.mkdir(parents=True)
     for (side, kind), one in surfaces.items():
         save_surface(meshes / f"01.{side}.{kind}_MSMAll.32k_fs_LR.surf.gii", one)
-    volume = MGHImage(segmentation_of(native), native.grid.affine)
+    volume = mgh(segmentation_of(native), native.grid.affine)
     from nibabel.nifti1 import Nifti1Image  # noqa: PLC0415
 
     Nifti1Image(np.asarray(volume.dataobj), volume.affine).to_filename(

@@ -112,7 +112,9 @@ def test_another_atlas_takes_the_same_deformation(built, walked):
     cortical = (areas > 0) & (areas <= 360)
     # Structures win over cortex in the one, and there are none in the other.
     np.testing.assert_array_equal(halves[cortical], np.where(areas[cortical] <= 180, 1, 2))
-    assert own_atlas(one.case, walked.derivatives, "sides").regions == sides.regions
+    again = own_atlas(one.case, walked.derivatives, "sides")
+    assert again is not None
+    assert again.regions == sides.regions
     clash = Atlas("sides", own.regions, own.cortex)
     with pytest.raises(UserError, match="another name"):
         build_atlases(walked.derivatives, labels=("01",), request=AtlasRequest(clash))
