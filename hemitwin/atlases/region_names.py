@@ -5,9 +5,10 @@ import re
 __all__ = ["partner_name", "side_of_name"]
 
 # L_V1, thalamus_left, ctx-lh-cuneus, Left-Thalamus, 7Networks_LH_Vis_1, Precentral_L
-_SIDE = re.compile(r"(?<![^_\-. ])(L|R|lh|rh|LH|RH|left|right|Left|Right)(?=$|[_\-. ])")
-_OTHER = {"L": "R", "lh": "rh", "LH": "RH", "left": "right", "Left": "Right"}
+_OTHER = {"l": "r", "lh": "rh", "left": "right", "Left": "Right"}
+_OTHER |= {left.upper(): right.upper() for left, right in _OTHER.items()}
 _OTHER |= {right: left for left, right in _OTHER.items()}
+_SIDE = re.compile(rf"(?<![^_\-. ])({'|'.join(_OTHER)})(?=$|[_\-. ])")
 
 
 def side_of_name(name: str) -> str:
@@ -16,8 +17,8 @@ def side_of_name(name: str) -> str:
     Parameters
     ----------
     name : str
-        The first of its words (between ``_``, ``-``, ``.`` or blanks) that is L, lh, LH, left or
-        Left, or their counterparts, decides.
+        The first of its words (between ``_``, ``-``, ``.`` or blanks) that is l, lh or left, or
+        their counterparts, in small letters or capitals, decides.
 
     Returns
     -------
@@ -26,7 +27,7 @@ def side_of_name(name: str) -> str:
 
     Examples
     --------
-    >>> [side_of_name(name) for name in ("L_V1", "ctx-rh-cuneus", "thalamus_left", "brainStem")]
+    >>> [side_of_name(name) for name in ("L_V1", "ctx-rh-cuneus", "LEFT-THALAMUS", "brainStem")]
     ['L', 'R', 'L', 'midline']
     """
     found = _SIDE.search(name)
