@@ -28,7 +28,7 @@ from hemitwin.pipeline.lesion_masks import marked_region
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import LesionSource, split_brain
 from hemitwin.pipeline.runs import Run, load_run
-from hemitwin.pipeline.subject_places import LesionMask, register_subject
+from hemitwin.pipeline.subject_registration import LesionMask, register_subject
 from hemitwin.transforms import (
     Deformation,
     LesionConfig,

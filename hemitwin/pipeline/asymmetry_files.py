@@ -50,12 +50,15 @@ class CasePairs:
         Of the file.
     sides : DataFrame
         As `sides_of` gives them, by left region in alphabetical order.
+    regions : str
+        How the regions were found.
     """
 
     case: Case
     path: Path
     digest: str
     sides: pd.DataFrame
+    regions: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,23 +154,37 @@ def _read_pairs(case: Case, derivatives: Path, desc: str) -> CasePairs:
         sides = sides_of(pd.read_csv(path, sep="\t"))
     except ValueError as error:  # also what pandas raises of a file that is no table
         raise CaseError(case.name, "asymmetry", f"{path.name}: {error}") from error
-    return CasePairs(case, path, digest_file(path), sides.sort_index())
+    sidecar = path.with_suffix(".json")
+    regions = read_json(sidecar).get("Regions", "") if sidecar.is_file() else ""
+    return CasePairs(case, path, digest_file(path), sides.sort_index(), str(regions))
 
 
 def _unlike_most(read: Mapping[str, CasePairs]) -> dict[str, CaseError]:
-    """Find the tables that have other pairs than most."""
-    counted = Counter(tuple(one.sides.index) for one in read.values())
-    usual = counted.most_common(1)[0][0] if counted else ()
-    return {
-        name: CaseError(
-            name,
-            "asymmetry",
-            f"all tables must have the same pairs of regions, {one.path.name} has others than "
-            f"most; run 'hemitwin parcellate' again for it",
-        )
-        for name, one in read.items()
-        if tuple(one.sides.index) != usual
-    }
+    """Find the tables that have other pairs than most, or pairs of other regions.
+
+    The template's regions are alike on both sides, a subject's own are not: held against one
+    another, the difference is the atlas'.
+    """
+    counted = Counter((tuple(one.sides.index), one.regions) for one in read.values())
+    (pairs, regions), _ = counted.most_common(1)[0] if counted else (((), ""), 0)
+    problems: dict[str, CaseError] = {}
+    for name, one in read.items():
+        if tuple(one.sides.index) != pairs:
+            reason = (
+                f"all tables must have the same pairs of regions, {one.path.name} has others than "
+                f"most; run 'hemitwin parcellate' again for it"
+            )
+        elif one.regions != regions:
+            reason = (
+                f"all tables must be of regions that were found in the same way, "
+                f"{one.path.name} has those {one.regions or 'of an older version'}, most have "
+                f"those {regions or 'of an older version'}; run 'hemitwin atlas' in the same way "
+                f"for all subjects, or for none, and then 'hemitwin parcellate'"
+            )
+        else:
+            continue
+        problems[name] = CaseError(name, "asymmetry", reason)
+    return problems
 
 
 def asymmetry_path(case: Case, derivatives: Path, desc: str) -> Path:

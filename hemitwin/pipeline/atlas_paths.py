@@ -1,9 +1,9 @@
 """Names of a subject's atlas files, and how they are read again."""
 
 from pathlib import Path
+from typing import Any
 
 from hemitwin.atlases import (
-    BRAIN_SURFACES,
     HCPMMP,
     TEMPLATE_SPACE,
     Parcellation,
@@ -25,9 +25,9 @@ __all__ = [
     "fit_table_path",
     "has_own_atlas",
     "native_atlas_path",
-    "native_surfaces",
     "own_atlas",
     "own_deformation",
+    "own_regions_from",
     "regions_of_atlas",
     "surface_path",
     "write_regions",
@@ -96,53 +96,58 @@ def write_regions(derivatives: Path, atlas: str, regions: tuple[Region, ...]) ->
         Another table of that name is there.
     """
     path = dseg_table_path(derivatives, atlas)
-    if not path.exists():
-        save_dseg_table(path, regions)
+    known = regions if not path.exists() else read_dseg_table(path)
+    reserved = hcpmmp_regions() if atlas == HCPMMP else regions
     named = [(region.index, region.name) for region in regions]
-    if [(one.index, one.name) for one in regions_of_atlas(derivatives, atlas)] != named:
-        msg = (
-            f"{path} must have the same regions as the atlas, it has others; give the atlas "
-            f"another name (--atlas-name), or take another folder"
-        )
-        raise UserError(msg)
+    for other in (known, reserved):
+        if [(one.index, one.name) for one in other] != named:
+            msg = (
+                f"an atlas called {atlas} must have the same regions everywhere, {path.name} of "
+                f"{path.parent} has others; give it another name (--atlas-name), or take another "
+                f"folder"
+            )
+            raise UserError(msg)
+    # Partners, colours and the like may have been mended since.
+    if not path.exists() or known != regions:
+        save_dseg_table(path, regions)
 
 
 def own_atlas(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Parcellation | None:
     """Read a subject's own regions on the prepared grid, where `build_atlases` wrote them."""
     path = aligned_atlas_path(case, derivatives, atlas)
-    if not _of_this_volume(case, path):
+    if _of_this_volume(case, path) is None:
         return None
     labels, affine = load_labels(path)
     return Parcellation(labels, affine, regions_of_atlas(derivatives, atlas), TEMPLATE_SPACE)
 
 
-def native_surfaces(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ...]:
-    """List the surfaces over the subject's scan that `build_atlases` wrote, with sides."""
-    written = case.folder(derivatives).glob(
-        f"{case.name}_space-{case.modality}_atlas-*_dseg.nii.gz"
-    )
-    if not any(_of_this_volume(case, path) for path in written):
-        return ()
-    found = tuple(
-        (surface_path(case, derivatives, side, kind), side)
-        for side in ("L", "R")
-        for kind in BRAIN_SURFACES
-    )
-    return found if all(path.is_file() for path, _ in found) else ()
-
-
 def has_own_atlas(case: Case, derivatives: Path) -> bool:
     """Tell whether `build_atlases` has written HCP-MMP regions on the scan's own grid."""
-    return _of_this_volume(case, native_atlas_path(case, derivatives))
+    return _of_this_volume(case, native_atlas_path(case, derivatives)) is not None
+
+
+def own_regions_from(case: Case, derivatives: Path, atlas: str = HCPMMP) -> str | None:
+    """Say how a subject's own regions were found; None where there are none."""
+    content = _of_this_volume(case, aligned_atlas_path(case, derivatives, atlas))
+    return None if content is None else str(content["Regions"])
 
 
 def own_deformation(case: Case, derivatives: Path) -> Deformation | None:
     """Read the deformation that `build_atlases` wrote, where the template was registered."""
     path = deformation_path(case, derivatives)
-    return load_deformation(path) if _of_this_volume(case, path) else None
+    content = _of_this_volume(case, path)
+    labels = _of_this_volume(case, native_atlas_path(case, derivatives))
+    if content is None:
+        return None
+    # A later run may have registered anew, with another mask, for another atlas.
+    if labels is not None and labels["DeformationKey"] not in {None, content["Key"]}:
+        return None
+    return load_deformation(path)
 
 
-def _of_this_volume(case: Case, path: Path) -> bool:
-    """Tell whether a result is whole and was made for the prepared volume as it is now."""
+def _of_this_volume(case: Case, path: Path) -> dict[str, Any] | None:
+    """Read a result's sidecar, if it is whole and of the prepared volume as it is now."""
     content = read_matching_sidecar(path)
-    return content is not None and content.get("PreparedSHA256") == digest_file(case.scan)
+    if content is None or content.get("PreparedSHA256") != digest_file(case.scan):
+        return None
+    return content

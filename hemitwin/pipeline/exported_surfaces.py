@@ -28,14 +28,14 @@ from hemitwin.atlases import (
     subcortex_centres,
     warp_surface,
 )
-from hemitwin.pipeline.atlas_paths import native_surfaces, own_deformation, surface_path
+from hemitwin.pipeline.atlas_paths import own_deformation, surface_path
 from hemitwin.pipeline.export_material import ExportMaterial
 from hemitwin.pipeline.outputs import write_json
+from hemitwin.pipeline.surface_set import native_surfaces, read_surface_set
 
 __all__ = ["ExportedSurfaces", "write_surfaces"]
 
 _SIDES = ("L", "R")
-_OWN = "of the subject, by 'hemitwin atlas'"
 _GROUP = "of the S1200 group, not deformed"
 _AS_IN_TEMPLATE = "read where its voxels lie in the template"
 _DEFORMED = "read where the deformation by 'hemitwin atlas' leads its voxels"
@@ -74,6 +74,7 @@ class ExportedSurfaces:
 def write_surfaces(made: ExportMaterial) -> ExportedSurfaces:
     """Read the map at the surfaces over the scan, and write it in every format."""
     own = native_surfaces(made.case, made.out)
+    known = read_surface_set(made.case, made.out)
     surfaces = {
         side: {kind: _over_scan(made, side, kind, own=bool(own)) for kind in BRAIN_SURFACES}
         for side in _SIDES
@@ -83,7 +84,7 @@ def write_surfaces(made: ExportMaterial) -> ExportedSurfaces:
     meshes = tuple(DataFile(path, side) for path, side in own) or (left, right)
     details: dict[str, object] = {
         "Mapping": _MAPPINGS[made.config.mapping],
-        "Surfaces": _OWN if own else _GROUP,
+        "Surfaces": _GROUP if known is None else known["Origin"],
         "SurfaceFiles": [f"bids::{file.path.relative_to(made.out).as_posix()}" for file in meshes],
     }
     cortex = {side: _read(made, surfaces[side]) for side in _SIDES}

@@ -1,5 +1,6 @@
 """Where a brain has no counterpart in the template: masks that are given, or that a run draws."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,21 +12,22 @@ from scipy import ndimage
 from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bids import Case, entities_of, sidecar_of
 from hemitwin.pipeline.cohort import load_brain
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import digest_file, digest_json
+from hemitwin.pipeline.outputs import digest_file, provenance, write_json
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import Run, load_run
-from hemitwin.pipeline.subject_places import LesionMask
+from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.two_brains import require_halves
-from hemitwin.transforms import Scan, load_scan
+from hemitwin.transforms import Scan, load_scan, resample
 
 __all__ = ["MaskSource", "find_lesion", "marked_region"]
 
 _OF_PEAK = 0.25
+_MOST_OF_BRAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def find_lesion(
         path
         for where in ("", "sub-*/anat/", "sub-*/ses-*/anat/")
         for path in source.folder.glob(f"{where}{case.name}_*mask.nii*")
+        if _is_of_a_lesion(path, case)
     )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
@@ -107,7 +110,42 @@ def find_lesion(
     if not found:
         return None
     scan = load_scan(found[0])
-    return LesionMask(found[0].name, scan, native.from_template, digest_file(found[0]))
+    of_template = entities_of(found[0].name).get("space") == TEMPLATE_SPACE
+    there = np.eye(4) if of_template else native.from_template
+    mask = LesionMask(found[0].name, scan, there, digest_file(found[0]))
+    _check_extent(case, mask)
+    return mask
+
+
+def _is_of_a_lesion(path: Path, case: Case) -> bool:
+    """Pass over masks of brains, and refuse those of a space that is not known."""
+    entities = entities_of(path.name)
+    if entities.get("desc") == "brain":
+        return False
+    space = entities.get("space", case.modality)
+    if space not in {case.modality, "T1w", "orig", TEMPLATE_SPACE}:
+        reason = (
+            f"a lesion mask must be in the space of the scan or of {TEMPLATE_SPACE}, {path.name} "
+            f"is in {space}; resample it"
+        )
+        raise CaseError(case.name, "atlas", reason)
+    return True
+
+
+def _check_extent(case: Case, mask: LesionMask) -> None:
+    """Refuse a mask that leaves nothing to register, or masks nothing."""
+    prepared = load_scan(case.scan)
+    brain = prepared.data != 0
+    there = resample(
+        mask.scan, prepared.data.shape, prepared.affine, mask.scan_from_template, order=0
+    )
+    share = float((there > 0.5)[brain].mean())
+    if not 0 < share <= _MOST_OF_BRAIN:
+        reason = (
+            f"a lesion mask must lie in the brain and leave half of it, {mask.source} covers "
+            f"{share:.0%}; check its space, and that it is no mask of the brain"
+        )
+        raise CaseError(case.name, "atlas", reason)
 
 
 @cache
@@ -152,6 +190,10 @@ def marked_region(anomaly: Float[Tensor, "1 2 *half"]) -> Float[Tensor, "1 2 *ha
 
 @torch.inference_mode()
 def _drawn(case: Case, derivatives: Path, run: Run) -> LesionMask | None:
+    modality = "" if case.modality == "T1w" else case.modality
+    path = case.path(derivatives, f"space-{TEMPLATE_SPACE}_desc-anomaly{modality}_mask.nii.gz")
+    sidecar_of(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # of an earlier run, which may have seen what this one does not
     brain = load_brain(case, run.config.data.resolution_mm)
     pair = split_brain(brain, brain.volume)
     output = run.network(pair.left[None], pair.right[None])
@@ -159,8 +201,16 @@ def _drawn(case: Case, derivatives: Path, run: Run) -> LesionMask | None:
         return None
     inside = marked_region(output.anomaly)
     mask = join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5
-    path = case.path(derivatives, f"space-{TEMPLATE_SPACE}_desc-anomaly_mask.nii.gz")
     save_volume(path, mask, brain.affine, space=TEMPLATE_SPACE)
-    key = {"weights": run.weights_digest, "prepared": digest_file(case.scan)}
+    content = {
+        "Description": f"Where the decoder's map is above {_OF_PEAK:g} of its peak, about it",
+        "Sources": [f"bids::{case.scan.name}"],
+        "ModelSHA256": run.weights_digest,
+        "Score": float(output.score),
+        "Threshold": run.threshold,
+        "GeneratedBy": provenance(),
+    }
+    write_json(sidecar_of(path), content)
     scan = Scan(mask.astype(np.float32), brain.affine, path)
-    return LesionMask(path.name, scan, np.eye(4), digest_json(key))
+    digest = hashlib.sha256(mask.tobytes() + brain.affine.tobytes()).hexdigest()
+    return LesionMask(path.name, scan, np.eye(4), digest)

@@ -17,7 +17,7 @@ from hemitwin.transforms import Scan
 __all__ = ["HcpSubject", "OwnCortex", "check_surfaces", "find_own_cortex"]
 
 _SEGMENTATIONS = ("aparc+aseg.nii.gz", "aseg.nii.gz", "wmparc.nii.gz")
-_LEAST_INSIDE = 0.9
+_LEAST_INSIDE, _LEAST_ON_SIDE = 0.95, 0.9
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ OwnCortex = HcpSubject | FreeSurferSubject
 """Where a subject's own surfaces come from."""
 
 
-def find_own_cortex(case: Case, folder: Path | None) -> OwnCortex | None:
+def find_own_cortex(case: Case, folder: Path | None, *, several: bool = False) -> OwnCortex | None:
     """Find a subject's own surfaces.
 
     Parameters
@@ -89,6 +89,8 @@ def find_own_cortex(case: Case, folder: Path | None) -> OwnCortex | None:
     folder : Path or None
         A FreeSurfer or FastSurfer ``SUBJECTS_DIR``, with folders called as the scan or the
         subject is (``sub-01_ses-1``, ``sub-01``, ``01``), or an HCP tree.
+    several : bool
+        Whether the subject has several scans: then a folder must be called as the scan is.
 
     Returns
     -------
@@ -102,7 +104,8 @@ def find_own_cortex(case: Case, folder: Path | None) -> OwnCortex | None:
     """
     if folder is None:
         return _named_by_sidecar(case)
-    names = (case.name, case.subject, case.subject.removeprefix("sub-"))
+    called = [case.name] if several else [case.name, case.subject]
+    names = list(dict.fromkeys([*called, *(name.removeprefix("sub-") for name in called)]))
     found = find_freesurfer_subject(folder, names)
     if found is not None:
         return found
@@ -124,17 +127,27 @@ def find_own_cortex(case: Case, folder: Path | None) -> OwnCortex | None:
 def check_surfaces(
     case: Case, surfaces: tuple[Surface, ...], native: NativeSpace, prepared: Scan
 ) -> None:
-    """Refuse surfaces that do not lie in the brain of the scan.
+    """Refuse surfaces that do not lie in the brain of the scan, or on the other side of it.
 
     Raises
     ------
     CaseError
-        Too many vertices lie beside it.
+        Too many vertices lie beside it, or beyond the mid-plane.
     """
     native_affine = native.from_template @ prepared.affine
     inside = (prepared.data != 0).astype(np.int32)
+    back = np.linalg.inv(native.from_template)
     for surface in surfaces:
         there = label_at(inside, native_affine, surface.vertices)
+        x = surface.vertices @ back[0, :3] + back[0, 3]
+        own = x < 0 if surface.hemisphere == "L" else x > 0
+        if own.mean() < _LEAST_ON_SIDE:
+            reason = (
+                f"surfaces must lie on their side, but {1 - own.mean():.0%} of the "
+                f"{surface.hemisphere} {surface.kind} vertices do not; check which scan and which "
+                f"side they are of, and the scan's header"
+            )
+            raise CaseError(case.name, "atlas", reason)
         if there.mean() < _LEAST_INSIDE:
             reason = (
                 f"surfaces must lie in the scan's brain, but {1 - there.mean():.0%} of the "

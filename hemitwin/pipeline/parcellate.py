@@ -16,7 +16,12 @@ from hemitwin.atlases import (
     relevance_by_region,
     save_table,
 )
-from hemitwin.pipeline.atlas_paths import own_atlas, regions_of_atlas, write_regions
+from hemitwin.pipeline.atlas_paths import (
+    own_atlas,
+    own_regions_from,
+    regions_of_atlas,
+    write_regions,
+)
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
@@ -28,6 +33,7 @@ from hemitwin.transforms import Scan, load_scan
 __all__ = ["RegionTable", "find_explained", "parcellate", "parcellate_case", "read_relevance"]
 
 _NOTE = "Rows unassigned, bias and stabiliser complete the sum to the score."
+_TEMPLATES = "the template's, not deformed"
 _NOTE_HCPMMP = (
     "HCP-MMP 1.0 areas were drawn from multimodal data; on a single scan they are a projected "
     "group parcellation. "
@@ -177,16 +183,16 @@ def parcellate_case(
     if own is None:  # what the atlas has larger on one side is no asymmetry of the brain
         mirrored = _of_template(case, relevance, atlas, cache, symmetric=True)
         sides = relevance_by_region(relevance.data, relevance.affine, mirrored)
+    kind = own_regions_from(case, derivatives, name) if own else _TEMPLATES
+    common = {"Regions": kind, "Sources": [f"bids::{volume}"]}
     if sides["partner"].notna().any():
         save_table(pairs, asymmetry_by_pair(sides))
+        said = "Positive relevance of homotopic regions; of the template's, left and mirrored ones"
+        write_json(pairs.with_suffix(".json"), {"Description": said, **common})
     sidecar = {
         "Description": "Relevance by region",
         "Note": (_NOTE_HCPMMP if name == HCPMMP else "") + _NOTE,
-        "Atlas": "the template's regions, not deformed; pairs by left regions and their mirror "
-        "images"
-        if own is None
-        else "the subject's own regions, by 'hemitwin atlas'",
-        "Sources": [f"bids::{volume}"],
+        **common,
         "ExplainedScore": audit["ExplainedScore"],
         "Sum": float(table["sum"].sum()),
         "GeneratedBy": provenance(),

@@ -1,14 +1,13 @@
 """Rank: the region tables of a group become one ranking with intervals over families."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemitwin._atomic import atomic_path
 from hemitwin.atlases import (
     HCPMMP,
     hcpmmp_regions,
@@ -20,18 +19,19 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.evaluation_picture import paper_style
 from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.map_request import map_desc, relevance_path
-from hemitwin.pipeline.outputs import digest_file, provenance, write_json
+from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
+from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
 from hemitwin.pipeline.spatial_nulls import homotopic_surrogates, region_centres
 
 __all__ = ["RankConfig", "Ranked", "rank"]
 
-_SHOWN = 20
+logger = logging.getLogger(__name__)
+
 _NOTE_HCPMMP = (
     "HCP-MMP 1.0 areas were drawn from multimodal data; on single scans they are a projected "
     "group parcellation."
@@ -140,6 +140,7 @@ def rank(
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
     paths = [_table_of(case, derivatives, desc, config.atlas) for case in cases]
     tables = [pd.read_csv(path, sep="\t") for path in paths]
+    _warn_of_mixed_regions(paths)
     first = tables[0]
     regions = first[first["index"] > 0]
     subjects = sorted({case.subject for case in cases})
@@ -154,7 +155,7 @@ def rank(
     stem = derivatives / f"group_atlas-{config.atlas}_desc-{map_desc(cases[0], desc)}ranking"
     path = stem.with_name(f"{stem.name}_relevance.tsv")
     save_table(path, ranking.table)
-    _draw(path.with_suffix(".png"), ranking, config.part)
+    draw_ranking(path.with_suffix(".png"), ranking, config.part)
     if config.atlas == HCPMMP:
         _save_values(stem, ranking)
     groups_path = stem.with_name(f"{stem.name}groups_relevance.tsv")
@@ -167,6 +168,17 @@ def rank(
     }
     _write_sidecars(found, sources, config)
     return found
+
+
+def _warn_of_mixed_regions(paths: list[Path]) -> None:
+    sidecars = (path.with_suffix(".json") for path in paths)
+    kinds = {read_json(one).get("Regions") for one in sidecars if one.is_file()}
+    if len(kinds) > 1:
+        logger.warning(
+            "regions were not found in the same way in all maps (%s): run 'hemitwin atlas' for "
+            "all subjects or for none, and then 'hemitwin parcellate'",
+            "; ".join(sorted(map(str, kinds))),
+        )
 
 
 def _contrast_groups(ranking: Ranking, config: RankConfig) -> pd.DataFrame:
@@ -236,21 +248,3 @@ def _table_of(case: Case, derivatives: Path, desc: str, atlas: str) -> Path:
         )
         raise UserError(msg)
     return path
-
-
-def _draw(path: Path, ranking: Ranking, part: Part) -> None:
-    """Draw the first regions by share and by enrichment, with their intervals."""
-    with paper_style():
-        figure = Figure(figsize=(10, 5.5), dpi=200, layout="constrained")
-        for panel, name in zip(figure.subplots(1, 2), ("share", "enrichment"), strict=True):
-            rows = ranking.table.sort_values(f"rank_by_{name}", kind="stable").head(_SHOWN)
-            places = np.arange(len(rows))
-            colours = ["#1f5fa8" if known else "#b5541c" for known in rows["cortex"].notna()]
-            panel.hlines(places, rows[f"{name}_low"], rows[f"{name}_high"], colors=colours)
-            panel.scatter(rows[name], places, color=colours, s=18, zorder=3)
-            panel.set_yticks(places, rows["name"])
-            panel.invert_yaxis()
-            panel.set_title(f"{name} of {part} relevance, {ranking.families} families")
-        figure.supxlabel("blue: cortex; brown: below it; 95 % intervals over families", fontsize=8)
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary)

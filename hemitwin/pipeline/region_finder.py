@@ -89,7 +89,7 @@ def find_regions(
             label, regions = places.by_ribbons(ribbons, atlas), atlas.regions
         else:
             label = places.by_ribbons(ribbons, None)
-        return RegionFinder(regions, label, f"the annotation {annotation}")
+        return RegionFinder(regions, label, f"of the annotation {annotation}")
     if places.cortex is not None and atlas.cortex:
         return RegionFinder(atlas.regions, places.by_surfaces(atlas), places.cortex.origin)
     return RegionFinder(atlas.regions, places.by_template(atlas), _BY_TEMPLATE, True)

@@ -1,5 +1,6 @@
 """Atlas: the regions of each subject in the scan's own space, and how well they fit."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,12 @@ from hemitwin.atlases import (
     TEMPLATE_SPACE,
     Parcellation,
     save_labels_volume,
-    save_surface,
     save_table,
 )
 from hemitwin.pipeline.atlas_paths import (
     aligned_atlas_path,
     fit_table_path,
     native_atlas_path,
-    surface_path,
     write_regions,
 )
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
@@ -47,6 +46,7 @@ from hemitwin.pipeline.region_finder import (
 )
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.subject_places import SubjectPlaces
+from hemitwin.pipeline.surface_set import surfaces_are_done, write_surface_set
 from hemitwin.transforms import Scan, load_scan, resample_back
 
 __all__ = ["SubjectAtlas", "build_atlases"]
@@ -118,14 +118,18 @@ def build_atlases(
     cases = find_prepared(derivatives, labels=labels, modality=modality)
     if request.annotation is None:
         write_regions(derivatives, request.atlas.name, request.atlas.regions)
-    work = partial(_atlas_case, derivatives=derivatives, request=request)
+    scans = Counter(case.subject for case in find_prepared(derivatives, modality=modality))
+    several = frozenset(subject for subject, count in scans.items() if count > 1)
+    work = partial(_atlas_case, derivatives=derivatives, request=request, several=several)
     log_folder = derivatives / "logs"
     return run_cases(work, cases, stage="atlas", log_folder=log_folder, nprocs=nprocs)
 
 
-def _atlas_case(case: Case, derivatives: Path, request: AtlasRequest) -> SubjectAtlas:
+def _atlas_case(
+    case: Case, derivatives: Path, request: AtlasRequest, several: frozenset[str]
+) -> SubjectAtlas:
     native = NativeSpace.of(case, "atlas")
-    cortex = find_own_cortex(case, request.surfaces)
+    cortex = find_own_cortex(case, request.surfaces, several=case.subject in several)
     annotation = choose_annotation(case, cortex, request)
     name = atlas_name(request, annotation)
     lesion = find_lesion(case, derivatives, native, request.hidden)
@@ -135,7 +139,9 @@ def _atlas_case(case: Case, derivatives: Path, request: AtlasRequest) -> Subject
     target = native_atlas_path(case, derivatives, name)
     key = _key(places, request, annotation)
     done = read_matching_sidecar(aligned, key=key)
-    if done is not None and read_matching_sidecar(target, key=key) is not None:
+    fit = fit_table_path(case, derivatives, name)
+    whole = fit.is_file() and read_matching_sidecar(target, key=key) is not None
+    if done is not None and whole and surfaces_are_done(places):
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
     if cortex is not None:
         check_surfaces(case, cortex.meshes(), native, prepared)
@@ -152,13 +158,8 @@ def _atlas_case(case: Case, derivatives: Path, request: AtlasRequest) -> Subject
     there = _label_grid(native.grid, np.eye(4), near > 0, wanted, case.modality)
     by_template = (request.atlas, places.deformation) if wanted.by_template else None
     quality = AtlasQuality.of(prepared, own, there, by_template, case.modality)
-    save_table(
-        fit_table_path(case, derivatives, name),
-        fit_by_region(prepared, own, there, case.modality),
-    )
-    for surface in places.surfaces:
-        path = surface_path(case, derivatives, surface.hemisphere, surface.kind)
-        save_surface(path, surface)
+    save_table(fit, fit_by_region(prepared, own, there, case.modality))
+    write_surface_set(places)
     content = _content(places, name, wanted, quality)
     for path, parcels in ((target, there), (aligned, own)):
         sidecar_of(path).unlink(missing_ok=True)
@@ -185,12 +186,11 @@ def _content(
     return {
         "Description": f"Regions of {name}: {wanted.origin}; a projected group parcellation",
         "Sources": [f"bids::{places.case.scan.name}"],
-        "Surfaces": cortex.origin
-        if cortex is not None
-        else "the group's, moved by the deformation: they follow lobes, not folds",
+        "Regions": wanted.origin,
         "Segmentation": None
-        if cortex is None or cortex.segmentation is None
+        if cortex is None or cortex.segmentation is None or wanted.by_template
         else cortex.segmentation.name,
+        "DeformationKey": places.deformation_key if wanted.by_template else None,
         "LesionMask": None if lesion is None else lesion.source,
         "PreparedSHA256": digest_file(places.case.scan),
         "Quality": quality.to_dict(),
@@ -204,7 +204,8 @@ def _key(places: SubjectPlaces, request: AtlasRequest, annotation: str | None) -
     if cortex is not None:
         read = cortex.fslr_paths
         if annotation is not None and isinstance(cortex, FreeSurferSubject):
-            read = cortex.annotation_paths(annotation)
+            read = (*cortex.annotation_paths(annotation), *read)
+        read = tuple(path for path in read if path.is_file())
         read += () if cortex.segmentation is None else (cortex.segmentation,)
     return digest_json(
         {

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int32
-from scipy import ndimage
 
-from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import (
     BRAIN_SURFACES,
     FREESURFER_STRUCTURES,
@@ -22,8 +20,6 @@ from hemitwin.atlases import (
     label_in_ribbons,
     load_fslr_surface,
     load_labels,
-    template_grid,
-    template_on_grid,
     warp_surface,
 )
 from hemitwin.pipeline.atlas_paths import deformation_path
@@ -37,46 +33,21 @@ from hemitwin.pipeline.outputs import (
     write_json,
 )
 from hemitwin.pipeline.own_cortex import OwnCortex
+from hemitwin.pipeline.subject_registration import LesionMask, register_subject
 from hemitwin.transforms import (
     Deformation,
     Scan,
     load_deformation,
-    register_deformation,
-    resample,
     save_deformation,
 )
 
-__all__ = ["LesionMask", "SubjectPlaces", "register_subject"]
+__all__ = ["SubjectPlaces"]
 
-_WORKING_MM = 2.0
-_TISSUE, _CLOSING = 0.5, 3
 # Raise it whenever the deformation of a subject changes: it is part of its key.
 _REGISTRATION = 1
 
 Points = Float[np.ndarray, " n 3"]
 Labels = Int32[np.ndarray, " n"]
-
-
-@dataclass(frozen=True, eq=False)
-class LesionMask:
-    """Where a brain has no counterpart in the template.
-
-    Parameters
-    ----------
-    source : str
-        Where it is from, for the sidecar.
-    scan : Scan
-        The mask.
-    scan_from_template : (4, 4) float
-        Template RAS+ mm to the mask's own.
-    digest : str
-        Of what it was made from.
-    """
-
-    source: str
-    scan: Scan
-    scan_from_template: Affine
-    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +112,23 @@ class SubjectPlaces:
             }
         )
 
+    @property
+    def origin(self) -> str:
+        """What the surfaces are, in words."""
+        if self.cortex is None:
+            return "the group's, moved by the deformation: they follow lobes, not folds"
+        return self.cortex.origin
+
+    @cached_property
+    def surfaces_key(self) -> str | None:
+        """What decides the surfaces; None where nothing says where the fsLR vertices lie."""
+        if self.cortex is None:
+            return self.deformation_key
+        paths = self.cortex.fslr_paths
+        if not all(path.is_file() for path in paths):
+            return None
+        return digest_json([digest_file(path) for path in paths])
+
     @cached_property
     def surfaces(self) -> tuple[Surface, ...]:
         """White, midthickness and pial surface of both sides over the scan: fsLR 32k, native mm.
@@ -201,35 +189,3 @@ class SubjectPlaces:
     def _in_template(self, points: Points) -> Points:
         back = np.linalg.inv(self.native.from_template)
         return self.deformation.to_template(points @ back[:3, :3].T + back[:3, 3])
-
-
-def register_subject(prepared: Scan, lesion: LesionMask | None) -> Deformation:
-    """Register the template to a prepared brain, at 2 mm or on its own coarser grid.
-
-    Parameters
-    ----------
-    prepared : Scan
-        The prepared volume.
-    lesion : LesionMask or None
-        What pulls nowhere.
-    """
-    shape, affine = prepared.data.shape, prepared.affine
-    brain = prepared.data
-    if abs(affine[0, 0]) < _WORKING_MM:
-        shape, affine = template_grid(_WORKING_MM)
-        brain = resample(prepared, shape, affine, np.eye(4))
-    hidden: Mask | None = None
-    if lesion is not None:
-        there = lesion.scan_from_template
-        hidden = resample(lesion.scan, shape, affine, there, order=0) > 0.5
-    return register_deformation(brain, _template(shape, affine), affine, lesion=hidden)
-
-
-def _template(shape: tuple[int, int, int], affine: Affine) -> Grid:
-    """Return the template without the fluid around it, which stripped scans do not have."""
-    image, grey, white = (
-        template_on_grid(shape, affine, kind=kind) for kind in ("T1w", "gm", "wm")
-    )
-    tissue = ndimage.binary_opening(grey + white > _TISSUE)
-    inside = ndimage.binary_fill_holes(ndimage.binary_closing(tissue, iterations=_CLOSING))
-    return np.where(inside, image, np.float32(0))

@@ -317,3 +317,15 @@ def test_the_command_names_the_pairs_and_what_to_rerun(derivatives, participants
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--reference-group", "control"])
     assert "reference_group" in capsys.readouterr().err
+
+
+def test_maps_of_other_regions_are_in_no_reference(derivatives):
+    for number in range(PEOPLE):
+        path = table_path(derivatives, f"sub-{number:02d}", "pairs").with_suffix(".json")
+        regions = "the subject's own" if number == 3 else "the template's, not deformed"
+        write_json(path, {"Regions": regions})
+    found = asymmetry(derivatives)
+    (failure,) = found.outcome.failures
+    assert failure.case == "sub-03"
+    assert "in the same way for all subjects, or for none" in failure.reason
+    assert found.outcome.results[0].reference == PEOPLE - 2

@@ -18,8 +18,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.atlases.surfaces import BRAIN_SURFACES
-from hemitwin.pipeline.atlas_paths import native_atlas_path, surface_path
-from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.atlas_paths import surface_path
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.export import ExportConfig, export
 from hemitwin.pipeline.native_space import NativeSpace
@@ -38,7 +37,7 @@ def linear_field():
 
 def write_own_surfaces(case, derivatives):
     """Put the group's surfaces, moved aside in template space, where `hemitwin atlas` does."""
-    native = NativeSpace.of(case, "test")
+    native, digests = NativeSpace.of(case, "test"), {}
     for side in "LR":
         for kind in BRAIN_SURFACES:
             surface = load_fslr_surface(side, kind, space=TEMPLATE_SPACE)
@@ -46,6 +45,10 @@ def write_own_surfaces(case, derivatives):
             surface = dataclasses.replace(surface, vertices=moved)
             path = surface_path(case, derivatives, side, kind)
             save_surface(path, warp_surface(surface, native.from_template))
+            digests[path.name] = digest_file(path)
+    content = {"Origin": "of the subject", "Own": True, "PreparedSHA256": digest_file(case.scan)}
+    content |= {"Key": "", "Digests": digests}
+    write_json(case.path(derivatives, "space-T1w_den-32k_surfaces.json"), content)
 
 
 def metric_of(exported, side="L"):
@@ -63,9 +66,6 @@ def test_relevance_is_read_at_the_subjects_own_surfaces(one_prepared, plant, cac
     np.testing.assert_allclose(values, middle @ [1.0, 2.0, 0.0], atol=1e-2)
     assert "of the S1200 group" in told["Surfaces"]
 
-    atlas = native_atlas_path(case, one_prepared)
-    made_for = {"Digest": digest_file(atlas), "PreparedSHA256": digest_file(case.scan)}
-    write_json(sidecar_of(atlas), made_for)
     write_own_surfaces(case, one_prepared)
     (own,) = export(one_prepared, cache=cache).results
     values, told = metric_of(own)

@@ -18,24 +18,29 @@ from hemitwin.atlases import (
     FREESURFER_SIDES,
     FREESURFER_STRUCTURES,
     TEMPLATE_SPACE,
+    Atlas,
+    hcpmmp_atlas,
     hcpmmp_regions,
     hcpmmp_surface_labels,
     hcpmmp_volume,
     load_fslr_surface,
     load_surface,
+    regions_of_table,
     save_surface,
     warp_surface,
 )
 from hemitwin.atlases.spheres import _fsaverage_sphere, interpolate_on_sphere
-from hemitwin.pipeline.atlas_paths import native_surfaces
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import read_json, write_json
+from hemitwin.pipeline.own_cortex import find_own_cortex
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.subject_atlas import build_atlases
+from hemitwin.pipeline.surface_set import native_surfaces, read_surface_set
 from hemitwin.transforms import load_scan
 
 pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]
@@ -178,6 +183,47 @@ def test_regions_lie_where_the_surfaces_put_them(by_freesurfer, person):
     assert 2 * inside.sum() / (inside.sum() + (structures > 0).sum()) > 0.95
 
 
+def test_another_atlas_does_not_bring_the_groups_surfaces_back(by_freesurfer, person, walked):
+    case, _, _ = person
+    paths = [path for path, _ in native_surfaces(case, walked.derivatives)]
+    before = [path.read_bytes() for path in paths]
+    own = hcpmmp_atlas()
+    cortex = {side: (labels > 0).astype(np.int32) for side, labels in own.cortex.items()}
+    table = pd.DataFrame({"index": [1], "name": ["cortex"]})
+    request = AtlasRequest(Atlas("one", regions_of_table(table), cortex))
+    assert not build_atlases(walked.derivatives, labels=("01",), request=request).failures
+    assert [path.read_bytes() for path in paths] == before
+    content = read_surface_set(case, walked.derivatives)
+    assert content is not None
+    assert "FreeSurfer" in content["Origin"]
+    for path in case.folder(walked.derivatives).glob("*from-MNI*to-prepared*"):
+        path.unlink()
+    assert by_freesurfer.native.is_file()
+
+
+def test_exchanged_sides_are_refused(walked, freesurfer, tmp_path):
+    folder = shutil.copytree(freesurfer, tmp_path / "fs") / "sub-01" / "surf"
+    for kind in ("white", "pial"):
+        left, right = folder / f"lh.{kind}", folder / f"rh.{kind}"
+        kept = left.read_bytes()
+        left.write_bytes(right.read_bytes())
+        right.write_bytes(kept)
+    request = AtlasRequest(surfaces=folder.parents[1])
+    (failed,) = build_atlases(walked.derivatives, labels=("01",), request=request).failures
+    assert "must lie on their side" in failed.reason
+
+
+def test_a_subject_with_several_scans_needs_a_folder_for_each(walked, freesurfer, tmp_path):
+    (case,) = find_prepared(walked.derivatives, labels=("01",))
+    assert find_own_cortex(case, freesurfer) is not None
+    scan = replace(case, name="sub-01_ses-2")
+    assert find_own_cortex(scan, freesurfer) is not None
+    with pytest.raises(CaseError, match="sub-01_ses-2 or 01_ses-2 with"):
+        find_own_cortex(scan, freesurfer, several=True)
+    with pytest.raises(CaseError, match="found none"):
+        find_own_cortex(case, tmp_path)
+
+
 def test_there_is_no_deformation_where_surfaces_make_it_needless(by_freesurfer, person, walked):
     case, _, _ = person
     assert by_freesurfer.quality.least_jacobian is None
@@ -241,7 +287,7 @@ def test_surfaces_of_another_brain_are_refused(walked, freesurfer, tmp_path):
     folder = shutil.copytree(freesurfer, tmp_path / "fs") / "sub-01"
     centred = centred_header((256, 256, 256))
     moved = np.array(centred.affine)
-    moved[:3, 3] += 60
+    moved[1, 3] += 25
     mgh(np.zeros((256, 256, 256), np.uint8), moved).to_filename(folder / "mri" / "orig.mgz")
     request = AtlasRequest(surfaces=folder.parent)
     (failed,) = build_atlases(walked.derivatives, labels=("01",), request=request).failures
@@ -281,7 +327,7 @@ def test_the_connectomes_folder_gives_the_same_regions(walked, hcp, by_freesurfe
     write_json(sidecar, content)
     assert not outcome.failures
     told = read_json(sidecar_of(outcome.results[0].native))
-    assert "HCP's pipelines" in told["Surfaces"]
+    assert "HCP's pipelines" in told["Regions"]
     labels = load_scan(outcome.results[0].native).data
     assert (labels == first).mean() > 0.995
     given = AtlasRequest(surfaces=hcp)

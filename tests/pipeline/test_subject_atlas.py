@@ -18,7 +18,6 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.atlas_paths import (
     deformation_path,
     fit_table_path,
-    native_surfaces,
     own_atlas,
     own_deformation,
 )
@@ -33,6 +32,7 @@ from hemitwin.pipeline.lesion_masks import MaskSource
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.subject_atlas import build_atlases
+from hemitwin.pipeline.surface_set import native_surfaces
 from hemitwin.transforms import load_scan
 
 pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]
@@ -143,6 +143,17 @@ def test_the_groups_surfaces_lie_over_the_scan(built, walked):
         assert (voxels[:3].max(axis=1) < labels.data.shape).all()
 
 
+def test_surfaces_that_are_missing_are_written_again(built, walked):
+    (case,) = find_prepared(walked.derivatives, labels=("01",))
+    lost, _ = native_surfaces(case, walked.derivatives)[0]
+    content = lost.read_bytes()
+    lost.unlink()
+    assert native_surfaces(case, walked.derivatives) == ()
+    assert not build_atlases(walked.derivatives, labels=("01",)).failures
+    assert lost.read_bytes() == content
+    assert built.native.is_file()
+
+
 @pytest.mark.usefixtures("built")
 def test_a_lesion_mask_is_read_and_named(walked, tmp_path):
     scan = nib.Nifti1Image.from_filename(walked.bids / "sub-01/anat/sub-01_T1w.nii.gz")
@@ -156,6 +167,20 @@ def test_a_lesion_mask_is_read_and_named(walked, tmp_path):
     nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_desc-two_mask.nii.gz")
     failed = build_atlases(walked.derivatives, labels=("01",), request=masked).failures
     assert "one lesion mask must fit the scan" in failed[0].reason
+    # The atlas that was made with the other mask goes with no other deformation.
+    case = outcome.results[0].case
+    assert own_deformation(case, walked.derivatives) is not None
+    for path in tmp_path.glob("*_mask.nii.gz"):
+        path.unlink()
+    inside = (np.asarray(scan.dataobj) != 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(inside, scan.affine), tmp_path / "sub-01_desc-brain_mask.nii.gz")
+    nib.save(nib.Nifti1Image(inside, scan.affine), tmp_path / "sub-01_label-L_mask.nii.gz")
+    failed = build_atlases(walked.derivatives, labels=("01",), request=masked).failures
+    assert "leave half of it, sub-01_label-L_mask.nii.gz covers" in failed[0].reason
+    other = tmp_path / "sub-01_space-MNI152NLin6Asym_mask.nii.gz"
+    nib.save(nib.Nifti1Image(mask, scan.affine), other)
+    failed = build_atlases(walked.derivatives, labels=("01",), request=masked).failures
+    assert "is in MNI152NLin6Asym; resample it" in failed[0].reason
     build_atlases(walked.derivatives, labels=("01",))  # as the other tests expect it
 
 
@@ -204,8 +229,10 @@ def test_tables_and_exports_take_the_subjects_own_regions(built, walked, run, ca
     for label in ("01", "02"):
         explain(run, walked.derivatives, labels=(label,))
     own, other = parcellate(walked.derivatives, cache=cache, labels=("01", "02")).results
-    assert "subject's own" in read_json(own.path.with_suffix(".json"))["Atlas"]
-    assert "not deformed" in read_json(other.path.with_suffix(".json"))["Atlas"]
+    assert "diffeomorphic" in read_json(own.path.with_suffix(".json"))["Regions"]
+    assert "not deformed" in read_json(other.path.with_suffix(".json"))["Regions"]
+    pairs = other.path.with_name(other.path.name.replace("desc-lrp_", "desc-lrppairs_"))
+    assert "not deformed" in read_json(pairs.with_suffix(".json"))["Regions"]
     assert own.table["sum"].sum() == pytest.approx(score_of(own), rel=1e-6)
     before = built.native.read_bytes()
     files = export(walked.derivatives, cache=cache, labels=("01",)).results[0].files
