@@ -36,16 +36,11 @@ from hemitwin.atlases.hcpmmp import (
     hcpmmp_surface_labels,
     hcpmmp_volume,
 )
-from hemitwin.atlases.nifti import (
-    load_labels,
-    load_volumes,
-    save_labels_volume,
-    save_volume,
-    save_volumes,
-)
+from hemitwin.atlases.nifti import save_labels_volume, save_volume, save_volumes
 from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.atlases.region_names import side_of_name
+from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
+from hemitwin.atlases.region_rows import regions_of_table
 from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
 from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
@@ -62,8 +57,8 @@ from hemitwin.atlases.surfaces import (
     warp_surface,
 )
 from hemitwin.atlases.tables import (
+    dseg_table_of,
     read_dseg_table,
-    regions_of_table,
     save_dseg_table,
     save_table,
 )
@@ -74,6 +69,8 @@ from hemitwin.atlases.templates import (
     template_grid,
     template_on_grid,
 )
+from hemitwin.atlases.volume_files import load_labels, load_volumes
+from hemitwin.atlases.volume_offset import template_from_fslr_volume
 from hemitwin.atlases.volume_smoothing import smooth_volume
 from hemitwin.atlases.workbench_files import DataFile
 from hemitwin.atlases.workbench_scene import write_scene
@@ -92,17 +89,17 @@ __all__ = [
     "BRAIN_SURFACES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP", "TEMPLATE_SPACE",
     "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface",
     "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain", "assemble_dense",
-    "asymmetry_by_pair", "dense_by_region", "fslr_interpolation", "grayordinates_from_volume",
-    "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume", "label_at",
-    "label_in_ribbons", "load_annotation", "load_atlas", "load_dense_scalars",
-    "load_freesurfer_surface", "load_fslr_surface", "load_labels", "load_surface",
-    "load_template", "load_volumes", "parcellate_dense", "project_through_ribbon",
+    "asymmetry_by_pair", "dense_by_region", "dseg_table_of", "fslr_interpolation",
+    "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels",
+    "hcpmmp_volume", "is_no_area", "label_at", "label_in_ribbons", "load_annotation", "load_atlas",
+    "load_dense_scalars", "load_freesurfer_surface", "load_fslr_surface", "load_labels",
+    "load_surface", "load_template", "load_volumes", "parcellate_dense", "project_through_ribbon",
     "project_to_surface", "read_dseg_table", "region_values", "regions_of_table",
     "relevance_by_region", "relevance_palette", "save_dense_labels", "save_dense_scalar",
     "save_dseg_table", "save_labels_volume", "save_metric", "save_parcel_connectivity",
     "save_parcel_scalar", "save_surface", "save_surface_labels", "save_table", "save_volume",
-    "save_volumes", "scanner_from_surface", "side_of_name", "smooth_grayordinates",
-    "smooth_on_surface", "smooth_volume", "spread_cortex", "subcortex_centres",
-    "surface_on_fslr", "template_from_fslr", "template_grid", "template_on_grid", "warp_surface",
-    "write_scene", "write_spec",
+    "save_volumes", "scanner_from_surface", "side_of_name", "sided_name", "smooth_grayordinates",
+    "smooth_on_surface", "smooth_volume", "spread_cortex", "subcortex_centres", "surface_on_fslr",
+    "template_from_fslr", "template_from_fslr_volume", "template_grid", "template_on_grid",
+    "warp_surface", "write_scene", "write_spec",
 ]

@@ -11,9 +11,9 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from hemitwin._shapes import Affine
-from hemitwin.atlases.parcellation import Parcellation
+from hemitwin.atlases._cortex_labels import FSLR_VERTICES, check_cortex_labels
+from hemitwin.atlases.parcellation import Parcellation, check_regions
 from hemitwin.atlases.regions import Region
-from hemitwin.atlases.surface_offset import fslr_from_template
 from hemitwin.atlases.surfaces import BRAIN_SURFACES, FSLR_VOLUME_SPACE, load_fslr_surface
 from hemitwin.atlases.templates import (
     TEMPLATE_SPACE,
@@ -21,13 +21,13 @@ from hemitwin.atlases.templates import (
     load_template,
     template_on_grid,
 )
+from hemitwin.atlases.volume_offset import fslr_volume_from_template
 from hemitwin.atlases.world import check_affine, label_at, sample_at
 
 __all__ = ["Atlas"]
 
 _REACH_MM = 3.0
 _GREY_MATTER = 0.5
-_FSLR_VERTICES = 32_492
 _ENTITY = re.compile(r"[a-zA-Z0-9]+")
 
 Labels = Int32[np.ndarray, " n"]
@@ -56,7 +56,8 @@ class Atlas:
     Raises
     ------
     ValueError
-        When the name is no entity, there are no places, or a label has no region.
+        When the name is no entity, there are no places or those of one side of the cortex, regions
+        contradict each other, or a label has no region.
     """
 
     name: str
@@ -70,20 +71,11 @@ class Atlas:
         if _ENTITY.fullmatch(self.name) is None:
             msg = f"an atlas' name must be letters and digits, got {self.name!r}; rename it"
             raise ValueError(msg)
-        if self.voxels is None and set(self.cortex) != {"L", "R"}:
-            msg = f"an atlas must have labels for both sides or voxels, got {sorted(self.cortex)}"
+        if self.voxels is None and not self.cortex:
+            msg = "an atlas must have labels for both sides or voxels, got none; give one of them"
             raise ValueError(msg)
-        known = {0, *(region.index for region in self.regions)}
-        for side, labels in self.cortex.items():
-            if labels.shape != (_FSLR_VERTICES,):
-                msg = (
-                    f"surface labels must be on the fsLR 32k mesh of {_FSLR_VERTICES} vertices, "
-                    f"got {labels.shape} for {side}; resample them with wb_command -label-resample"
-                )
-                raise ValueError(msg)
-            if unknown := sorted(set(np.unique(labels).tolist()) - known):
-                msg = f"every label must have a region, got {unknown[:5]} without on side {side}"
-                raise ValueError(msg)
+        check_regions(self.regions)
+        check_cortex_labels(self.cortex, self.regions)
         if self.voxels is not None and self.voxels.space not in {
             TEMPLATE_SPACE,
             FSLR_VOLUME_SPACE,
@@ -173,7 +165,7 @@ class Atlas:
             labels[chosen] = self._on_its_side(found, points_mm[chosen])
             return labels
         if self.voxels.space == FSLR_VOLUME_SPACE:
-            points_mm = fslr_from_template(points_mm)
+            points_mm = fslr_volume_from_template(points_mm)
         return label_at(self.voxels.labels, self.voxels.affine, points_mm)
 
     def partners(self) -> Labels:
@@ -193,7 +185,7 @@ class Atlas:
             found_at = tree.query(points_mm[chosen], distance_upper_bound=_REACH_MM)
             distance, nearest = (np.asarray(one) for one in found_at)
             found = np.isfinite(distance)  # the number of an answer "none" is no point's
-            labels[chosen[found]] = self.cortex[side][nearest[found] % _FSLR_VERTICES]
+            labels[chosen[found]] = self.cortex[side][nearest[found] % FSLR_VERTICES]
         return labels
 
     def _on_its_side(self, labels: Labels, points_mm: Points) -> Labels:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.io import read_annot, read_geometry
 from nibabel.freesurfer.mghformat import MGHImage
@@ -102,7 +102,7 @@ def load_annotation(
     Returns
     -------
     labels : (n,) int32
-        Number of the vertex' name; -1 is none.
+        Number of the vertex' name; -1 is none, or a value that the colour table lacks.
     names : tuple of str
         As in the file.
     colors : tuple of str
@@ -111,12 +111,33 @@ def load_annotation(
     Raises
     ------
     ValueError
-        When the file is no annotation.
+        When the file is no annotation, or has no colour table without gaps.
     """
     try:
-        labels, table, names = read_annot(path)
-    except (OSError, ValueError, IndexError) as error:
-        msg = f"{path} must be a FreeSurfer annotation ({error}); copy it again"
+        # By its own look-up, nibabel names a value that is in no row after the next row.
+        values, table, coded = read_annot(path, orig_ids=True)
+        names = tuple(name.decode() for name in coded)
+    except Exception as error:  # nibabel raises it bare where there is no colour table
+        msg = (
+            f"{path} must be a FreeSurfer annotation with a colour table ({error}); copy it "
+            f"again, or make it anew with mris_label2annot --ctab"
+        )
         raise ValueError(msg) from error
+    if not names or len(names) != len(table):
+        msg = (
+            f"{path} must name each of its {len(table)} colours, it names {len(names)}; make it "
+            f"anew with mris_label2annot --ctab"
+        )
+        raise ValueError(msg)
     colors = tuple("#" + "".join(f"{int(one):02x}" for one in row[:3]) for row in table)
-    return labels.astype(np.int32), tuple(name.decode() for name in names), colors
+    return _rows_of(values, table[:, -1]), names, colors
+
+
+def _rows_of(
+    values: Int[np.ndarray, " n"], codes: Int[np.ndarray, " rows"]
+) -> Int32[np.ndarray, " n"]:
+    """Find the row of each value; -1 where there is none, and for 0, FreeSurfer's "no label"."""
+    order = np.argsort(codes)
+    nearest = order[np.searchsorted(codes, values, sorter=order).clip(max=len(codes) - 1)]
+    found: np.ndarray = np.where((codes[nearest] == values) & (values != 0), nearest, -1)
+    return found.astype(np.int32)

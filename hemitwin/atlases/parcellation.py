@@ -1,5 +1,6 @@
 """Label volumes whose numbers have names."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from hemitwin._shapes import Affine
 from hemitwin.atlases.regions import Region
 from hemitwin.atlases.world import check_affine
 
-__all__ = ["Parcellation"]
+__all__ = ["Parcellation", "check_regions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Parcellation:
     def __post_init__(self) -> None:
         """Check that labels, names and partners belong together."""
         check_affine(self.affine)
-        _check_regions(self.regions)
+        check_regions(self.regions)
         known = {0, *(region.index for region in self.regions)}
         unknown = sorted({int(label) for label in np.unique(self.labels)} - known)
         if unknown:
@@ -82,11 +83,23 @@ class Parcellation:
         return replace(self, affine=target_from_source @ self.affine, space=space)
 
 
-def _check_regions(regions: tuple[Region, ...]) -> None:
+def check_regions(regions: tuple[Region, ...]) -> None:
+    """Refuse regions that contradict each other.
+
+    Raises
+    ------
+    ValueError
+        When indices or names repeat, an index is below 1, or partners do not point at each other.
+    """
     by_name = {region.name: region for region in regions}
-    if len(by_name) < len(regions) or len({r.index for r in regions}) < len(regions):
-        msg = f"names and indices must be unique, got {len(regions)} regions with repeats"
-        raise ValueError(msg)
+    for what in ("name", "index"):
+        counts = Counter(getattr(region, what) for region in regions)
+        if twice := [value for value, count in counts.items() if count > 1]:
+            msg = (
+                f"names and indices of regions must be unique, got the {what} {twice[0]!r} "
+                f"{counts[twice[0]]} times; tell the regions apart, for example by their side"
+            )
+            raise ValueError(msg)
     for region in regions:
         if region.index < 1:
             msg = f"indices must be 1 or more (0 is no region), got {region.index}; renumber"

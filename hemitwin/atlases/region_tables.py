@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases.parcellation import Parcellation
@@ -20,6 +20,7 @@ def relevance_by_region(
     *,
     bias: float = 0.0,
     stabiliser: float = 0.0,
+    known: Bool[np.ndarray, " x y z"] | None = None,
 ) -> pd.DataFrame:
     """Sum a relevance map over the regions of a parcellation, in world space.
 
@@ -37,6 +38,9 @@ def relevance_by_region(
         Build it on the map's own grid, or a finer one, where possible.
     bias, stabiliser : float
         What the ledger booked outside the input.
+    known : (x, y, z) bool, optional
+        The voxels that have a value: the others are counted nowhere, and their places are as if
+        outside the field of view. All by default.
 
     Returns
     -------
@@ -54,18 +58,21 @@ def relevance_by_region(
     ValueError
         When the volume is not finite and 3D, or the affine singular.
     """
+    known = np.ones(volume.shape, dtype=bool) if known is None else known
+    volume = np.where(known, volume, 0)
     check_volume(volume)
     check_affine(affine)
     rows = row_numbers(volume.shape, affine, parcellation)
     table = _names(parcellation)
     n_rows = len(parcellation.regions) + 1
-    statistics = _statistics(volume, rows, n_rows) | _peaks(volume, rows, n_rows, affine)
+    statistics = _statistics(volume[known], rows[known.ravel()], n_rows)
+    statistics |= _peaks(volume, np.where(known.ravel(), rows, n_rows), n_rows, affine)
     # Row 0 is the unassigned rest in counting, and comes after the regions in the table.
     order = np.r_[1:n_rows, 0]
     counted = pd.DataFrame({name: column[order] for name, column in statistics.items()})
     table = pd.concat([table, counted], axis=1)
     table["volume_mm3"] = table["n_voxels"] * abs(np.linalg.det(affine[:3, :3]))
-    table["coverage"] = [*_coverage(volume.shape, affine, parcellation), np.nan]
+    table["coverage"] = [*_coverage(known, affine, parcellation), np.nan]
     table = pd.concat([table, _ledger_rows(bias, stabiliser)], ignore_index=True)
     total = table["sum"].sum()
     table["share"] = table["sum"] / total if total else np.nan
@@ -157,9 +164,9 @@ def _names(parcellation: Parcellation) -> pd.DataFrame:
 
 
 def _statistics(
-    volume: np.ndarray, rows: Int[np.ndarray, " n"], n_rows: int
+    values: Num[np.ndarray, " n"], rows: Int[np.ndarray, " n"], n_rows: int
 ) -> dict[str, Float[np.ndarray, " rows"]]:
-    values = volume.ravel().astype(np.float64)
+    values = values.astype(np.float64)
     count = np.bincount(rows, minlength=n_rows)
     total = np.bincount(rows, weights=values, minlength=n_rows)
     positive = np.bincount(rows, weights=np.maximum(values, 0), minlength=n_rows)
@@ -170,10 +177,11 @@ def _statistics(
 def _peaks(
     volume: np.ndarray, rows: Int[np.ndarray, " n"], n_rows: int, affine: Affine
 ) -> dict[str, Float[np.ndarray, " rows"]]:
+    """Find each row's value of largest magnitude; rows from `n_rows` on are passed over."""
     magnitude = np.abs(volume.ravel())
-    largest = np.full(n_rows, -1.0, dtype=magnitude.dtype)
+    largest = np.full(n_rows + 1, -1.0, dtype=magnitude.dtype)
     np.maximum.at(largest, rows, magnitude)
-    candidates = np.flatnonzero(magnitude == largest[rows])
+    candidates = np.flatnonzero((magnitude == largest[rows]) & (rows < n_rows))
     present, first = np.unique(rows[candidates], return_index=True)
     voxels = candidates[first]
     peak, places = np.full(n_rows, np.nan), np.full((n_rows, 3), np.nan)
@@ -185,15 +193,16 @@ def _peaks(
 
 
 def _coverage(
-    shape: tuple[int, int, int], affine: Affine, parcellation: Parcellation
+    known: Bool[np.ndarray, " x y z"], affine: Affine, parcellation: Parcellation
 ) -> Float[np.ndarray, " regions"]:
     labels = parcellation.labels
     voxels = np.argwhere(labels > 0)
     found = labels[tuple(voxels.T)]
     matrix = np.linalg.inv(affine) @ parcellation.affine
-    seen = voxels @ matrix[:3, :3].T + matrix[:3, 3]
     # A voxel reaches half its width beyond its centre.
-    inside = ((seen >= -0.5) & (seen < np.array(shape) - 0.5)).all(axis=1)
+    seen = np.floor(voxels @ matrix[:3, :3].T + matrix[:3, 3] + 0.5).astype(np.int64)
+    inside = np.flatnonzero(((seen >= 0) & (seen < known.shape)).all(axis=1))
+    inside = inside[known[tuple(seen[inside].T)]]
     length = max((r.index for r in parcellation.regions), default=0) + 1
     whole = np.bincount(found, minlength=length)
     part = np.bincount(found[inside], minlength=length)

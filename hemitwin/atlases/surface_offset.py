@@ -11,7 +11,7 @@ from hemitwin.atlases.world import sample_at
 
 __all__ = ["fslr_from_template", "template_from_fslr"]
 
-_INVERSE_ROUNDS = 20
+_MOST_ROUNDS, _PRECISION_MM = 20, 1e-3
 
 
 def template_from_fslr(points_mm: Float[np.ndarray, " n 3"]) -> Float32[np.ndarray, " n 3"]:
@@ -54,7 +54,7 @@ def fslr_from_template(points_mm: Float[np.ndarray, " n 3"]) -> Float[np.ndarray
     Returns
     -------
     (n, 3) float64
-        RAS+ mm of MNI152NLin6Asym.
+        RAS+ mm of MNI152NLin6Asym; moved forward again they are within 0.001 mm.
 
     Examples
     --------
@@ -64,8 +64,11 @@ def fslr_from_template(points_mm: Float[np.ndarray, " n 3"]) -> Float[np.ndarray
     True
     """
     found = points_mm.astype(np.float64)
-    for _ in range(_INVERSE_ROUNDS):
-        found = found + (points_mm - template_from_fslr(found))
+    for _ in range(_MOST_ROUNDS):
+        error = points_mm - template_from_fslr(found)
+        if np.abs(error).max(initial=0) < _PRECISION_MM:
+            break
+        found = found + error
     return found
 
 

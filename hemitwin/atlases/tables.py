@@ -1,18 +1,17 @@
 """Tab-separated tables as BIDS wants them."""
 
-import colorsys
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
-from hemitwin.atlases.region_names import partner_name, side_of_name
+from hemitwin.atlases.region_rows import regions_of_table
 from hemitwin.atlases.regions import Region
 
-__all__ = ["read_dseg_table", "regions_of_table", "save_dseg_table", "save_table"]
+__all__ = ["dseg_table_of", "read_dseg_table", "save_dseg_table", "save_table"]
 
-_GOLDEN = 0.618034
-_MISSING = {"", "n/a"}
+_RESOLUTION = re.compile(r"_res-[a-zA-Z0-9]+")
 
 
 def save_table(path: Path, table: pd.DataFrame) -> None:
@@ -52,15 +51,40 @@ def save_dseg_table(path: Path, regions: tuple[Region, ...]) -> None:
     save_table(path, pd.DataFrame(rows, columns=list(columns)))
 
 
+def dseg_table_of(volume: Path) -> Path:
+    """Name the look-up table of a label image: the file beside it with its name and ``.tsv``.
+
+    Parameters
+    ----------
+    volume : Path
+        Ends in ``.nii``, ``.nii.gz`` or ``.mgz``.
+
+    Returns
+    -------
+    Path
+        Where that is not there but the table of all resolutions is, as BIDS and TemplateFlow have
+        it, the latter.
+
+    Examples
+    --------
+    >>> dseg_table_of(Path("sub-01_dseg.nii.gz")).name
+    'sub-01_dseg.tsv'
+    """
+    stem = re.sub(r"(?:\.nii(?:\.gz)?|\.mg[zh])$", "", volume.name)
+    own, common = (
+        volume.with_name(f"{name}.tsv") for name in (stem, _RESOLUTION.sub("", stem, count=1))
+    )
+    return common if common.is_file() and not own.is_file() else own
+
+
 def read_dseg_table(path: Path) -> tuple[Region, ...]:
     """Read the look-up table of a label image (BIDS `_dseg.tsv`).
 
     Parameters
     ----------
     path : Path
-        Tab-separated; columns index and name, and color, hemisphere, partner and cortex where
-        there are: else sides and partners come from the names, and colours are given. A row of
-        index 0 (background) is passed over.
+        Tab-separated; columns index and name, and color, hemisphere, partner, cortex and network
+        where there are (`regions_of_table`). A row of index 0 (background) is passed over.
 
     Returns
     -------
@@ -69,7 +93,8 @@ def read_dseg_table(path: Path) -> tuple[Region, ...]:
     Raises
     ------
     ValueError
-        When a column is missing, or indices or names are missing, no numbers, or repeated.
+        When a column is missing, indices or names are missing, no whole numbers, or repeated, or a
+        hemisphere or colour cannot be understood.
     """
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
@@ -83,55 +108,11 @@ def read_dseg_table(path: Path) -> tuple[Region, ...]:
     if "" in names or table["name"].duplicated().any() or table["index"].duplicated().any():
         msg = f"{path} must give each index one name of its own; complete it, or tell sides apart"
         raise ValueError(msg)
-    return regions_of_table(table)
-
-
-def regions_of_table(table: pd.DataFrame) -> tuple[Region, ...]:
-    """Make regions of a table's rows.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns index and name; color ("#rrggbb"), hemisphere ("L", "R", "midline"), partner and
-        cortex where there are.
-
-    Returns
-    -------
-    tuple of Region
-        What the table does not tell of side and partner the names do; missing colours are given,
-        those of neighbours far apart.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"index": [1, 2], "name": ["lh_V1", "rh_V1"]})
-    >>> left, right = regions_of_table(table)
-    >>> left.partner, right.hemisphere
-    ('rh_V1', 'R')
-    """
-    known = set(table["name"])
-    regions = []
-    for number, row in enumerate(table.to_dict("records")):
-        told = {
-            column: str(value)
-            for column, value in row.items()
-            if isinstance(value, str) and value not in _MISSING
-        }
-        name = str(row["name"])
-        partner = told.get("partner", partner_name(name))
-        regions.append(
-            Region(
-                index=int(row["index"]),
-                name=name,
-                hemisphere=told.get("hemisphere", side_of_name(name)),
-                partner=partner if partner in known else None,
-                cortex=told.get("cortex"),
-                color=told.get("color", _color(number)),
-                network=told.get("network"),
-            )
-        )
-    return tuple(regions)
-
-
-def _color(number: int) -> str:
-    rgb = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.65, 0.9)
-    return "#" + "".join(f"{round(255 * one):02x}" for one in rgb)
+    if (table["index"] % 1 != 0).any():
+        msg = f"{path} must have whole numbers as indices, got others or none; complete it"
+        raise ValueError(msg)
+    try:
+        return regions_of_table(table)
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error

@@ -204,8 +204,8 @@ def atlas(
     surfaces: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of FreeSurfer, FastSurfer or HCP subjects: their own surfaces in place "
-            "of a deformation."
+            help="Folder of FreeSurfer, FastSurfer or HCP subjects, called sub-01 or 01, of a "
+            "session sub-01_ses-1: their own surfaces in place of a deformation."
         ),
     ] = None,
     annotation: Annotated[
@@ -217,11 +217,17 @@ def atlas(
     atlas_space: AtlasSpace = None,
     atlas_name: AtlasName = None,
     lesion_masks: Annotated[
-        Path | None, typer.Option(help="Folder with <subject>*_mask.nii.gz: they pull nowhere.")
+        Path | None,
+        typer.Option(
+            help="Folder with <subject>*_mask.nii.gz, in the scans' space: kept out of the "
+            "registration (cost-function masking)."
+        ),
     ] = None,
     anomaly_run: Annotated[
         Path | None,
-        typer.Option(help="Run with a decoder: what its map marks pulls nowhere."),
+        typer.Option(
+            help="Run with a decoder: what its map marks is kept out of the registration."
+        ),
     ] = None,
     modality: Modality = "T1w",
     nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
@@ -287,7 +293,9 @@ def tabulate(
         Path | None,
         typer.Option(help="A label volume in the maps' own space, in place of an atlas."),
     ] = None,
-    dseg_table: Annotated[Path | None, typer.Option(help="Its names.")] = None,
+    dseg_table: Annotated[
+        Path | None, typer.Option(help="Its names; by default the .tsv beside it.")
+    ] = None,
     atlas: AtlasFiles = None,
     atlas_table: AtlasTable = None,
     atlas_space: AtlasSpace = None,

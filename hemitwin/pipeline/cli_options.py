@@ -92,10 +92,11 @@ def chosen_atlas(
     from hemitwin.pipeline.errors import UserError
 
     if not files:
+        _refuse_without_files(table, space, name)
         return None
     try:
         return load_atlas(files, table=table, space=space, name=name)
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
 
 
@@ -106,8 +107,21 @@ def named_atlas(
     from hemitwin.atlases import HCPMMP
 
     if words and len(words) == 1 and "." not in words[0]:
+        _refuse_without_files(table, space, name)
         return words[0]
     return chosen_atlas([Path(word) for word in words or []], table, space, name) or HCPMMP
+
+
+def _refuse_without_files(table: Path | None, space: str | None, name: str | None) -> None:
+    from hemitwin.pipeline.errors import UserError
+
+    options = {"--atlas-table": table, "--atlas-space": space, "--atlas-name": name}
+    if given := [option for option, value in options.items() if value is not None]:
+        msg = (
+            f"{', '.join(given)} must stand beside the files of an atlas, got none; name them "
+            f"with --atlas, or leave it out"
+        )
+        raise UserError(msg)
 
 
 def chosen_labels(labels: list[str] | None) -> tuple[str, ...] | None:

@@ -15,11 +15,13 @@ from hemitwin.atlases import (
     Ribbon,
     Surface,
     fslr_interpolation,
+    is_no_area,
     load_annotation,
     load_freesurfer_surface,
     regions_of_table,
     scanner_from_surface,
     side_of_name,
+    sided_name,
     surface_on_fslr,
 )
 
@@ -33,7 +35,6 @@ _SEGMENTATIONS = (
     "aparc.DKTatlas+aseg.mapped.mgz",
     "aparc.DKTatlas+aseg.deep.mgz",
 )
-_NO_AREA = {"unknown", "???", "medialwall", "corpuscallosum"}
 _GLASSER = "_ROI"
 
 
@@ -132,25 +133,21 @@ class FreeSurferSubject:
             Labels are indices of the areas.
         regions : tuple of Region
             ``L_bankssts`` and so on, those of the left first; what is no area (unknown, medial
-            wall, corpus callosum) is left out.
+            wall, corpus callosum) is left out. Names that tell their side are kept.
 
         Raises
         ------
         ValueError
-            A file cannot be read, or surfaces and labels are of different meshes.
+            A file cannot be read, has areas of the other side, or surfaces and labels are of
+            different meshes.
         """
         scanner = scanner_from_surface(self._reference)
         rows: list[tuple[int, str, str]] = []
         meshes: dict[str, Int32[np.ndarray, " n"]] = {}
         for side, fs in FREESURFER_SIDES.items():
             path = self.folder / "label" / f"{fs}.{name}.annot"
-            labels, names, colors = load_annotation(path)
-            number = np.zeros(len(names) + 1, dtype=np.int32)
-            for key, (area, color) in enumerate(zip(names, colors, strict=True)):
-                if area.lower().replace("_", "") not in _NO_AREA:
-                    rows.append((len(rows) + 1, _full_name(area, side), color))
-                    number[key] = len(rows)
-            meshes[side] = number[labels]  # -1, no name, is the last: 0
+            meshes[side], areas = _areas(path, side, first=len(rows) + 1)
+            rows += areas
         ribbons = tuple(self._ribbon(side, own, scanner) for side, own in meshes.items())
         table = pd.DataFrame(rows, columns=["index", "name", "color"])
         return ribbons, regions_of_table(table)
@@ -189,6 +186,19 @@ def find_freesurfer_subject(folder: Path, names: Sequence[str]) -> FreeSurferSub
     return None
 
 
-def _full_name(area: str, side: str) -> str:
-    bare = area.removesuffix(_GLASSER)
-    return bare if side_of_name(bare) == side and bare.startswith(f"{side}_") else f"{side}_{bare}"
+def _areas(
+    path: Path, side: str, *, first: int
+) -> tuple[Int32[np.ndarray, " n"], list[tuple[int, str, str]]]:
+    """Read an annotation's labels, and number, name and colour of its areas."""
+    labels, names, colors = load_annotation(path)
+    present = set(np.unique(labels).tolist())
+    number = np.zeros(len(names) + 1, dtype=np.int32)
+    rows: list[tuple[int, str, str]] = []
+    for key, (area, color) in enumerate(zip(names, colors, strict=True)):
+        bare = area.removesuffix(_GLASSER)
+        # A table may list both sides' areas: those of the other have no vertex here.
+        elsewhere = key not in present and side_of_name(bare) not in {side, "midline"}
+        if not is_no_area(bare) and not elsewhere:
+            number[key] = first + len(rows)
+            rows.append((first + len(rows), sided_name(bare, side, path), color))
+    return number[labels], rows  # -1, no name, is the last: 0

@@ -24,7 +24,7 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.atlases.hcp_files import subcortex_file
-from hemitwin.atlases.surface_offset import template_from_fslr
+from hemitwin.atlases.volume_offset import template_from_fslr_volume
 
 HCP = subcortex_file().parents[1] / "HCP_S1200_GroupAvg_v1"
 OFFICIAL = HCP / (
@@ -123,9 +123,9 @@ def test_a_volume_of_the_connectomes_space_is_moved_to_the_template(tmp_path):
     save_volume(path, labels, affine, space="MNI152NLin6Asym")
     (tmp_path / "tpl-MNI152NLin6Asym_atlas-One_dseg.tsv").write_text("index\tname\n7\tL_x\n")
     centre = affine[:3, :3] @ (10, 20, 15) + affine[:3, 3]
-    moved = template_from_fslr(centre[None])
+    moved = template_from_fslr_volume(centre[None])
     assert np.linalg.norm(moved - centre) > 0.5
-    assert load_atlas([path]).label_points(moved.astype(float)).tolist() == [7]
+    assert load_atlas([path]).label_points(moved).tolist() == [7]
 
 
 @pytest.mark.parametrize(

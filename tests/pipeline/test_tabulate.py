@@ -146,8 +146,10 @@ def test_bad_input_is_refused(series, tmp_path):
         tabulate([series], out, space="MNI152NLin2009cAsym")
     with pytest.raises(UserError, match=r"missing: .*none"):
         tabulate([tmp_path / "none.nii.gz"], out)
+    table = tmp_path / "names.tsv"
+    save_dseg_table(table, hcpmmp_regions())
     with pytest.raises(UserError, match="whole numbers"):
-        tabulate([series], out, dseg=series)
+        tabulate([series], out, dseg=series, dseg_table=table)
     other = tmp_path / "b.dscalar.nii"
     other.write_bytes(b"damaged")
     with pytest.raises(UserError, match="readable CIFTI"):
