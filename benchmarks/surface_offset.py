@@ -9,6 +9,8 @@ doi:10.1016/j.neuroimage.2008.10.040) whose field is smoothed by a Gaussian. For
 midthickness vertices (medial wall left out) in grey matter above 0.5, mean grey matter there, mean
 white matter 1.5 mm below the white surface, how far vertices move, and the Jacobian. The field of
 the chosen width, on a coarse grid, is what `load_fslr_surface(..., space=TEMPLATE_SPACE)` applies.
+Then, for each subcortical structure, the template's mean grey matter in its voxels as they lie,
+and moved along with the cortex, which they are not (`template_from_fslr_volume`).
 """
 
 import argparse
@@ -25,9 +27,12 @@ from hemitwin.atlases import (
     Surface,
     hcpmmp_surface_labels,
     load_fslr_surface,
+    subcortex_centres,
+    template_from_fslr,
     template_grid,
     template_on_grid,
 )
+from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.atlases.world import sample_at
 
 WIDTHS_MM = (8.0, 6.0, 5.0, 4.0)
@@ -59,6 +64,7 @@ def main() -> None:
     coarse, affine = thin_out(field, grid[1])
     rows.append(judge(f"  stored at {COARSE_MM:g} mm", surfaces, mover(coarse, affine)))
     print(pd.DataFrame(rows).round(3).to_string(index=False))
+    print(f"\n{structures().round(3).to_string(index=False)}")
     if arguments.write is not None:
         steps = np.round(coarse / STEP_MM).astype(np.int8)
         np.savez_compressed(arguments.write, steps=steps, step_mm=STEP_MM, affine=affine)
@@ -69,6 +75,19 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path, help="where the field is kept")
     return parser.parse_args()
+
+
+def structures() -> pd.DataFrame:
+    """Hold the subcortical structures against the template's grey matter, moved along and not."""
+    shape, affine = template_grid(1.0)
+    grey = template_on_grid(shape, affine, kind="gm")
+    as_they_lie = subcortex_centres()
+    moved = template_from_fslr(as_they_lie).astype(float)
+    rows = []
+    for name, places in load_grayordinates().structures:
+        one, other = (sample_at(grey, affine, here[places]) for here in (as_they_lie, moved))
+        rows.append({"structure": name, "grey as it lies": one.mean(), "moved": other.mean()})
+    return pd.DataFrame(rows)
 
 
 def cortex() -> dict[str, Points]:

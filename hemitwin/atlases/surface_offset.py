@@ -9,9 +9,7 @@ from jaxtyping import Float, Float32
 from hemitwin._shapes import Affine
 from hemitwin.atlases.world import sample_at
 
-__all__ = ["fslr_from_template", "template_from_fslr"]
-
-_MOST_ROUNDS, _PRECISION_MM = 20, 1e-3
+__all__ = ["template_from_fslr"]
 
 
 def template_from_fslr(points_mm: Float[np.ndarray, " n 3"]) -> Float32[np.ndarray, " n 3"]:
@@ -41,35 +39,6 @@ def template_from_fslr(points_mm: Float[np.ndarray, " n 3"]) -> Float32[np.ndarr
     shift = np.stack([sample_at(axis, affine, points_mm) for axis in axes], axis=1)
     moved: np.ndarray = (points_mm + shift).astype(np.float32)
     return moved
-
-
-def fslr_from_template(points_mm: Float[np.ndarray, " n 3"]) -> Float[np.ndarray, " n 3"]:
-    """Move points of the symmetric template to MNI152NLin6Asym: the inverse, by iteration.
-
-    Parameters
-    ----------
-    points_mm : (n, 3) float
-        RAS+ mm of `TEMPLATE_SPACE`.
-
-    Returns
-    -------
-    (n, 3) float64
-        RAS+ mm of MNI152NLin6Asym; moved forward again they are within 0.001 mm.
-
-    Examples
-    --------
-    >>> points = np.array([[-30.0, 20.0, 40.0], [12.0, -80.0, 5.0]])
-    >>> there = fslr_from_template(points)
-    >>> bool(np.abs(template_from_fslr(there) - points).max() < 0.01)
-    True
-    """
-    found = points_mm.astype(np.float64)
-    for _ in range(_MOST_ROUNDS):
-        error = points_mm - template_from_fslr(found)
-        if np.abs(error).max(initial=0) < _PRECISION_MM:
-            break
-        found = found + error
-    return found
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import typer
 from rich.logging import RichHandler
 
 from hemitwin import __version__
-from hemitwin.pipeline import cli_data, cli_learning, cli_maps, cli_relations
+from hemitwin.pipeline import cli_data, cli_learning, cli_maps, cli_regions, cli_relations
 from hemitwin.pipeline.cli_options import (
     LABEL,
     SESSION,
@@ -136,9 +136,9 @@ app.command()(cli_learning.train)
 app.command()(cli_learning.evaluate)
 app.command()(cli_learning.compare)
 app.command()(cli_maps.explain)
-app.command()(cli_maps.atlas)
-app.command()(cli_maps.parcellate)
-app.command()(cli_maps.tabulate)
+app.command()(cli_regions.atlas)
+app.command()(cli_regions.parcellate)
+app.command()(cli_regions.tabulate)
 app.command()(cli_relations.relate)
 app.command()(cli_relations.rank)
 app.command()(cli_relations.asymmetry)

@@ -30,6 +30,7 @@ __all__ = [
     "chosen_labels",
     "console",
     "errors",
+    "figure_text",
     "finish",
     "map_words",
     "named_atlas",
@@ -175,3 +176,8 @@ def finish(outcome: "Outcome[Any]", command: list[str], note: str = "") -> None:
         again = shlex.join(["hemitwin", *command, LABEL, *labels])
         errors.print(f"run again: {again}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
+
+
+def figure_text(value: float | None) -> str:
+    """Write a figure with three digits, or that there is none."""
+    return "n/a" if value is None else f"{value:.3g}"

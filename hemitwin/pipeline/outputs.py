@@ -45,6 +45,7 @@ _BIDS_IGNORE = (
     "*_relmat.*",
     "*_xfm.*",
     "*_quality.tsv",
+    "*_surfaces.json",
     "descriptions.tsv",
     "workbench/",
     "atlas/",

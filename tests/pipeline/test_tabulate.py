@@ -23,6 +23,7 @@ from hemitwin.atlases import (
     save_volumes,
     template_grid,
 )
+from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.tabulate import tabulate
@@ -161,3 +162,17 @@ def test_the_verb_says_how_much_it_wrote(series, tmp_path, capsys):
         main(["tabulate", str(series), "-o", str(tmp_path / "a.tsv")])
     assert stop.value.code == 0
     assert "2 maps, 379 regions" in capsys.readouterr().out
+
+
+def test_deep_structures_lie_where_the_connectome_has_them(tmp_path):
+    """On the grayordinates' own grid and in their own space, every structure is found whole."""
+    places = load_grayordinates()
+    names, chosen = dict(places.structures), ("caudate_left", "thalamus_right")
+    values = np.zeros(places.shape, dtype=np.float32)
+    for name in chosen:
+        values[tuple(places.voxels[names[name]].T)] = 1.0
+    path = tmp_path / "deep.nii.gz"
+    save_volume(path, values, places.affine, space="MNI152NLin6Asym")
+    found = tabulate([path], tmp_path / "a.tsv", space="MNI152NLin6Asym").set_index("name")
+    assert sum(found["share"][name] for name in chosen) > 0.95
+    assert min(found["mean"][name] for name in chosen) > 0.95

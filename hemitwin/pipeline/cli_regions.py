@@ -1,0 +1,183 @@
+"""Verbs that name places: a subject's regions, and tables of maps by regions."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hemitwin.pipeline.cli_options import (
+    AtlasFiles,
+    AtlasName,
+    AtlasNameOrFiles,
+    AtlasSpace,
+    AtlasTable,
+    Derivatives,
+    Desc,
+    Labels,
+    Modality,
+    atlas_cache,
+    chosen_atlas,
+    chosen_labels,
+    console,
+    figure_text,
+    finish,
+    map_words,
+    named_atlas,
+    option_words,
+)
+
+__all__ = ["atlas", "parcellate", "tabulate"]
+
+
+def parcellate(
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    desc: Desc = "lrp",
+    modality: Modality = "T1w",
+    atlas: AtlasNameOrFiles = None,
+    atlas_table: AtlasTable = None,
+    atlas_space: AtlasSpace = None,
+    atlas_name: AtlasName = None,
+) -> None:
+    """Sum relevance over the 379 HCP-MMP regions, or others; the rows add up to the score."""
+    from hemitwin.pipeline.parcellate import parcellate
+
+    named = named_atlas(atlas, atlas_table, atlas_space, atlas_name)
+    outcome = parcellate(
+        derivatives,
+        cache=atlas_cache(),
+        labels=chosen_labels(participant_label),
+        desc=desc,
+        modality=modality,
+        atlas=named,
+    )
+    for one in outcome.results[:1]:
+        top = one.table.nlargest(5, "sum")
+        table = Table("region", "relevance", "share", title=f"{one.case.name}: largest regions")
+        for row in top.itertuples():
+            table.add_row(str(row.name), f"{row.sum:.5f}", f"{row.share:.1%}")
+        console.print(table)
+    options: dict[str, Any] = {"--atlas": tuple(atlas or ()), "--atlas-table": atlas_table}
+    options |= {"--atlas-space": atlas_space, "--atlas-name": atlas_name}
+    words = [*map_words(desc, modality), *option_words(options)]
+    finish(outcome, ["parcellate", str(derivatives), *words])
+
+
+def atlas(
+    derivatives: Derivatives,
+    participant_label: Labels = None,
+    surfaces: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of FreeSurfer, FastSurfer or HCP subjects, called sub-01 or 01, of a "
+            "session sub-01_ses-1: their own surfaces in place of a deformation."
+        ),
+    ] = None,
+    annotation: Annotated[
+        str | None,
+        typer.Option(help="Areas of label/lh.NAME.annot in place of the atlas: aparc."),
+    ] = None,
+    atlas: AtlasFiles = None,
+    atlas_table: AtlasTable = None,
+    atlas_space: AtlasSpace = None,
+    atlas_name: AtlasName = None,
+    lesion_masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with <subject>*_mask.nii.gz, in the scans' space: kept out of the "
+            "registration (cost-function masking)."
+        ),
+    ] = None,
+    anomaly_run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run with a decoder: what its map marks is kept out of the registration."
+        ),
+    ] = None,
+    modality: Modality = "T1w",
+    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Name the regions of each subject's own anatomy, on the scan's own grid."""
+    from hemitwin.atlases import hcpmmp_atlas
+    from hemitwin.pipeline.atlas_request import AtlasRequest
+    from hemitwin.pipeline.lesion_masks import MaskSource
+    from hemitwin.pipeline.subject_atlas import build_atlases
+
+    files = chosen_atlas(atlas, atlas_table, atlas_space, atlas_name)
+    request = AtlasRequest(
+        hcpmmp_atlas() if files is None else files,
+        surfaces,
+        annotation,
+        MaskSource(lesion_masks, anomaly_run),
+    )
+    outcome = build_atlases(
+        derivatives,
+        labels=chosen_labels(participant_label),
+        modality=modality,
+        request=request,
+        nprocs=nprocs,
+    )
+    columns = ("case", "grey matter (before)", "Jacobian", "folded", "sides", "small regions")
+    table = Table(*columns, title="hemitwin atlas")
+    for one in outcome.results:
+        fit = one.quality
+        table.add_row(
+            one.case.name,
+            f"{fit.grey_matter_overlap:.3f} ({figure_text(fit.overlap_before)})",
+            f"{figure_text(fit.least_jacobian)} to {figure_text(fit.largest_jacobian)}",
+            "n/a" if fit.folded_share is None else f"{fit.folded_share:.1%}",
+            figure_text(fit.correlation_of_sides),
+            str(len(fit.small)),
+        )
+    console.print(table)
+    options = option_words(
+        {
+            "--surfaces": surfaces,
+            "--annotation": annotation,
+            "--atlas": tuple(atlas or ()),
+            "--atlas-table": atlas_table,
+            "--atlas-space": atlas_space,
+            "--atlas-name": atlas_name,
+            "--lesion-masks": lesion_masks,
+            "--anomaly-run": anomaly_run,
+            "--nprocs": nprocs,
+        }
+    )
+    finish(outcome, ["atlas", str(derivatives), *map_words("lrp", modality), *options])
+
+
+def tabulate(
+    maps: Annotated[
+        list[Path], typer.Argument(help="NIfTI volumes, 3D or 4D, or .dscalar.nii files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The table, .tsv.")],
+    space: Annotated[
+        str, typer.Option(help="Of the volumes: MNI152NLin2009aSym or MNI152NLin6Asym.")
+    ] = "MNI152NLin2009aSym",
+    dseg: Annotated[
+        Path | None,
+        typer.Option(help="A label volume in the maps' own space, in place of an atlas."),
+    ] = None,
+    dseg_table: Annotated[
+        Path | None, typer.Option(help="Its names; by default the .tsv beside it.")
+    ] = None,
+    atlas: AtlasFiles = None,
+    atlas_table: AtlasTable = None,
+    atlas_space: AtlasSpace = None,
+    atlas_name: AtlasName = None,
+) -> None:
+    """Sum any maps over regions: of HCP-MMP, of another atlas, or of a label volume."""
+    from hemitwin.pipeline.tabulate import tabulate
+
+    table = tabulate(
+        maps,
+        out,
+        atlas=chosen_atlas(atlas, atlas_table, atlas_space, atlas_name),
+        dseg=dseg,
+        dseg_table=dseg_table,
+        space=space,
+    )
+    regions = table.loc[table["index"] > 0, "name"].nunique()
+    words = f"{table['map'].nunique()} maps, {regions} regions: {out}"
+    console.print(words, highlight=False, soft_wrap=True)
