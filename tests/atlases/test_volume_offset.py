@@ -39,7 +39,7 @@ def test_deep_structures_stay_where_they_lie():
     cortex = load_fslr_surface("L").vertices[hcpmmp_surface_labels("L") > 0].astype(float)
     moved = volume_offset.template_from_fslr_volume(cortex)
     whole = template_from_fslr(cortex)
-    far = KDTree(centres).query(cortex)[0] > 14  # 2 mm, 8 mm, and the grid between
+    far = np.asarray(KDTree(centres).query(cortex)[0]) > 14  # 2 mm, 8 mm, and the grid between
     assert far.mean() > 0.4
     np.testing.assert_allclose(moved[far], whole[far], atol=1e-4)
 
