@@ -8,7 +8,7 @@ from hemitwin._shapes import Affine
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.world import check_affine, check_volume, regrid_labels
 
-__all__ = ["asymmetry_by_pair", "relevance_by_region", "row_numbers"]
+__all__ = ["asymmetry_by_pair", "relevance_by_region", "row_numbers", "row_of_label"]
 
 _UNASSIGNED, _BIAS, _STABILISER = 0, -1, -2
 
@@ -149,11 +149,16 @@ def row_numbers(
 ) -> Int[np.ndarray, " n"]:
     """Look up, for each map voxel, the row of its region counted from 1; 0 is no region."""
     labels = regrid_labels(parcellation.labels, parcellation.affine, shape, affine)
+    rows: np.ndarray = row_of_label(parcellation)[labels.ravel()]
+    return rows
+
+
+def row_of_label(parcellation: Parcellation) -> Int[np.ndarray, " labels"]:
+    """Give each label the row of its region counted from 1; 0 is no region."""
     position = np.zeros(max((r.index for r in parcellation.regions), default=0) + 1, dtype=int)
     for number, region in enumerate(parcellation.regions, start=1):
         position[region.index] = number
-    rows: np.ndarray = position[labels.ravel()]
-    return rows
+    return position
 
 
 def _names(parcellation: Parcellation) -> pd.DataFrame:

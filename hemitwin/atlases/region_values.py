@@ -6,11 +6,12 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Num
+from scipy.sparse import csr_array
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.atlases.region_tables import row_numbers
-from hemitwin.atlases.world import check_affine
+from hemitwin.atlases.region_tables import row_of_label
+from hemitwin.atlases.world import check_affine, regrid_labels
 
 __all__ = ["region_values"]
 
@@ -59,15 +60,18 @@ def region_values(
     True
     """
     check_affine(affine)
-    numbers = row_numbers(maps.shape[1:], affine, parcellation)
-    voxels = np.flatnonzero(numbers)
-    rows = numbers[voxels] - 1
+    shape = (maps.shape[1], maps.shape[2], maps.shape[3])
+    labels = regrid_labels(parcellation.labels, parcellation.affine, shape, affine).ravel()
+    voxels = np.flatnonzero(labels)
+    rows = row_of_label(parcellation)[labels[voxels]] - 1
     values = np.empty((len(maps), len(parcellation.regions)))
+    ones = (np.ones(len(rows)), (rows, np.arange(len(rows))))
+    adding = csr_array(ones, shape=(values.shape[1], len(rows)))
 
     def add_up(row: Float[np.ndarray, " regions"], one: Num[np.ndarray, " voxels"]) -> None:
-        row[:] = np.bincount(rows, weights=one[voxels], minlength=len(row))
+        row[:] = adding @ one[voxels].astype(np.float64)
 
-    # NumPy counts without the interpreter's lock: maps are summed beside each other.
+    # SciPy multiplies without the interpreter's lock: maps are summed beside each other.
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         list(pool.map(add_up, values, maps.reshape(len(maps), -1)))
     # Seen in the sums: a pass over all voxels would take as long as the sums themselves.
