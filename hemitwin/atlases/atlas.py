@@ -218,6 +218,7 @@ def _ribbon(side: str) -> KDTree:
     return KDTree(np.concatenate(layers))
 
 
+@functools.cache  # by identity: an atlas' voxels are looked up again for every subject
 def _near_labels(voxels: Parcellation) -> Float[np.ndarray, " x y z"]:
     near: np.ndarray = ndimage.binary_dilation(voxels.labels > 0, iterations=2).astype(np.float32)
     return near

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int, Int32
@@ -57,6 +58,7 @@ class Ribbon:
         inner, outer = (one.vertices.astype(np.float64) for one in (white, pial))
         return cls(inner, outer, white.faces, labels)
 
+    @cached_property
     def columns(
         self,
     ) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"], Int32[np.ndarray, " k"]]:
@@ -70,6 +72,12 @@ class Ribbon:
             np.concatenate([mesh, mesh[edges].mean(axis=1)]) for mesh in (self.white, self.pial)
         )
         return white, pial, np.concatenate([self.labels, self.labels[edges[:, 0]]])
+
+    @cached_property
+    def layers(self) -> KDTree:
+        """Points of all lines, depth after depth: grids of one subject are looked up in turn."""
+        white, pial, _ = self.columns
+        return KDTree(np.concatenate([white + depth * (pial - white) for depth in _DEPTHS]))
 
 
 def label_in_ribbons(
@@ -108,9 +116,8 @@ def _label(
     points: Float[np.ndarray, "n 3"], ribbon: Ribbon
 ) -> tuple[Float[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
     """Return each point's distance from its line, infinite outside the cortex, and its label."""
-    white, pial, labels = ribbon.columns()
-    layers = np.concatenate([white + depth * (pial - white) for depth in _DEPTHS])
-    found_at = KDTree(layers).query(points, distance_upper_bound=_REACH_MM)
+    white, pial, labels = ribbon.columns
+    found_at = ribbon.layers.query(points, distance_upper_bound=_REACH_MM)
     distance, nearest = (np.asarray(one) for one in found_at)
     inside = np.isfinite(distance)
     line = nearest[inside] % len(white)

@@ -81,7 +81,7 @@ class AtlasQuality:
         before, jacobian, shift = None, None, None
         if by_template is not None:
             atlas, deformation = by_template
-            before = overlap(_template_labels(atlas, prepared))
+            before = overlap(atlas.volume(prepared.data.shape, prepared.affine).labels)
             jacobian = deformation.jacobian()
             lengths = np.linalg.norm(deformation.shift_mm, axis=-1)
             shift = float(np.median(lengths[lengths > 0]))
@@ -148,10 +148,6 @@ def _grey_matter(prepared: Scan, modality: Modality) -> Mask:
     low, high = grey_matter_limits(prepared.data, inside, modality)
     grey: np.ndarray = inside & (prepared.data > low) & (prepared.data <= high)
     return grey
-
-
-def _template_labels(atlas: Atlas, prepared: Scan) -> Int[np.ndarray, " x y z"]:
-    return atlas.volume(prepared.data.shape, prepared.affine).labels
 
 
 def _counts(parcels: Parcellation) -> Int[np.ndarray, " labels"]:

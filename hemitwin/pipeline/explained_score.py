@@ -83,7 +83,7 @@ def pair_score(name: ScoreName, network: ComparesPairs, left: Batch, right: Tens
 
 
 def region_of_map(
-    anomaly: Float[Tensor, "1 sides *spatial"],
+    anomaly: Float[Tensor, "1 sides *spatial"], *, of_peak: float = 0.0
 ) -> Float[Tensor, "1 sides *spatial"]:
     """Weigh the voxels of the region about a map's peak, so that they add up to its mean logit.
 
@@ -91,12 +91,15 @@ def region_of_map(
     ----------
     anomaly : (1, 2, *spatial) float
         Logits of both sides.
+    of_peak : float
+        The share of the peak's logit above which a voxel belongs to it.
 
     Returns
     -------
     (1, 2, *spatial) float
-        1 / n in the n voxels that are likelier anomalous than not and connected with the peak, by
-        faces, edges or corners and on its side; 0 elsewhere. The peak alone where it is unlikely.
+        1 / n in the n voxels that are likelier anomalous than not, above that share and connected
+        with the peak, by faces, edges or corners and on its side; 0 elsewhere. The peak alone
+        where it is unlikely.
 
     Examples
     --------
@@ -107,7 +110,8 @@ def region_of_map(
     side = peak // anomaly[0, 0].numel()
     values = anomaly[0, side].cpu().numpy()
     touching = ndimage.generate_binary_structure(values.ndim, values.ndim)
-    labels, _ = ndimage.label(values > 0, structure=touching)
+    least = max(0.0, of_peak * float(values.max()))
+    labels, _ = ndimage.label(values > least, structure=touching)
     at_peak = labels.flat[peak - side * values.size]
     inside = torch.zeros_like(anomaly)
     if at_peak:

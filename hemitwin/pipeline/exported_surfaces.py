@@ -31,7 +31,7 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.atlas_paths import own_deformation, surface_path
 from hemitwin.pipeline.export_material import ExportMaterial
 from hemitwin.pipeline.outputs import write_json
-from hemitwin.pipeline.surface_set import native_surfaces, read_surface_set
+from hemitwin.pipeline.surface_set import read_surface_set, surface_files
 
 __all__ = ["ExportedSurfaces", "write_surfaces"]
 
@@ -73,8 +73,8 @@ class ExportedSurfaces:
 
 def write_surfaces(made: ExportMaterial) -> ExportedSurfaces:
     """Read the map at the surfaces over the scan, and write it in every format."""
-    own = native_surfaces(made.case, made.out)
     known = read_surface_set(made.case, made.out)
+    own = () if known is None else surface_files(made.case, made.out)
     surfaces = {
         side: {kind: _over_scan(made, side, kind, own=bool(own)) for kind in BRAIN_SURFACES}
         for side in _SIDES

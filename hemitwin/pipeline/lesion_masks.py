@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import ndimage
 from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.bids import Case, entities_of, sidecar_of
 from hemitwin.pipeline.cohort import load_brain
 from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.explained_score import region_of_map
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import digest_file, provenance, write_json
 from hemitwin.pipeline.pair_maps import join_maps
@@ -176,16 +176,7 @@ def marked_region(anomaly: Float[Tensor, "1 2 *half"]) -> Float[Tensor, "1 2 *ha
         side; 0 elsewhere. (Maps are trained to miss nothing: what is likelier than not is nearly
         twice the lesion.)
     """
-    peak = int(anomaly.argmax())
-    side = peak // anomaly[0, 0].numel()
-    values = anomaly[0, side].cpu().numpy()
-    touching = ndimage.generate_binary_structure(values.ndim, values.ndim)
-    labels, _ = ndimage.label(values > _OF_PEAK * values.max(), structure=touching)
-    inside = torch.zeros_like(anomaly)
-    inside[0, side] = torch.from_numpy(
-        (labels == labels.flat[peak - side * values.size]).astype(np.float32)
-    )
-    return inside
+    return (region_of_map(anomaly, of_peak=_OF_PEAK) > 0).to(anomaly)
 
 
 @torch.inference_mode()

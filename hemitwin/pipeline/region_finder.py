@@ -14,15 +14,15 @@ from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.own_cortex import OwnCortex
 from hemitwin.pipeline.subject_places import SubjectPlaces
 
-Points = Float[np.ndarray, " n 3"]
-Labels = Int32[np.ndarray, " n"]
-
 __all__ = ["RegionFinder", "atlas_name", "choose_annotation", "find_regions"]
 
 _GLASSER = "HCP-MMP1"
 _BY_TEMPLATE = (
     "carried over from the symmetric template by an affine map and a diffeomorphic deformation"
 )
+
+Points = Float[np.ndarray, " n 3"]
+Labels = Int32[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, eq=False)

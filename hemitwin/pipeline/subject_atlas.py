@@ -118,7 +118,8 @@ def build_atlases(
     cases = find_prepared(derivatives, labels=labels, modality=modality)
     if request.annotation is None:
         write_regions(derivatives, request.atlas.name, request.atlas.regions)
-    scans = Counter(case.subject for case in find_prepared(derivatives, modality=modality))
+    everyone = cases if labels is None else find_prepared(derivatives, modality=modality)
+    scans = Counter(case.subject for case in everyone)
     several = frozenset(subject for subject, count in scans.items() if count > 1)
     work = partial(_atlas_case, derivatives=derivatives, request=request, several=several)
     log_folder = derivatives / "logs"

@@ -9,15 +9,24 @@ from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 from hemitwin.pipeline.subject_places import SubjectPlaces
 
-__all__ = ["native_surfaces", "read_surface_set", "surfaces_are_done", "write_surface_set"]
+__all__ = [
+    "native_surfaces",
+    "read_surface_set",
+    "surface_files",
+    "surfaces_are_done",
+    "write_surface_set",
+]
 
 _SIDES = ("L", "R")
 
 
 def native_surfaces(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ...]:
     """List the surfaces over the subject's scan that `build_atlases` wrote, with sides."""
-    if read_surface_set(case, derivatives) is None:
-        return ()
+    return () if read_surface_set(case, derivatives) is None else surface_files(case, derivatives)
+
+
+def surface_files(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ...]:
+    """Name the files of the set, with sides."""
     return tuple(
         (surface_path(case, derivatives, side, kind), side)
         for side in _SIDES

@@ -50,7 +50,7 @@ def test_two_hemispheres_do_not_take_from_each_other():
 def test_wide_meshes_are_filled_in_amid_their_edges():
     white = np.array([[0.0, 0, 0], [4.0, 0, 0], [0, 4.0, 0]])
     one = Ribbon(white, white + np.array([0, 0, 3.0]), np.array([[0, 1, 2]]), np.ones(3, np.int32))
-    inner, outer, labels = one.columns()
+    inner, outer, labels = one.columns
     assert len(inner) == len(outer) == len(labels) == 6
     assert [2.0, 0.0, 0.0] in inner.tolist()
 
