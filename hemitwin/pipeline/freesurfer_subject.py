@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int32
 
-from hemitwin._shapes import Affine
 from hemitwin.atlases import (
     FREESURFER_SIDES,
     Region,
@@ -76,8 +76,9 @@ class FreeSurferSubject:
         """Tell whether both sides have an annotation."""
         return all(path.is_file() for path in self.annotation_paths(name))
 
+    @cached_property
     def meshes(self) -> tuple[Surface, ...]:
-        """Return white and pial surface of both sides on the subject's own meshes.
+        """White and pial surface of both sides on the subject's own meshes, left first.
 
         Raises
         ------
@@ -85,10 +86,17 @@ class FreeSurferSubject:
             A file cannot be read.
         """
         scanner = scanner_from_surface(self._reference)
-        return tuple(self._mesh(side, kind, scanner) for side in ("L", "R") for kind in _KINDS)
+        return tuple(
+            load_freesurfer_surface(
+                self.folder / "surf" / f"{fs}.{kind}", side, kind, scanner=scanner
+            )
+            for side, fs in FREESURFER_SIDES.items()
+            for kind in _KINDS
+        )
 
+    @cached_property
     def fslr_surfaces(self) -> tuple[Surface, ...]:
-        """Return white, midthickness and pial surface of both sides, on the fsLR 32k mesh.
+        """White, midthickness and pial surface of both sides, on the fsLR 32k mesh.
 
         None of a subject without ``sphere.reg``.
 
@@ -99,16 +107,13 @@ class FreeSurferSubject:
         """
         if not all(path.is_file() for path in self._surface_paths(("sphere.reg",))):
             return ()  # nothing says where the fsLR vertices lie
-        scanner, made = scanner_from_surface(self._reference), []
+        made = []
         for side, fs in FREESURFER_SIDES.items():
             sphere = load_freesurfer_surface(
                 self.folder / "surf" / f"{fs}.sphere.reg", side, "sphere"
             )
             place = fslr_interpolation(sphere)
-            white, pial = (
-                place(self._mesh(side, kind, scanner).vertices.astype(np.float64))
-                for kind in _KINDS
-            )
+            white, pial = (place(one.vertices.astype(np.float64)) for one in self._of(side))
             made += [
                 surface_on_fslr(points, side, kind)
                 for kind, points in (
@@ -141,24 +146,20 @@ class FreeSurferSubject:
             A file cannot be read, has areas of the other side, or surfaces and labels are of
             different meshes.
         """
-        scanner = scanner_from_surface(self._reference)
         rows: list[tuple[int, str, str]] = []
-        meshes: dict[str, Int32[np.ndarray, " n"]] = {}
+        labels: dict[str, Int32[np.ndarray, " n"]] = {}
         for side, fs in FREESURFER_SIDES.items():
             path = self.folder / "label" / f"{fs}.{name}.annot"
-            meshes[side], areas = _areas(path, side, first=len(rows) + 1)
+            labels[side], areas = _areas(path, side, first=len(rows) + 1)
             rows += areas
-        ribbons = tuple(self._ribbon(side, own, scanner) for side, own in meshes.items())
+        ribbons = tuple(Ribbon.between(*self._of(side), own) for side, own in labels.items())
         table = pd.DataFrame(rows, columns=["index", "name", "color"])
         return ribbons, regions_of_table(table)
 
-    def _ribbon(self, side: str, labels: Int32[np.ndarray, " n"], scanner: Affine) -> Ribbon:
-        white, pial = (self._mesh(side, kind, scanner) for kind in _KINDS)
-        return Ribbon.between(white, pial, labels)
-
-    def _mesh(self, side: str, kind: str, scanner: Affine) -> Surface:
-        path = self.folder / "surf" / f"{FREESURFER_SIDES[side]}.{kind}"
-        return load_freesurfer_surface(path, side, kind, scanner=scanner)
+    def _of(self, side: str) -> tuple[Surface, Surface]:
+        """Return one side's white and pial surface."""
+        white, pial = (one for one in self.meshes if one.hemisphere == side)
+        return white, pial
 
     def _surface_paths(self, kinds: Sequence[str]) -> tuple[Path, ...]:
         sides = FREESURFER_SIDES.values()

@@ -1,6 +1,7 @@
 """A subject's own cortical surfaces: where they are found, and that they belong to the scan."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,14 @@ class HcpSubject:
         found = (folder / name for name in _SEGMENTATIONS)
         return next((path for path in found if path.is_file()), None)
 
+    @property
     def meshes(self) -> tuple[Surface, ...]:
-        """Return the surfaces on the subject's own meshes, which are these."""
-        return self.fslr_surfaces()
+        """The surfaces on the subject's own meshes, which are these."""
+        return self.fslr_surfaces
 
+    @cached_property
     def fslr_surfaces(self) -> tuple[Surface, ...]:
-        """Return white, midthickness and pial surface of both sides.
+        """White, midthickness and pial surface of both sides.
 
         Raises
         ------

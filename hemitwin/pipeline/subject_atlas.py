@@ -145,7 +145,7 @@ def _atlas_case(
     if done is not None and whole and surfaces_are_done(places):
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
     if cortex is not None:
-        check_surfaces(case, cortex.meshes(), native, prepared)
+        check_surfaces(case, cortex.meshes, native, prepared)
     wanted = find_regions(places, request, annotation)
     write_regions(derivatives, name, wanted.regions)
     own = _label_grid(prepared, native.from_template, prepared.data != 0, wanted, TEMPLATE_SPACE)

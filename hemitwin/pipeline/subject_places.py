@@ -136,7 +136,7 @@ class SubjectPlaces:
         The subject's own, or the group's, moved by the deformation.
         """
         if self.cortex is not None:
-            return self.cortex.fslr_surfaces()
+            return self.cortex.fslr_surfaces
         moved = []
         for side in ("L", "R"):
             for kind in BRAIN_SURFACES:
