@@ -17,6 +17,7 @@ __all__ = [
     "normalise_labels",
     "sidecar_of",
     "subjects_in",
+    "visible",
 ]
 
 Modality = Literal["T1w", "T2w", "FLAIR"]
@@ -117,6 +118,19 @@ def entities_of(name: str) -> dict[str, str]:
     """
     found = (_ENTITY.fullmatch(part) for part in name.split("_"))
     return {one["key"]: one["value"] for one in found if one}
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths, and leave out names with a leading dot: they are no data.
+
+    Such are what macOS keeps beside a file (``._sub-01_T1w.nii.gz``) and what is not whole yet.
+
+    Examples
+    --------
+    >>> [path.name for path in visible([Path("b.nii"), Path("._a.nii"), Path("a.nii")])]
+    ['a.nii', 'b.nii']
+    """
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def normalise_labels(
@@ -225,7 +239,7 @@ def _scans_of(folder: Path, tail: str) -> dict[str, list[Path]]:
     for suffix in (".nii", ".nii.gz"):
         ending = f"_{tail}{suffix}"
         for where in ("anat", "ses-*/anat"):
-            for path in sorted(folder.glob(f"{where}/*{ending}")):
+            for path in visible(folder.glob(f"{where}/*{ending}")):
                 name = path.name.removesuffix(ending)
                 if "_space-" not in name:
                     scans.setdefault(name, []).append(path)

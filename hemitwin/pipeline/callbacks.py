@@ -70,10 +70,11 @@ class StateCheckpoint(Callback):
         if trainer.is_last_batch or trainer.global_step - self._saved_at < self._steps:
             return
         self._saved_at = trainer.global_step
-        beside = self._path.with_suffix(".partial")
-        trainer.save_checkpoint(beside)
-        if trainer.is_global_zero:
-            beside.replace(self._path)
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self._path)  # the first process writes, and all take part
+            return
+        with atomic_path(self._path) as temporary:
+            trainer.save_checkpoint(temporary)
 
 
 class MetricsTable(Callback):

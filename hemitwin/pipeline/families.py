@@ -2,13 +2,12 @@
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.kinship import Kinship, Relative, subject_name
 from hemitwin.pipeline.outputs import read_json
@@ -38,6 +37,7 @@ _COLUMNS = {
 _ZYGOSITIES = {"mz": "MZ", "dz": "DZ", "notmz": "DZ", "nottwin": "NotTwin"}
 _RELATING = {"family", "mother", "father", "genotyped", "reported"}
 _AMBIGUOUS = ("0", "-1")
+_OWNER_ALONE = 0o600
 FAMILIES = "families.private.json"
 """The name of a run's private file of relatives."""
 
@@ -244,14 +244,6 @@ def read_families(path: Path) -> Mapping[str, str]:
 
 def write_private(path: Path, text: str) -> Path:
     """Write a text file whole or not at all, readable by its owner alone from the first byte."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `atomic_path`: that opens its files to the group before it gives them their name.
-    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path, mode=_OWNER_ALONE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hemitwin.pipeline.bids import Alignment, Case, Modality, normalise_labels
+from hemitwin.pipeline.bids import Alignment, Case, Modality, normalise_labels, visible
 from hemitwin.pipeline.errors import UserError
 
 __all__ = ["HCP_TEMPLATE", "find_hcp_scans", "is_hcp_tree"]
@@ -116,7 +116,7 @@ def _surfaces(folder: Path) -> tuple[Path, ...]:
     """Find both mid-thickness surfaces of one world, those of the newer matching first."""
     for matching in ("_MSMAll", ""):
         names = (f"*.{side}.midthickness{matching}.32k_fs_LR.surf.gii" for side in "LR")
-        found = [sorted((folder / "fsaverage_LR32k").glob(name)) for name in names]
+        found = [visible((folder / "fsaverage_LR32k").glob(name)) for name in names]
         if all(found):
             return found[0][0], found[1][0]
     return ()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from hemitwin._atomic import atomic_path
+from hemitwin._atomic import atomic_path, sweep_leftovers
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.bids import sidecar_of
 
@@ -164,6 +164,7 @@ def describe_dataset(folder: Path, *, source: Path | None = None) -> None:
     source : Path, optional
         The raw BIDS dataset; only its `dataset_description.json` is read.
     """
+    sweep_leftovers(folder)
     description: dict[str, Any] = {
         "Name": "HemiTwin: aligned volumes, relevance maps and region tables",
         "BIDSVersion": "1.11.0",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hemitwin.atlases import BRAIN_SURFACES, Surface, label_at, load_surface, surface_on_fslr
-from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.bids import Case, sidecar_of, visible
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
 from hemitwin.pipeline.native_space import NativeSpace
@@ -116,7 +116,7 @@ def find_own_cortex(case: Case, folder: Path | None, *, several: bool = False) -
         for matching in ("_MSMAll", ""):
             meshes = folder / name / "T1w" / "fsaverage_LR32k"
             ends = (f"*.{side}.midthickness{matching}.32k_fs_LR.surf.gii" for side in "LR")
-            both = tuple(path for end in ends for path in sorted(meshes.glob(end))[:1])
+            both = tuple(path for end in ends for path in visible(meshes.glob(end))[:1])
             if len(both) == 2:
                 return HcpSubject(both)
     reason = (

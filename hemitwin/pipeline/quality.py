@@ -14,6 +14,7 @@ import pandas as pd
 
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TemplateImage, save_table
+from hemitwin.pipeline.bids import visible
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.transforms import Scan, mirror_asymmetry, resample, similarity_quality
 
@@ -213,7 +214,7 @@ def _sidecars(derivatives: Path) -> list[Path]:
     found = (
         path
         for where in ("sub-*/anat", "sub-*/ses-*/anat")
-        for path in derivatives.glob(f"{where}/*_desc-prepared_*.json")
+        for path in visible(derivatives.glob(f"{where}/*_desc-prepared_*.json"))
     )
     return sorted(found, key=lambda path: path.name)
 

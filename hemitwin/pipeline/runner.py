@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from hemitwin._atomic import sweep_leftovers
 from hemitwin.pipeline.errors import CaseError, CaseFailure
 from hemitwin.pipeline.outputs import write_text
 from hemitwin.pipeline.progress import progress_bar
@@ -79,6 +80,7 @@ def run_cases(
     Outcome
         Results and failures; nothing is raised for a single case's sake.
     """
+    sweep_leftovers(log_folder)
     attempt = partial(_attempt, function, stage, log_folder)
     with progress_bar() as progress:
         bar = progress.add_task(stage, total=len(cases))

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from hemitwin._atomic import sweep_leftovers
 from hemitwin.models import count_parameters, save_weights
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
 from hemitwin.pipeline.config import RunConfig, load_config
@@ -85,6 +86,8 @@ def train(
     material = material_of(plan)
     logger.info("%s", plan.describe(material.make_task(1).network))
     out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / _CHECKPOINTS):
+        sweep_leftovers(folder)
     write_config(out, config)
     write_split(out / SPLITS, plan.split)
     cases = [brain.case for brain in plan.brains]

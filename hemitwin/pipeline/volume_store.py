@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from hemitwin._atomic import partial_name, sweep_leftovers
 from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.pipeline.outputs import digest_file, digest_json
 
@@ -71,9 +71,9 @@ class VolumeStore:
 
     An entry is a folder, named by the SHA-256 of the specification that decides its content. It
     is written beside and renamed when it is whole: a writer that is killed leaves nothing that is
-    read, and of two writers the later finds it done. Its files are held against their digests
-    when they are opened; a damaged entry is made again. Entries are never removed: the folder may
-    be deleted at any time.
+    read (the next one sweeps it), and of two writers the later finds it done. Its files are held
+    against their digests when they are opened; a damaged entry is made again. Entries are never
+    removed: the folder may be deleted at any time.
 
     Parameters
     ----------
@@ -85,6 +85,7 @@ class VolumeStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writable = True
+        sweep_leftovers(folder)
 
     def get(
         self, specification: Mapping[str, object], make: Callable[[], GridVolume]
@@ -115,7 +116,7 @@ class VolumeStore:
         return _read(self._folder / key, key) or made
 
     def _store(self, key: str, specification: Mapping[str, object], made: GridVolume) -> None:
-        fresh = self._folder / f".partial-{uuid4().hex}"
+        fresh = self._folder / partial_name(key)
         try:
             fresh.mkdir(parents=True)
             _write(fresh, key, specification, made)

@@ -44,6 +44,13 @@ def test_resampled_scans_are_not_taken_for_raw_ones(tmp_path):
     assert [case.name for case in resampled] == ["sub-01"]
 
 
+@pytest.mark.parametrize("name", ["._sub-01_T1w.nii.gz", ".partial-x8_1k2z9-sub-01_T1w.nii.gz"])
+def test_a_name_with_a_leading_dot_is_no_scan(tmp_path, name):
+    _touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", f"sub-01/anat/{name}")
+    (case,) = find_scans(tmp_path)
+    assert (case.scan.name, case.problem) == ("sub-01_T1w.nii.gz", None)
+
+
 def test_a_subject_without_a_scan_is_a_case_with_a_missing_file(tmp_path):
     _touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
     cases = find_scans(tmp_path)

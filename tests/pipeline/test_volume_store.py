@@ -183,6 +183,7 @@ def test_a_writer_that_is_killed_leaves_nothing_that_is_read(walked):
     assert (left[0] / "volume.npy").stat().st_size > 0
     made = grid_volume(3)
     same(VolumeStore(walked / "killed").get({"scan": 0}, lambda: made), made)
+    assert [entry.name for entry in (walked / "killed").iterdir()] == [digest_json({"scan": 0})]
 
 
 def test_a_brain_is_computed_once_for_the_same_bytes_and_settings(
