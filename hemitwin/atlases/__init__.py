@@ -52,6 +52,7 @@ from hemitwin.atlases.surface_smoothing import smooth_on_surface
 from hemitwin.atlases.surfaces import (
     BRAIN_SURFACES,
     Surface,
+    fslr_surface_file,
     load_fslr_surface,
     project_to_surface,
     warp_surface,
@@ -90,6 +91,7 @@ __all__ = [
     "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface",
     "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain", "assemble_dense",
     "asymmetry_by_pair", "dense_by_region", "dseg_table_of", "fslr_interpolation",
+    "fslr_surface_file",
     "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels",
     "hcpmmp_volume", "is_no_area", "label_at", "label_in_ribbons", "load_annotation",
     "load_atlas", "load_dense_scalars", "load_freesurfer_surface", "load_fslr_surface",

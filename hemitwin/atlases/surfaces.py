@@ -1,6 +1,7 @@
 """Cortical surfaces: loading, moving, and reading volumes at their vertices."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, Num
@@ -17,6 +18,7 @@ __all__ = [
     "FSLR_VOLUME_SPACE",
     "SURFACE_KINDS",
     "Surface",
+    "fslr_surface_file",
     "load_fslr_surface",
     "project_to_surface",
     "warp_surface",
@@ -96,17 +98,31 @@ def load_fslr_surface(
     if space not in {FSLR_VOLUME_SPACE, TEMPLATE_SPACE}:
         msg = f"space must be {FSLR_VOLUME_SPACE} or {TEMPLATE_SPACE}, got {space!r}; choose one"
         raise ValueError(msg)
-    if hemisphere not in {"L", "R"} or kind not in SURFACE_KINDS:
-        msg = f"surface must be L or R and one of {SURFACE_KINDS}, got {hemisphere!r}, {kind!r}"
-        raise ValueError(msg)
-    suffix = "" if kind in _WITHOUT_MSM else "_MSMAll"
-    image = GiftiImage.from_filename(
-        hcp_file(f"S1200.{hemisphere}.{kind}{suffix}.32k_fs_LR.surf.gii")
-    )
+    image = GiftiImage.from_filename(fslr_surface_file(hemisphere, kind))
     vertices, faces = image.agg_data(("pointset", "triangle"))
     if space == TEMPLATE_SPACE and kind in BRAIN_SURFACES:
         vertices = template_from_fslr(vertices.astype(np.float64))
     return Surface(vertices.astype(np.float32), faces.astype(np.int32), hemisphere, kind)
+
+
+def fslr_surface_file(hemisphere: str, kind: str) -> Path:
+    """Locate the file of a group-average surface.
+
+    Parameters
+    ----------
+    hemisphere, kind : str
+        As for `load_fslr_surface`.
+
+    Raises
+    ------
+    ValueError
+        When the hemisphere or the kind is unknown.
+    """
+    if hemisphere not in {"L", "R"} or kind not in SURFACE_KINDS:
+        msg = f"surface must be L or R and one of {SURFACE_KINDS}, got {hemisphere!r}, {kind!r}"
+        raise ValueError(msg)
+    suffix = "" if kind in _WITHOUT_MSM else "_MSMAll"
+    return hcp_file(f"S1200.{hemisphere}.{kind}{suffix}.32k_fs_LR.surf.gii")
 
 
 def project_to_surface(

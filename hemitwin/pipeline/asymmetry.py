@@ -20,14 +20,12 @@ from hemitwin.pipeline.asymmetry_group import MEASURE, group_asymmetry_path, wri
 from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_json
 from hemitwin.pipeline.parcellate import find_explained
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runner import Outcome, run_cases
 
 __all__ = ["Asymmetries", "AsymmetryConfig", "SubjectAsymmetry", "asymmetry"]
 
-# Raise it whenever the numbers of the same tables change: it is part of every key.
-_COMPUTATION = 2
 _SCORE = (
     "expected: the difference that the reference's regression predicts; z: distance from it over "
     "the standard error of the prediction, which follows Student's t (Crawford and Howell 1998, "
@@ -146,9 +144,10 @@ def _score(
         "DegreesOfFreedom": len(design.matrix) - design.matrix.shape[1],
     }
     rows = zip(map(tables.digests, reference), design.matrix.tolist(), strict=True)
-    key = digest_json([_COMPUTATION, own.digest, row.tolist(), sorted(rows), content])
+    settings = {"own": row.tolist(), "reference": sorted(rows), **content}
+    record = Record("asymmetry", computation=3, inputs={"pairs": own.path}, settings=settings)
     path = path_of(case)
-    if (done := read_asymmetry(case, path, key)) is not None:
+    if (done := read_asymmetry(case, path, record)) is not None:
         return done
     others = cohort.differences.loc[list(reference)].to_numpy(float)
     scale = tail_scale(others, design.matrix)
@@ -161,4 +160,4 @@ def _score(
     for name in ("z", "p", "q"):
         table[name] = getattr(found, name)
     table = table.sort_values("p", kind="stable", ignore_index=True)
-    return write_asymmetry(case, path, table, content, key)
+    return write_asymmetry(case, path, table, content, record)

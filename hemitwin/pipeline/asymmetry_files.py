@@ -20,8 +20,9 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.asymmetry_cohort import sides_of
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.map_request import map_desc, relevance_path
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
+from hemitwin.pipeline.outputs import digest_file
+from hemitwin.pipeline.parcellate import pair_table_path, read_region_sidecar
+from hemitwin.pipeline.records import Record
 
 __all__ = [
     "CasePairs",
@@ -143,20 +144,16 @@ class PairTables:
 
 
 def _read_pairs(case: Case, derivatives: Path, desc: str) -> CasePairs:
-    path = _path(case, derivatives, map_desc(case, desc), "pairs")
-    if not path.is_file():
-        reason = (
-            f"every map must have its table of homotopic pairs, {path.name} is not there; run "
-            f"'hemitwin parcellate {derivatives}'"
-        )
-        raise CaseError(case.name, "asymmetry", reason)
+    path = pair_table_path(case, derivatives, desc)
+    try:
+        content = read_region_sidecar(case, derivatives, desc, path)
+    except CaseError as error:
+        raise CaseError(case.name, "asymmetry", error.reason) from error
     try:
         sides = sides_of(pd.read_csv(path, sep="\t"))
     except ValueError as error:  # also what pandas raises of a file that is no table
         raise CaseError(case.name, "asymmetry", f"{path.name}: {error}") from error
-    sidecar = path.with_suffix(".json")
-    regions = read_json(sidecar).get("Regions", "") if sidecar.is_file() else ""
-    return CasePairs(case, path, digest_file(path), sides.sort_index(), str(regions))
+    return CasePairs(case, path, digest_file(path), sides.sort_index(), str(content["Regions"]))
 
 
 def _unlike_most(read: Mapping[str, CasePairs]) -> dict[str, CaseError]:
@@ -189,39 +186,29 @@ def _unlike_most(read: Mapping[str, CasePairs]) -> dict[str, CaseError]:
 
 def asymmetry_path(case: Case, derivatives: Path, desc: str) -> Path:
     """Return where a map's asymmetry table lies."""
-    return _path(case, derivatives, map_desc(case, desc), "asymmetry")
+    pairs = pair_table_path(case, derivatives, desc)
+    return pairs.with_name(pairs.name.replace("pairs_relevance", "asymmetry_relevance"))
 
 
-def _path(case: Case, derivatives: Path, desc: str, kind: str) -> Path:
-    volume = relevance_path(case, derivatives, desc).name
-    stem = volume.replace(f"_desc-{desc}_relevance.nii.gz", "")
-    return case.folder(derivatives) / f"{stem}_atlas-HCPMMP1_desc-{desc}{kind}_relevance.tsv"
-
-
-def read_asymmetry(case: Case, path: Path, key: str) -> SubjectAsymmetry | None:
+def read_asymmetry(case: Case, path: Path, record: Record) -> SubjectAsymmetry | None:
     """Return what was found when these very files were written, if they were."""
-    sidecar, scalar = path.with_suffix(".json"), path.with_suffix(".pscalar.nii")
-    if not all(one.is_file() for one in (sidecar, path, scalar)):
-        return None
-    content = read_json(sidecar)
-    wanted = {"Key": key, "Digest": digest_file(path), "DigestOfScalar": digest_file(scalar)}
-    if any(content.get(name) != value for name, value in wanted.items()):
+    content = record.find(path.with_suffix(".json"))
+    if content is None:
         return None
     table = pd.read_csv(path, sep="\t")
     return SubjectAsymmetry(case, path, table, int(content["ReferenceSubjects"]))
 
 
 def write_asymmetry(
-    case: Case, path: Path, table: pd.DataFrame, content: Mapping[str, object], key: str
+    case: Case, path: Path, table: pd.DataFrame, content: Mapping[str, object], record: Record
 ) -> SubjectAsymmetry:
     """Write table and `.pscalar.nii`, and the sidecar last."""
     sidecar, scalar = path.with_suffix(".json"), path.with_suffix(".pscalar.nii")
-    sidecar.unlink(missing_ok=True)
+    record.begin(sidecar)
     save_table(path, table)
     values = _by_region(table)
     save_parcel_scalar(scalar, values, name="asymmetry z", palette=relevance_palette(values))
-    digests = {"Digest": digest_file(path), "DigestOfScalar": digest_file(scalar)}
-    write_json(sidecar, {**content, "GeneratedBy": provenance(), "Key": key, **digests})
+    record.write(sidecar, content, [path, scalar])
     return SubjectAsymmetry(case, path, table, int(str(content["ReferenceSubjects"])))
 
 

@@ -1,37 +1,49 @@
 """Names of a subject's atlas files, and how they are read again."""
 
+import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hemitwin.atlases import (
     HCPMMP,
     TEMPLATE_SPACE,
+    Atlas,
     Parcellation,
     Region,
+    hcpmmp_atlas,
     hcpmmp_regions,
     load_labels,
     read_dseg_table,
     save_dseg_table,
 )
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_file, read_matching_sidecar
+from hemitwin.pipeline.records import content_digest, read_product, recorded_inputs
 from hemitwin.transforms import Deformation, load_deformation
 
 __all__ = [
+    "PREPARED",
     "aligned_atlas_path",
     "deformation_path",
+    "digest_atlas",
     "dseg_table_path",
     "fit_table_path",
     "has_own_atlas",
+    "hcpmmp_digest",
     "native_atlas_path",
     "own_atlas",
+    "own_atlas_volume",
     "own_deformation",
+    "own_deformation_path",
     "own_regions_from",
     "regions_of_atlas",
     "surface_path",
     "write_regions",
 ]
+
+PREPARED = "prepared volume"
+"""What the records of a subject's places call the volume that they are of."""
 
 
 def native_atlas_path(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path:
@@ -112,10 +124,33 @@ def write_regions(derivatives: Path, atlas: str, regions: tuple[Region, ...]) ->
         save_dseg_table(path, regions)
 
 
+def digest_atlas(atlas: Atlas) -> str:
+    """Return what tells an atlas from another: SHA-256 of its regions and labels."""
+    digest = hashlib.sha256(repr((atlas.name, atlas.regions, atlas.smooth)).encode())
+    for side, labels in sorted(atlas.cortex.items()):
+        digest.update(side.encode() + labels.tobytes())
+    if atlas.voxels is not None:
+        digest.update(repr((atlas.voxels.space, atlas.voxels.affine.tolist())).encode())
+        digest.update(atlas.voxels.labels.tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def hcpmmp_digest() -> str:
+    """Return the digest of HCP-MMP 1.0 as it is installed."""
+    return digest_atlas(hcpmmp_atlas())
+
+
+def own_atlas_volume(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path | None:
+    """Name a subject's own regions on the prepared grid, where they are of this volume."""
+    path = aligned_atlas_path(case, derivatives, atlas)
+    return None if _of_this_volume(case, path) is None else path
+
+
 def own_atlas(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Parcellation | None:
     """Read a subject's own regions on the prepared grid, where `build_atlases` wrote them."""
-    path = aligned_atlas_path(case, derivatives, atlas)
-    if _of_this_volume(case, path) is None:
+    path = own_atlas_volume(case, derivatives, atlas)
+    if path is None:
         return None
     labels, affine = load_labels(path)
     return Parcellation(labels, affine, regions_of_atlas(derivatives, atlas), TEMPLATE_SPACE)
@@ -123,7 +158,7 @@ def own_atlas(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Parcellatio
 
 def has_own_atlas(case: Case, derivatives: Path) -> bool:
     """Tell whether `build_atlases` has written HCP-MMP regions on the scan's own grid."""
-    return _of_this_volume(case, native_atlas_path(case, derivatives)) is not None
+    return _own_regions(case, derivatives) is not None
 
 
 def own_regions_from(case: Case, derivatives: Path, atlas: str = HCPMMP) -> str | None:
@@ -134,20 +169,33 @@ def own_regions_from(case: Case, derivatives: Path, atlas: str = HCPMMP) -> str 
 
 def own_deformation(case: Case, derivatives: Path) -> Deformation | None:
     """Read the deformation that `build_atlases` wrote, where the template was registered."""
+    path = own_deformation_path(case, derivatives)
+    return None if path is None else load_deformation(path)
+
+
+def own_deformation_path(case: Case, derivatives: Path) -> Path | None:
+    """Name the deformation that belongs to a subject's own regions, where there is one."""
     path = deformation_path(case, derivatives)
     content = _of_this_volume(case, path)
-    labels = _of_this_volume(case, native_atlas_path(case, derivatives))
+    labels = _own_regions(case, derivatives)
     if content is None:
         return None
     # A later run may have registered anew, with another mask, for another atlas.
     if labels is not None and labels["DeformationKey"] not in {None, content["Key"]}:
         return None
-    return load_deformation(path)
+    return path
 
 
-def _of_this_volume(case: Case, path: Path) -> dict[str, Any] | None:
+def _own_regions(case: Case, derivatives: Path) -> dict[str, Any] | None:
+    """Read what is said of the regions on the scan's own grid."""
+    aligned = aligned_atlas_path(case, derivatives)
+    return _of_this_volume(case, native_atlas_path(case, derivatives), sidecar_of(aligned))
+
+
+def _of_this_volume(case: Case, path: Path, sidecar: Path | None = None) -> dict[str, Any] | None:
     """Read a result's sidecar, if it is whole and of the prepared volume as it is now."""
-    content = read_matching_sidecar(path)
-    if content is None or content.get("PreparedSHA256") != digest_file(case.scan):
+    content = read_product(path, sidecar) or read_product(path)
+    if content is None:
         return None
-    return content
+    prepared = recorded_inputs(content).get(PREPARED, content.get("PreparedSHA256"))
+    return content if prepared == content_digest(case.scan) else None

@@ -1,6 +1,5 @@
 """What a user asks of the atlas: which regions, and what shall lead to them."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from hemitwin.atlases import HCPMMP, Atlas, hcpmmp_atlas
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.lesion_masks import MaskSource
 
-__all__ = ["AtlasRequest", "digest_atlas"]
+__all__ = ["AtlasRequest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +51,3 @@ class AtlasRequest:
             msg = "regions must come from one source; leave --atlas or --annotation out"
             raise UserError(msg)
         self.hidden.check()
-
-
-def digest_atlas(atlas: Atlas) -> str:
-    """Return what tells an atlas from another: SHA-256 of its regions and labels."""
-    digest = hashlib.sha256(repr((atlas.name, atlas.regions, atlas.smooth)).encode())
-    for side, labels in sorted(atlas.cortex.items()):
-        digest.update(side.encode() + labels.tobytes())
-    if atlas.voxels is not None:
-        digest.update(repr((atlas.voxels.space, atlas.voxels.affine.tolist())).encode())
-        digest.update(atlas.voxels.labels.tobytes())
-    return digest.hexdigest()

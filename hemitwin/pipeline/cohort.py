@@ -14,12 +14,13 @@ from hemitwin.pipeline.alignment import Pairing
 from hemitwin.pipeline.bids import Case, Modality, find_scans, sidecar_of
 from hemitwin.pipeline.data_config import DataConfig
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json
+from hemitwin.pipeline.outputs import provenance, read_json
 from hemitwin.pipeline.quality import flagged_cases
+from hemitwin.pipeline.records import content_digest
 from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_scan
 
-__all__ = ["Brain", "find_prepared", "load_brain", "load_brains", "native_mm3_of"]
+__all__ = ["Brain", "find_cases", "find_prepared", "load_brain", "load_brains", "native_mm3_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def load_brain(
             "resolution_mm": resolution_mm,
             "least_share": _LEAST_SHARE,
             "native_mm3_per_mm3": native_mm3,
-            "scan": digest_file(case.scan),
+            "scan": content_digest(case.scan),
             "versions": {name: provenance()["packages"][name] for name in _COMPUTED_BY},
         }
         made = store.get(specification, make)
@@ -178,6 +179,23 @@ def native_mm3_of(case: Case, *, pairing: Pairing = "hemispheres") -> float:
     return float(content["Quality"]["native_from_template_determinant"])
 
 
+def find_cases(config: DataConfig) -> tuple[Case, ...]:
+    """Find every prepared volume that the configuration does not exclude.
+
+    Raises
+    ------
+    UserError
+        No volume is left.
+    """
+    excluded = {f"sub-{label.removeprefix('sub-')}" for label in config.exclude}
+    found = find_prepared(config.prepared, modality=config.modality, space=config.space)
+    cases = tuple(case for case in found if case.subject not in excluded)
+    if not cases:
+        msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
+        raise UserError(msg)
+    return cases
+
+
 def load_brains(config: DataConfig, *, pairing: Pairing = "hemispheres") -> tuple[Brain, ...]:
     """Load every prepared volume that the configuration does not exclude.
 
@@ -189,12 +207,7 @@ def load_brains(config: DataConfig, *, pairing: Pairing = "hemispheres") -> tupl
     UserError
         No volume is left.
     """
-    excluded = {f"sub-{label.removeprefix('sub-')}" for label in config.exclude}
-    found = find_prepared(config.prepared, modality=config.modality, space=config.space)
-    cases = [case for case in found if case.subject not in excluded]
-    if not cases:
-        msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
-        raise UserError(msg)
+    cases = find_cases(config)
     names = [case.name for case in cases]
     for name, reasons in flagged_cases(config.prepared, names).items():
         logger.warning(

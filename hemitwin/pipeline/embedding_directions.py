@@ -17,8 +17,8 @@ from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.brain_data import standard_brain
 from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.pairs import split_brain
+from hemitwin.pipeline.records import content_digest
 from hemitwin.pipeline.runs import Run
 
 __all__ = ["Directions", "compared_images", "load_for"]
@@ -82,7 +82,7 @@ class Directions:
     @cached_property
     def sources(self) -> dict[str, int | list[str] | None]:
         """What decides them, beside the network: their number and the volumes' digests."""
-        return {"count": self.count, "volumes": [digest_file(case.scan) for case in self.cases]}
+        return {"count": self.count, "volumes": [content_digest(case.scan) for case in self.cases]}
 
     @property
     def words(self) -> str:

@@ -18,17 +18,11 @@ from hemitwin.pipeline.cohort import Brain, find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, load_for
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
-from hemitwin.pipeline.outputs import (
-    describe_dataset,
-    digest_file,
-    provenance,
-    read_matching_sidecar,
-    write_json,
-)
+from hemitwin.pipeline.outputs import describe_dataset
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.runs import Run, result_key
+from hemitwin.pipeline.runs import Run, result_record
 
 __all__ = ["EmbeddingMaps", "explain_embedding_of"]
 
@@ -101,18 +95,17 @@ def _explain_case(
 ) -> EmbeddingMaps:
     desc = map_desc(case, "lrpdimensions" if directions.count is None else "lrpcomponents")
     path = relevance_path(case, derivatives, desc, space=run.config.data.space)
-    key = result_key(run, (case,), directions=directions.sources)
-    done = read_matching_sidecar(path, key=key)
-    if done is not None:
-        return EmbeddingMaps(case, path, len(done["Ledgers"]), float(done["LedgerError"]))
+    record = result_record(
+        "explain", run, (case,), computation=1, settings={"directions": directions.sources}
+    )
+    if (done := record.find(sidecar_of(path))) is not None:
+        return _read(case, path, done)
     brain = load_for(run, case)
     maps, rows, error = _compute(run, brain, directions.vectors)
     if error > _TOLERANCE:
         reason = f"every ledger must close to {_TOLERANCE:g}, the worst is open by {error:.1e}"
         raise CaseError(case.name, "explain", reason)
-    sidecar = sidecar_of(path)
-    sidecar.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    record.begin(sidecar_of(path))
     # On the network's grid: finer voxels would hold nothing new, of 128 maps.
     data = np.moveaxis(maps.numpy(), 0, -1)
     save_volumes(path, data, brain.affine, space=run.config.data.space)
@@ -128,10 +121,12 @@ def _explain_case(
         "Fold": run.split.folds.get(brain.subject, "none: not seen in training"),
         "Rule": run.config.lrp.model_dump(mode="json"),
         "ModelSHA256": run.weights_digest,
-        "GeneratedBy": provenance(),
     }
-    write_json(sidecar, {**content, "Key": key, "Digest": digest_file(path)})
-    return EmbeddingMaps(case, path, len(rows), error)
+    return _read(case, path, record.write(sidecar_of(path), content, [path]))
+
+
+def _read(case: Case, path: Path, content: dict[str, Any]) -> EmbeddingMaps:
+    return EmbeddingMaps(case, path, len(content["Ledgers"]), float(content["LedgerError"]))
 
 
 def _compute(

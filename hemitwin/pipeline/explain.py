@@ -24,7 +24,7 @@ from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_checks import check_map, check_mirror, labels_of_pair
-from hemitwin.pipeline.map_files import Explained, MapContent, map_key, read_done, write_map
+from hemitwin.pipeline.map_files import Explained, MapContent, map_record, read_done, write_map
 from hemitwin.pipeline.map_request import MapRequest, map_desc, relevance_path
 from hemitwin.pipeline.outputs import describe_dataset
 from hemitwin.pipeline.pair_maps import compute_map, join_maps
@@ -99,8 +99,8 @@ def explain_case(
     request = request or MapRequest()
     _check_atlas(request, cache)
     path = relevance_path(case, derivatives, map_desc(case, request.desc))
-    key = map_key(run, request, case)
-    if (done := read_done(case, path, key, checked=request.check)) is not None:
+    record = map_record(run, request, case)
+    if (done := read_done(case, path, record, checked=request.check)) is not None:
         return done
     brain = load_brain(case, run.config.data.resolution_mm)
     spec, mask = None, None
@@ -124,7 +124,7 @@ def explain_case(
         localisation=_localise(found, brain, mask) if mask is not None else {},
         checks=checks,
     )
-    return write_map(path, run, content, request, key)
+    return write_map(path, run, content, request, record)
 
 
 def explain_two(
@@ -188,8 +188,8 @@ def _explain_side(
     path = relevance_path(
         case, derivatives, map_desc(case, request.desc), space=run.config.data.space
     )
-    key = map_key(run, request, *pair)
-    if (done := read_done(case, path, key, checked=request.check)) is not None:
+    record = map_record(run, request, *pair)
+    if (done := read_done(case, path, record, checked=request.check)) is not None:
         return done
     brains = [load_brain(one, run.config.data.resolution_mm, pairing="brains") for one in pair]
     left, right = (standard_brain(brain)[None] for brain in brains)
@@ -207,7 +207,7 @@ def _explain_side(
         compared_with=pair[1 - side].name,
         side_ledger=_ledger_of_side(found, side),
     )
-    return write_map(path, run, content, request, key)
+    return write_map(path, run, content, request, record)
 
 
 def _ledger_of_side(found: PairExplanation, side: int) -> Ledger:

@@ -3,13 +3,21 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from hemitwin.atlases import TEMPLATE_SPACE, DataFile, write_scene, write_spec
+from hemitwin.atlases import DataFile, write_scene, write_spec
 from hemitwin.pipeline.bids import Case, Modality
-from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial, gather
+from hemitwin.pipeline.export_material import (
+    ExportConfig,
+    ExportMaterial,
+    export_record,
+    gather,
+    relations_file,
+)
 from hemitwin.pipeline.exported_surfaces import ExportedSurfaces, write_surfaces
 from hemitwin.pipeline.exported_volumes import write_volumes
 from hemitwin.pipeline.hcp_layout import write_hcp_copies
+from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.render import find_workbench, render_scenes, render_surfaces
 from hemitwin.pipeline.runner import Outcome, run_cases
@@ -103,23 +111,45 @@ def export_case(
     CaseError
         The map has no audit, or the prepared volume's sidecar is missing.
     """
-    made = gather(case, derivatives, shared, desc, config)
+    named = map_desc(case, desc)
+    stem = case.name if named == "lrp" else f"{case.name}_desc-{named}"
+    folder = derivatives / "workbench"
+    spec, scene = folder / f"{stem}.wb.spec", folder / f"{stem}.scene"
+    record, sidecar = (
+        export_record(case, derivatives, shared, desc, config),
+        folder / f"{stem}.json",
+    )
+    content = record.find(sidecar)
+    if content is None:
+        record.begin(sidecar)
+        made = gather(case, derivatives, shared, desc, config)
+        content, files = _write(made, spec, scene)
+        content = record.write(sidecar, content, files)
+    paths = tuple(derivatives / name for name in content["Files"])
+    pictures = tuple(derivatives / name for name in content["Pictures"])
+    return Exported(case, paths, spec, scene, tuple(content["Scenes"]), pictures)
+
+
+def _write(made: ExportMaterial, spec: Path, scene: Path) -> tuple[dict[str, Any], list[Path]]:
+    """Write one case's files; give what is to be said of them, and all of them."""
     volumes, surfaces = write_volumes(made), write_surfaces(made)
-    # What `relate` wrote belongs to the same subject, whichever map is exported.
-    tail = f"space-{TEMPLATE_SPACE}_atlas-HCPMMP1_desc-bilrp_relmat.pconn.nii"
-    matrices = (DataFile(path),) if (path := made.path(tail)).is_file() else ()
+    relations = relations_file(made.case, made.out)
+    matrices = (DataFile(relations),) if relations.is_file() else ()
     files = (*volumes.files, *surfaces.files, *matrices)
-    stem = case.name if made.desc == "lrp" else f"{case.name}_desc-{made.desc}"
-    spec = derivatives / "workbench" / f"{stem}.wb.spec"
-    write_spec(spec, (*shared.files, *files))
+    write_spec(spec, (*made.shared.files, *files))
     scenes = subject_scenes(made, volumes, surfaces)
-    scene = derivatives / "workbench" / f"{stem}.scene"
     write_scene(scene, scenes)
     copies = write_hcp_copies(made, volumes, surfaces)
-    paths = (*(file.path for file in files), *copies, spec, scene)
     names = tuple(one.name for one in scenes)
-    pictures = _pictures(made, scene, names, surfaces) if config.render else ()
-    return Exported(case, paths, spec, scene, names, pictures)
+    pictures = _pictures(made, scene, names, surfaces) if made.config.render else ()
+    paths = [*(file.path for file in files), *copies, spec, scene]
+    content = {
+        "Description": "Files for Connectome Workbench and other viewers",
+        "Files": [path.relative_to(made.out).as_posix() for path in paths],
+        "Scenes": list(names),
+        "Pictures": [path.relative_to(made.out).as_posix() for path in pictures],
+    }
+    return content, [*paths, *pictures]
 
 
 def _pictures(

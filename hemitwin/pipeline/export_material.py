@@ -6,16 +6,25 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemitwin.atlases import DataFile, Palette, relevance_palette
+from hemitwin.atlases import TEMPLATE_SPACE, DataFile, Palette, relevance_palette
+from hemitwin.pipeline.atlas_paths import (
+    has_own_atlas,
+    hcpmmp_digest,
+    native_atlas_path,
+    own_deformation_path,
+)
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import provenance
-from hemitwin.pipeline.parcellate import read_relevance
+from hemitwin.pipeline.parcellate import read_audit, read_relevance
+from hemitwin.pipeline.records import Record, content_digest
+from hemitwin.pipeline.render import find_workbench
 from hemitwin.pipeline.shared_atlas import SharedAtlas
+from hemitwin.pipeline.surface_set import native_surfaces
 from hemitwin.transforms import Scan
 
-__all__ = ["ExportConfig", "ExportMaterial", "gather"]
+__all__ = ["ExportConfig", "ExportMaterial", "export_record", "gather", "relations_file"]
 
 
 class ExportConfig(BaseModel):
@@ -117,7 +126,7 @@ def gather(
     CaseError
         The map has no audit, or the prepared volume's sidecar is missing.
     """
-    relevance, _ = read_relevance(case, derivatives, desc)
+    relevance = read_relevance(case, derivatives, desc)
     return ExportMaterial(
         case=case,
         out=derivatives,
@@ -128,3 +137,48 @@ def gather(
         shared=shared,
         config=config,
     )
+
+
+def export_record(
+    case: Case, derivatives: Path, shared: SharedAtlas, desc: str, config: ExportConfig
+) -> Record:
+    """Return what decides one case's files.
+
+    Raises
+    ------
+    CaseError
+        As for `gather`.
+    """
+    read_audit(case, derivatives, desc)
+    named = map_desc(case, desc)
+    native = NativeSpace.of(case, "export")
+    inputs = {
+        "map": relevance_path(case, derivatives, named),
+        "prepared volume": case.scan,
+        "scan": native.scan,
+        "matches": relations_file(case, derivatives),
+        "regions": native_atlas_path(case, derivatives)
+        if has_own_atlas(case, derivatives)
+        else None,
+        "deformation": own_deformation_path(case, derivatives),
+        **{path.name: path for path, _ in native_surfaces(case, derivatives)},
+    }
+    return Record(
+        "export",
+        computation=2,
+        inputs={name: path for name, path in inputs.items() if path and path.is_file()},
+        settings={
+            "desc": named,
+            **config.model_dump(),
+            "renderer": config.render and find_workbench() is not None,
+            "native_from_template": native.from_template.tolist(),
+            "atlas": hcpmmp_digest(),
+            "surfaces": sorted(content_digest(file.path) for file in shared.inflated),
+        },
+    )
+
+
+def relations_file(case: Case, derivatives: Path) -> Path:
+    """Name what `relate` writes of a subject, which belongs to it whichever map is exported."""
+    tail = f"space-{TEMPLATE_SPACE}_atlas-HCPMMP1_desc-bilrp_relmat.pconn.nii"
+    return case.path(derivatives, tail)

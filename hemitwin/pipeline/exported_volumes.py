@@ -16,12 +16,8 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.atlas_paths import has_own_atlas, native_atlas_path
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.export_material import ExportMaterial
-from hemitwin.pipeline.outputs import (
-    digest_file,
-    provenance,
-    read_matching_sidecar,
-    write_json,
-)
+from hemitwin.pipeline.outputs import write_json
+from hemitwin.pipeline.records import Record
 from hemitwin.transforms import load_scan, resample_back
 
 __all__ = ["ExportedVolumes", "write_volumes"]
@@ -101,18 +97,14 @@ def _keep_scan(made: ExportMaterial) -> DataFile | None:
     path = made.path(f"space-{made.native_space}_desc-scan_{made.case.modality}.nii.gz")
     if not made.native.scan.is_file():
         return DataFile(path) if path.is_file() else None
-    key = digest_file(made.native.scan)
-    if read_matching_sidecar(path, key=key) is None:
+    record = Record("export", computation=2, inputs={"scan": made.native.scan}, settings={})
+    if record.find(sidecar_of(path)) is None:
+        record.begin(sidecar_of(path))
         scan = load_scan(made.native.scan)
         whole = np.rint(scan.data)
         # Whole numbers pack to less than half of what fractions take.
         data = whole.astype(np.int32) if np.array_equal(whole, scan.data) else scan.data
         save_volume(path, data, scan.affine)
-        content = {
-            "Description": "The scan in RAS order, not resampled, for scenes",
-            "Key": key,
-            "Digest": digest_file(path),
-            "GeneratedBy": provenance(),
-        }
-        write_json(sidecar_of(path), content)
+        content = {"Description": "The scan in RAS order, not resampled, for scenes"}
+        record.write(sidecar_of(path), content, [path])
     return DataFile(path)

@@ -1,6 +1,7 @@
 """The scene of a group: the regions' ranking on the cortex, on flat maps and in slices."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import provenance, write_json
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.render import find_workbench, render_scenes
 from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
 
@@ -119,12 +121,15 @@ def _find_ranking(derivatives: Path, desc: str) -> list[Path]:
 
 
 def _template(folder: Path) -> DataFile:
-    """Write the template's T1w image once, in 255 steps as it was made."""
+    """Write the template's T1w image, in 255 steps as it was made, unless it is there."""
     path = folder / f"tpl-{TEMPLATE_SPACE}_res-1_T1w.nii.gz"
-    if not path.exists():
+    record = Record("rank", computation=1, inputs={}, settings={"nilearn": version("nilearn")})
+    if record.find(sidecar_of(path)) is None:
+        record.begin(sidecar_of(path))
         image = load_template(1.0)
         data = np.rint(image.data * 255).astype(np.int32)
         save_volume(path, data, image.affine, space=TEMPLATE_SPACE)
+        record.write(sidecar_of(path), {"Description": "The symmetric template"}, [path])
     return DataFile(path)
 
 

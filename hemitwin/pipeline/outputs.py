@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from hemitwin._atomic import atomic_path, sweep_leftovers
-from hemitwin.atlases import save_table
 from hemitwin.pipeline.bids import sidecar_of
 
 __all__ = [
@@ -155,7 +154,7 @@ def provenance() -> dict[str, Any]:
 
 
 def describe_dataset(folder: Path, *, source: Path | None = None) -> None:
-    """Write what makes a folder a BIDS derivative, where it is not there yet.
+    """Write what makes a folder a BIDS derivative; a description by another program is kept.
 
     Parameters
     ----------
@@ -175,10 +174,28 @@ def describe_dataset(folder: Path, *, source: Path | None = None) -> None:
         raw = read_json(source / "dataset_description.json")
         known = {key: raw[key] for key in ("DatasetDOI",) if key in raw}
         description["SourceDatasets"] = [{"URL": raw.get("Name", source.name), **known}]
-    if not (folder / "dataset_description.json").exists():
-        write_json(folder / "dataset_description.json", description)
-    if not (folder / "descriptions.tsv").exists():
-        rows = [{"desc_id": key, "description": text} for key, text in _DESCRIPTIONS.items()]
-        save_table(folder / "descriptions.tsv", pd.DataFrame(rows))
+    path = folder / "dataset_description.json"
+    if _is_ours(path):
+        _write_if_other(path, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    rows = [{"desc_id": key, "description": text} for key, text in _DESCRIPTIONS.items()]
+    table = pd.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n")
+    _write_if_other(folder / "descriptions.tsv", table)
     if not (folder / ".bidsignore").exists():
         write_text(folder / ".bidsignore", "\n".join(_BIDS_IGNORE) + "\n")
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a description may be written: it is not there, damaged, or by this program."""
+    if not path.is_file():
+        return True
+    try:
+        made_by = read_json(path).get("GeneratedBy", [])
+    except ValueError:
+        return True
+    return any(isinstance(one, dict) and one.get("Name") == "HemiTwin" for one in made_by)
+
+
+def _write_if_other(path: Path, text: str) -> None:
+    # Most often it is there, and may not be written: a stage with nothing to do writes nothing.
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)

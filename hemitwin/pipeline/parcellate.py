@@ -17,7 +17,10 @@ from hemitwin.atlases import (
     save_table,
 )
 from hemitwin.pipeline.atlas_paths import (
+    digest_atlas,
+    hcpmmp_digest,
     own_atlas,
+    own_atlas_volume,
     own_regions_from,
     regions_of_atlas,
     write_regions,
@@ -26,14 +29,26 @@ from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
-from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
+from hemitwin.pipeline.outputs import provenance, write_json
+from hemitwin.pipeline.records import Record, content_digest, read_product, recorded_inputs
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.transforms import Scan, load_scan
 
-__all__ = ["RegionTable", "find_explained", "parcellate", "parcellate_case", "read_relevance"]
+__all__ = [
+    "RegionTable",
+    "find_explained",
+    "pair_table_path",
+    "parcellate",
+    "parcellate_case",
+    "read_audit",
+    "read_region_sidecar",
+    "read_relevance",
+    "region_table_path",
+]
 
 _NOTE = "Rows unassigned, bias and stabiliser complete the sum to the score."
 _TEMPLATES = "the template's, not deformed"
+_MAP, _REGIONS = "map", "subject's own regions"
 _NOTE_HCPMMP = (
     "HCP-MMP 1.0 areas were drawn from multimodal data; on a single scan they are a projected "
     "group parcellation. "
@@ -87,23 +102,35 @@ def find_explained(
     return done
 
 
-def read_relevance(case: Case, derivatives: Path, desc: str) -> tuple[Scan, dict[str, Any]]:
-    """Read a relevance map and its sidecar; refuse a map without its audit.
+def read_relevance(case: Case, derivatives: Path, desc: str) -> Scan:
+    """Read a relevance map; refuse a map without its audit.
 
     Raises
     ------
     CaseError
         The sidecar is missing, or the map is not the one that was audited.
     """
+    read_audit(case, derivatives, desc)
+    return load_scan(relevance_path(case, derivatives, map_desc(case, desc)))
+
+
+def read_audit(case: Case, derivatives: Path, desc: str) -> dict[str, Any]:
+    """Read a relevance map's sidecar, if it is that of the map which is there.
+
+    Raises
+    ------
+    CaseError
+        It is missing, or of another map.
+    """
     path = relevance_path(case, derivatives, map_desc(case, desc))
-    content = read_matching_sidecar(path)
+    content = read_product(path)
     if content is None:
         reason = (
             f"{path.name} must be the map that was audited, but its sidecar does not match; "
             f"run 'hemitwin explain' again"
         )
         raise CaseError(case.name, "parcellate", reason)
-    return load_scan(path), content
+    return content
 
 
 def parcellate(
@@ -161,44 +188,134 @@ def parcellate_case(
     CaseError
         The map is missing its audit, or the subject has no regions of an atlas without files.
     """
-    relevance, audit = read_relevance(case, derivatives, desc)
-    ledger = audit["Ledger"]
+    audit = read_audit(case, derivatives, desc)
     name = atlas if isinstance(atlas, str) else atlas.name
-    own = own_atlas(case, derivatives, name)
+    path = region_table_path(case, derivatives, desc, name)
+    own = own_atlas_volume(case, derivatives, name)
+    record = _record(case, derivatives, desc, audit, own, None if own else atlas)
+    if record.find(path.with_suffix(".json")) is not None:
+        return RegionTable(case, path, pd.read_csv(path, sep="\t"))
+    record.begin(path.with_suffix(".json"))
+    relevance = read_relevance(case, derivatives, desc)
+    ledger = audit["Ledger"]
+    regions = own_atlas(case, derivatives, name)
     table = relevance_by_region(
         relevance.data,
         relevance.affine,
-        own or _of_template(case, relevance, atlas, cache),
+        regions or _of_template(case, relevance, atlas, cache),
         bias=float(ledger["bias"]) + float(ledger["constant"]),
         stabiliser=float(ledger["stabiliser"]),
     )
-    desc = map_desc(case, desc)
-    volume = relevance_path(case, derivatives, desc).name
-    stem = volume.replace(f"_desc-{desc}_relevance.nii.gz", "")
-    folder = case.folder(derivatives)
-    path = folder / f"{stem}_atlas-{name}_desc-{desc}_relevance.tsv"
     save_table(path, table)
-    pairs = folder / f"{stem}_atlas-{name}_desc-{desc}pairs_relevance.tsv"
+    files = [path]
     sides = table
-    if own is None:  # what the atlas has larger on one side is no asymmetry of the brain
+    if regions is None:  # what the atlas has larger on one side is no asymmetry of the brain
         mirrored = _of_template(case, relevance, atlas, cache, symmetric=True)
         sides = relevance_by_region(relevance.data, relevance.affine, mirrored)
     kind = own_regions_from(case, derivatives, name) if own else _TEMPLATES
+    volume = relevance_path(case, derivatives, map_desc(case, desc)).name
     common = {"Regions": kind, "Sources": [f"bids::{volume}"]}
     if sides["partner"].notna().any():
-        save_table(pairs, asymmetry_by_pair(sides))
+        files.append(pair_table_path(case, derivatives, desc, name))
+        save_table(files[-1], asymmetry_by_pair(sides))
         said = "Positive relevance of homotopic regions; of the template's, left and mirrored ones"
-        write_json(pairs.with_suffix(".json"), {"Description": said, **common})
+        content = {"Description": said, **common, "GeneratedBy": provenance()}
+        write_json(files[-1].with_suffix(".json"), content)
     sidecar = {
         "Description": "Relevance by region",
         "Note": (_NOTE_HCPMMP if name == HCPMMP else "") + _NOTE,
         **common,
         "ExplainedScore": audit["ExplainedScore"],
         "Sum": float(table["sum"].sum()),
-        "GeneratedBy": provenance(),
     }
-    write_json(path.with_suffix(".json"), sidecar)
+    record.write(path.with_suffix(".json"), sidecar, files)
     return RegionTable(case, path, table)
+
+
+def region_table_path(case: Case, derivatives: Path, desc: str, atlas: str = HCPMMP) -> Path:
+    """Return where a map's table of regions lies."""
+    return _table_path(case, derivatives, desc, atlas, "")
+
+
+def pair_table_path(case: Case, derivatives: Path, desc: str, atlas: str = HCPMMP) -> Path:
+    """Return where a map's table of homotopic pairs lies."""
+    return _table_path(case, derivatives, desc, atlas, "pairs")
+
+
+def _table_path(case: Case, derivatives: Path, desc: str, atlas: str, kind: str) -> Path:
+    named = map_desc(case, desc)
+    volume = relevance_path(case, derivatives, named).name
+    stem = volume.replace(f"_desc-{named}_relevance.nii.gz", "")
+    return case.folder(derivatives) / f"{stem}_atlas-{atlas}_desc-{named}{kind}_relevance.tsv"
+
+
+def read_region_sidecar(
+    case: Case, derivatives: Path, desc: str, table: Path, atlas: str = HCPMMP
+) -> dict[str, Any]:
+    """Read what is said of a map's table, if it is of the map and the regions that are there.
+
+    Parameters
+    ----------
+    case : Case
+        Whose map it is.
+    derivatives : Path
+        The folder with the maps.
+    desc : str
+        Which map.
+    table : Path
+        `region_table_path` or `pair_table_path`.
+    atlas : str
+        Of the table.
+
+    Raises
+    ------
+    CaseError
+        There is none, it was changed since, or map or regions have been made anew since: the table
+        would be of what is no longer there.
+    """
+    sidecar = region_table_path(case, derivatives, desc, atlas).with_suffix(".json")
+    content = read_product(table, sidecar)
+    found = {} if content is None else recorded_inputs(content)
+    wanted = {_MAP: relevance_path(case, derivatives, map_desc(case, desc))}
+    own = own_atlas_volume(case, derivatives, atlas)
+    if own is not None:
+        wanted[_REGIONS] = own
+    now = {name: content_digest(one) for name, one in wanted.items() if one.is_file()}
+    if content is not None and found == now:
+        return content
+    if not table.is_file():
+        problem = "is not there"
+    elif content is None:
+        problem = (
+            "was changed since, or is of version 0.1.0, which did not say what it is made from"
+        )
+    else:
+        changed = [name for name in {**found, **now} if found.get(name) != now.get(name)]
+        problem = f"is of another {' and '.join(changed)} than is there now"
+    reason = (
+        f"every map must have its table of regions, but {table.name} {problem}; run "
+        f"'hemitwin parcellate {derivatives}' again, with the options that made it"
+    )
+    raise CaseError(case.name, "parcellate", reason)
+
+
+def _record(
+    case: Case,
+    derivatives: Path,
+    desc: str,
+    audit: dict[str, Any],
+    own: Path | None,
+    atlas: Atlas | str | None,
+) -> Record:
+    inputs = {_MAP: relevance_path(case, derivatives, map_desc(case, desc))}
+    if own is not None:
+        inputs[_REGIONS] = own
+    settings = {name: audit[name] for name in ("Ledger", "ExplainedScore")}
+    if isinstance(atlas, Atlas):
+        settings["atlas"] = digest_atlas(atlas)
+    elif atlas == HCPMMP:
+        settings["atlas"] = hcpmmp_digest()
+    return Record("parcellate", computation=2, inputs=inputs, settings=settings)
 
 
 def _of_template(

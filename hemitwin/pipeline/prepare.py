@@ -26,16 +26,10 @@ from hemitwin.pipeline.alignment import (
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.brain_masks import brain_of, require_head
 from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.outputs import (
-    describe_dataset,
-    digest_file,
-    digest_json,
-    provenance,
-    read_matching_sidecar,
-    write_json,
-)
+from hemitwin.pipeline.outputs import describe_dataset
 from hemitwin.pipeline.pictures import picture_of_prepared
 from hemitwin.pipeline.quality import flags_of, quality_figures, write_quality_table
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.subject_surfaces import checked_surfaces
@@ -49,9 +43,6 @@ from hemitwin.transforms import (
 )
 
 __all__ = ["PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
-
-COMPUTATION = 3
-"""Raise it when what a prepared volume or its figures hold is computed in another way."""
 
 _MIDPLANE_MM = 2.0
 
@@ -175,15 +166,15 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
     volume = case.path(out, f"{prepared_tail(case)}.nii.gz")
     if reason := case.problem or _absence(case) or reason_against(case, config.pairing):
         raise CaseError(case.name, "prepare", reason)
-    key = _key(case, config)
-    if read_matching_sidecar(volume, key=key) is not None:
+    record = _record(case, config)
+    if record.find(sidecar_of(volume)) is not None:
         return Prepared(case.name, volume, skipped=True)
     try:
         scan = load_scan(case.scan)
         aligned = _align(case, scan, config)
     except (ValueError, FileNotFoundError) as error:
         raise CaseError(case.name, "prepare", str(error)) from error
-    _write(case, out, scan, aligned, key, config.pairing)
+    _write(case, out, scan, aligned, record, config.pairing)
     return Prepared(case.name, volume, skipped=False)
 
 
@@ -198,12 +189,20 @@ def _absence(case: Case) -> str | None:
     return None
 
 
-def _key(case: Case, config: PrepareConfig) -> str:
+def _record(case: Case, config: PrepareConfig) -> Record:
     files = {"scan": case.scan, "mask": case.mask, "transform": case.transform}
-    digests = {name: digest_file(path) for name, path in files.items() if path is not None}
-    taken = {"alignment": case.alignment, "space": case.space, "modality": case.modality}
-    settings = {"config": config.model_dump(), "version": provenance()["packages"]}
-    return digest_json({**digests, **taken, **settings, "computation": COMPUTATION})
+    files |= dict(zip(("left surface", "right surface"), case.surfaces, strict=False))
+    return Record(
+        "prepare",
+        computation=4,
+        inputs={name: path for name, path in files.items() if path is not None},
+        settings={
+            "alignment": case.alignment,
+            "space": case.space,
+            "modality": case.modality,
+            **config.model_dump(),
+        },
+    )
 
 
 @cache
@@ -251,15 +250,14 @@ def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
 
 
 def _write(
-    case: Case, out: Path, scan: Scan, aligned: _Aligned, key: str, pairing: Pairing
+    case: Case, out: Path, scan: Scan, aligned: _Aligned, record: Record, pairing: Pairing
 ) -> None:
     volume = case.path(out, f"{prepared_tail(case)}.nii.gz")
     space = output_space(case)
-    # The sidecar goes first and comes last: while it is away, the case is not done.
-    sidecar_of(volume).unlink(missing_ok=True)
+    record.begin(sidecar_of(volume))
     save_volume(volume, aligned.data, aligned.affine, space=space)
-    stem = f"from-{case.modality}_to-{space}_mode-image_xfm"
-    write_itk_affine(case.path(out, f"{stem}.txt"), aligned.native_from_template)
+    transform = case.path(out, f"from-{case.modality}_to-{space}_mode-image_xfm.txt")
+    write_itk_affine(transform, aligned.native_from_template)
     picture = case.path(out, f"desc-prepared_{case.modality}.png")
     picture_of_prepared(picture, aligned.data, aligned.affine, title=case.name)
     raw = f"bids:raw:{case.folder(Path()).as_posix()}/{case.scan.name}"
@@ -279,11 +277,8 @@ def _write(
         "Surfaces": checked_surfaces(case, scan, volume.parent),
         "Quality": quality,
         "Flags": flags_of(quality, modality=case.modality),
-        "GeneratedBy": provenance(),
-        "Key": key,
-        "Digest": digest_file(volume),
     }
-    write_json(sidecar_of(volume), content)
+    record.write(sidecar_of(volume), content, [volume, transform, picture])
 
 
 def _alignment(case: Case, pairing: Pairing) -> dict[str, Any]:

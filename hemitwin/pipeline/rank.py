@@ -1,6 +1,7 @@
 """Rank: the region tables of a group become one ranking with intervals over families."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,15 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.pipeline.bids import Case, Modality
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.families import kinship_of
-from hemitwin.pipeline.map_request import map_desc, relevance_path
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
-from hemitwin.pipeline.parcellate import find_explained
+from hemitwin.pipeline.map_request import map_desc
+from hemitwin.pipeline.outputs import digest_file, provenance, write_json
+from hemitwin.pipeline.parcellate import (
+    find_explained,
+    read_region_sidecar,
+    region_table_path,
+)
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
@@ -138,9 +143,9 @@ def rank(
     """
     config = config or RankConfig()
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
-    paths = [_table_of(case, derivatives, desc, config.atlas) for case in cases]
+    paths, kinds = _tables_of(cases, derivatives, desc, config.atlas)
     tables = [pd.read_csv(path, sep="\t") for path in paths]
-    _warn_of_mixed_regions(paths)
+    _warn_of_mixed_regions(kinds)
     first = tables[0]
     regions = first[first["index"] > 0]
     subjects = sorted({case.subject for case in cases})
@@ -170,14 +175,12 @@ def rank(
     return found
 
 
-def _warn_of_mixed_regions(paths: list[Path]) -> None:
-    sidecars = (path.with_suffix(".json") for path in paths)
-    kinds = {read_json(one).get("Regions") for one in sidecars if one.is_file()}
-    if len(kinds) > 1:
+def _warn_of_mixed_regions(kinds: Sequence[str]) -> None:
+    if len(set(kinds)) > 1:
         logger.warning(
             "regions were not found in the same way in all maps (%s): run 'hemitwin atlas' for "
             "all subjects or for none, and then 'hemitwin parcellate'",
-            "; ".join(sorted(map(str, kinds))),
+            "; ".join(sorted(set(kinds))),
         )
 
 
@@ -236,15 +239,20 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
     write_json(found.groups_path.with_suffix(".json"), content)
 
 
-def _table_of(case: Case, derivatives: Path, desc: str, atlas: str) -> Path:
-    named = map_desc(case, desc)
-    volume = relevance_path(case, derivatives, named).name
-    stem = volume.replace(f"_desc-{named}_relevance.nii.gz", "")
-    path = case.folder(derivatives) / f"{stem}_atlas-{atlas}_desc-{named}_relevance.tsv"
-    if not path.is_file():
-        msg = (
-            f"every map must have its region table, {case.name} has none ({path.name}); run "
-            f"'hemitwin parcellate {derivatives}' with that atlas"
-        )
-        raise UserError(msg)
-    return path
+def _tables_of(
+    cases: Sequence[Case], derivatives: Path, desc: str, atlas: str
+) -> tuple[list[Path], list[str]]:
+    """Find each map's region table, and how its regions were found."""
+    paths = [region_table_path(case, derivatives, desc, atlas) for case in cases]
+    problems, kinds = [], []
+    for case, path in zip(cases, paths, strict=True):
+        try:
+            content = read_region_sidecar(case, derivatives, desc, path, atlas)
+        except CaseError as error:
+            problems.append(f"{case.name}: {error.reason}")
+        else:
+            kinds.append(str(content["Regions"]))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(problems[0] + more)
+    return paths, kinds

@@ -32,7 +32,6 @@ def volume_members(path: Path) -> tuple[Path, ...]:
 _RECORD = "MadeFrom"
 _BY_EARLIER_VERSION = "an earlier version made it, which did not write down from what"
 _COMPUTED_OTHERWISE = "it is computed in another way now"
-_EARLIER = "Digest"  # how version 0.1.0 told a product from what was put in its place
 
 
 class _Frozen(BaseModel):
@@ -159,16 +158,24 @@ class Record:
         if content is None:
             self._look({})
             return None
-        written = _written_in(content)
-        inputs = self._look({} if written is None else written.inputs)
-        try:
-            files = self._held_against(sidecar, written)
-        except _MadeOtherwise as reason:
+        if reason := self._compare(sidecar, content):
             logger.info("%s is made again: %s", sidecar.name, reason)
             return None
-        if written is not None and (inputs != written.inputs or files != written.files):
-            _bring_up_to_date(sidecar, content, inputs, files)
         return content
+
+    def difference(self, sidecar: Path) -> str:
+        """Say why a product would be made otherwise now; nothing where it would be the same.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no sidecar, or a damaged one.
+        """
+        content = _content_of(sidecar)
+        if content is None:
+            msg = f"a product must have its sidecar, {sidecar} is not there; make it again"
+            raise FileNotFoundError(msg)
+        return self._compare(sidecar, content)
 
     def begin(self, sidecar: Path) -> None:
         """Take the sidecar away: from now on the product is not done."""
@@ -222,6 +229,18 @@ class Record:
                     self._states[called] = FileState.of(member, known.get(called))
         return self._states
 
+    def _compare(self, sidecar: Path, content: dict[str, Any]) -> str:
+        """Say why a product must be made again, or see to it that its sidecar is up to date."""
+        written = _written_in(content)
+        inputs = self._look({} if written is None else written.inputs)
+        try:
+            files = self._held_against(sidecar, written)
+        except _MadeOtherwise as reason:
+            return str(reason)
+        if written is not None and (inputs != written.inputs or files != written.files):
+            _bring_up_to_date(sidecar, content, inputs, files)
+        return ""
+
     def _held_against(self, sidecar: Path, written: _Written | None) -> dict[str, FileState]:
         """Return how the product's files are now, if it would be made just so again."""
         if written is None:
@@ -261,7 +280,9 @@ def read_product(path: Path, sidecar: Path | None = None) -> dict[str, Any] | No
     known = _state_in(content, _name_from(beside, path))
     if known is not None:
         return content if FileState.of(path, known).sha256 == known.sha256 else None
-    return content if content.get(_EARLIER) == digest_file(path) else None
+    # How version 0.1.0 told a product from what was put in its place: one file's, or a set's.
+    earlier = content.get("Digest") or content.get("Digests", {}).get(path.name)
+    return content if earlier == digest_file(path) else None
 
 
 def content_digest(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import RegionMatches, match_regions
+from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
@@ -20,7 +21,7 @@ from hemitwin.pipeline.relation_files import (
     write_related,
 )
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.runs import Run, result_key
+from hemitwin.pipeline.runs import Run, result_record
 from hemitwin.pipeline.two_brains import find_two, require_halves
 
 __all__ = ["Related", "relate", "relate_two"]
@@ -126,8 +127,14 @@ def _relate_case(
 ) -> Related:
     cases = (case,) if other is None else (case, other)
     path = relations_path(case, derivatives, run)
-    key = result_key(run, cases, directions=chosen.sources)
-    if (done := read_related(case, path, key)) is not None:
+    record = result_record(
+        "relate",
+        run,
+        cases,
+        computation=1,
+        settings={"directions": chosen.sources, "atlas": hcpmmp_digest()},
+    )
+    if (done := read_related(case, path, record)) is not None:
         return done
     brains = [load_for(run, one) for one in cases]
     regions = PairedRegions.of(run, brains[0], cache)
@@ -143,7 +150,7 @@ def _relate_case(
         config=run.config.lrp,
     )
     _check(case, found)
-    return write_related(path, run, RelationContent(cases, found, regions, chosen.words), key)
+    return write_related(path, run, RelationContent(cases, found, regions, chosen.words), record)
 
 
 def _check(case: Case, found: RegionMatches) -> None:

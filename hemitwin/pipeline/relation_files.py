@@ -16,8 +16,8 @@ from hemitwin.atlases import (
 from hemitwin.interpret import RESIDUES, RegionMatches
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.map_request import map_desc
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 from hemitwin.pipeline.paired_regions import PairedRegions
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runs import Run
 
 __all__ = ["Related", "RelationContent", "read_related", "relations_path", "write_related"]
@@ -121,35 +121,23 @@ def relations_path(case: Case, out: Path, run: Run) -> Path:
     return case.path(out, f"space-{space}_atlas-HCPMMP1_desc-{desc}_relmat.tsv")
 
 
-def read_related(case: Case, path: Path, key: str) -> Related | None:
+def read_related(case: Case, path: Path, record: Record) -> Related | None:
     """Return what was found when these very files were written, if they were."""
-    sidecar, connectivity = path.with_suffix(".json"), path.with_suffix(".pconn.nii")
-    if not all(one.is_file() for one in (sidecar, path, connectivity)):
+    content = record.find(path.with_suffix(".json"))
+    if content is None:
         return None
-    content = read_json(sidecar)
-    digests = {"Digest": digest_file(path), "DigestOfConnectivity": digest_file(connectivity)}
-    if any(content.get(name) != value for name, value in {"Key": key, **digests}.items()):
-        return None
-    table = pd.read_csv(path, sep="\t")
-    return _related(case, path, content, table)
+    return _related(case, path, content, pd.read_csv(path, sep="\t"))
 
 
-def write_related(path: Path, run: Run, made: RelationContent, key: str) -> Related:
+def write_related(path: Path, run: Run, made: RelationContent, record: Record) -> Related:
     """Write table and `.pconn.nii`, and the sidecar last."""
     sidecar, connectivity = path.with_suffix(".json"), path.with_suffix(".pconn.nii")
-    sidecar.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    record.begin(sidecar)
     table = made.to_table()
     save_table(path, table)
     whole = made.regions.spread(made.block, len(hcpmmp_regions()))
     save_parcel_connectivity(connectivity, whole, palette=relevance_palette(whole))
-    content = {
-        **_sidecar(run, made),
-        "Key": key,
-        "Digest": digest_file(path),
-        "DigestOfConnectivity": digest_file(connectivity),
-    }
-    write_json(sidecar, content)
+    content = record.write(sidecar, _sidecar(run, made), [path, connectivity])
     return _related(made.cases[0], path, content, table)
 
 
@@ -187,5 +175,4 @@ def _sidecar(run: Run, made: RelationContent) -> dict[str, Any]:
             case.name: run.split.folds.get(case.subject, "none: not seen in training")
             for case in made.cases
         },
-        "GeneratedBy": provenance(),
     }

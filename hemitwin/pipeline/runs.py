@@ -1,6 +1,6 @@
 """A run folder: what training leaves behind and every later stage begins with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,25 +9,33 @@ import yaml
 
 from hemitwin.models import SiameseNetwork, load_weights
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import (
     digest_file,
     digest_json,
-    provenance,
     read_json,
     write_text,
 )
 from hemitwin.pipeline.pairs import LesionSource
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.split import Split, read_split
 from hemitwin.transforms import LesionMaskLibrary
 
-__all__ = ["Run", "config_digest", "lesion_source", "load_run", "result_key", "write_config"]
+__all__ = ["Run", "config_digest", "lesion_source", "load_run", "result_record", "write_config"]
 
 WEIGHTS = "model.safetensors"
 SUMMARY = "run.json"
 CONFIG = "config.yaml"
 SPLITS = "splits.json"
+
+_PATHS = (
+    ("data", "prepared"),
+    ("data", "participants"),
+    ("split", "families"),
+    ("", "lesion_masks"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +75,20 @@ class Run:
         """Return the typical size of an explained score: what a ledger is judged against."""
         return self.reference_score if target == "distance" else self.reference_logit
 
+    @property
+    def decides(self) -> dict[str, object]:
+        """What of the run decides a result, as JSON: no path, so that the run may be moved."""
+        config = self.config.model_dump(mode="json")
+        for section, key in _PATHS:
+            del (config[section] if section else config)[key]
+        return {
+            "weights": self.weights_digest,
+            "folds": self.split.hash,
+            "threshold": self.threshold,
+            "reference": [self.reference_score, self.reference_logit],
+            "config": config,
+        }
+
     def summary_rows(self) -> dict[str, str]:
         """Return what training ended with, as the lines of a short table."""
         summary = read_json(self.folder / SUMMARY)
@@ -94,26 +116,35 @@ def config_digest(config: RunConfig) -> str:
     return digest_json(config.model_dump(mode="json"))
 
 
-def result_key(run: Run, cases: Sequence[Case], **further: object) -> str:
-    """Return what decides a result: volumes, network, settings, versions, and what else is given.
+def result_record(
+    stage: str,
+    run: Run,
+    cases: Sequence[Case],
+    *,
+    computation: int,
+    settings: Mapping[str, object],
+) -> Record:
+    """Return what decides a result: volumes, network, and what else is given.
 
     Parameters
     ----------
+    stage : str
+        The verb.
     run : Run
         A trained network.
     cases : sequence of Case
         The prepared volumes that it is asked about, in their order.
-    **further
+    computation : int
+        Of the stage, as for `Record`.
+    settings : mapping
         By name, as JSON can hold it.
     """
-    return digest_json(
-        {
-            "volumes": [digest_file(case.scan) for case in cases],
-            "weights": run.weights_digest,
-            "config": config_digest(run.config),
-            **further,
-            "versions": provenance()["packages"],
-        }
+    names = ("volume", "other volume")
+    return Record(
+        stage,
+        computation=computation,
+        inputs=dict(zip(names, (case.scan for case in cases), strict=False)),
+        settings={**run.decides, "grid": GRID_COMPUTATION, **settings},
     )
 
 

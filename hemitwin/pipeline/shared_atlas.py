@@ -7,6 +7,7 @@ from hemitwin.atlases import (
     BRAIN_SURFACES,
     TEMPLATE_SPACE,
     DataFile,
+    fslr_surface_file,
     hcpmmp_regions,
     hcpmmp_surface_labels,
     hcpmmp_volume,
@@ -17,12 +18,16 @@ from hemitwin.atlases import (
     save_surface_labels,
     template_grid,
 )
+from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.outputs import write_text
+from hemitwin.pipeline.records import Record
 
 __all__ = ["SharedAtlas", "write_shared_atlas"]
 
 _SIDES = ("L", "R")
 _FOR_VIEWING = ("inflated", "very_inflated", "flat")
+_DENSE = "tpl-fsLR_den-91k_atlas-HCPMMP1_dseg.dlabel.nii"
+_VOLUME = f"tpl-{TEMPLATE_SPACE}_res-2_atlas-HCPMMP1_dseg.nii.gz"
 
 _ACKNOWLEDGEMENT = """\
 The surfaces in this folder are the group average of the Human Connectome Project's S1200 release.
@@ -55,7 +60,7 @@ class SharedAtlas:
 
 
 def write_shared_atlas(folder: Path, *, cache: Path) -> SharedAtlas:
-    """Write what is not there yet: surfaces, surface labels, dense labels, label volume.
+    """Write surfaces, their labels, dense labels and label volume, unless they are there.
 
     Parameters
     ----------
@@ -68,38 +73,56 @@ def write_shared_atlas(folder: Path, *, cache: Path) -> SharedAtlas:
     -------
     SharedAtlas
     """
-    files: list[DataFile] = []
-    inflated: list[DataFile] = []
+    record = Record(
+        "export",
+        computation=2,
+        inputs={name: fslr_surface_file(*name.split()) for name in _surfaces()},
+        settings={"atlas": hcpmmp_digest()},
+    )
+    sidecar = folder / "atlas.json"
+    shared = _shared_atlas(folder)
+    if record.find(sidecar) is None:
+        record.begin(sidecar)
+        _write(folder, cache)
+        content = {"Description": "What all subjects share: the group's surfaces and the atlas"}
+        record.write(sidecar, content, [file.path for file in shared.files])
+    return shared
+
+
+def _surfaces() -> list[str]:
+    return [f"{side} {kind}" for side in _SIDES for kind in (*BRAIN_SURFACES, *_FOR_VIEWING)]
+
+
+def _shared_atlas(folder: Path) -> SharedAtlas:
+    surfaces = [
+        DataFile(_surface_path(folder, *name.split()), name.split()[0]) for name in _surfaces()
+    ]
+    labels = [DataFile(_labels_path(folder, side), side) for side in _SIDES]
+    whole = [DataFile(folder / name) for name in (_DENSE, _VOLUME)]
+    left, right = (DataFile(_surface_path(folder, side, "inflated"), side) for side in _SIDES)
+    return SharedAtlas((*surfaces, *labels, *whole), (left, right))
+
+
+def _surface_path(folder: Path, side: str, kind: str) -> Path:
+    # The group's surfaces in the space of the volumes; the others lie in no brain.
+    space = f"_space-{TEMPLATE_SPACE}" if kind in BRAIN_SURFACES else ""
+    name = kind.replace("_", "")
+    return folder / f"tpl-fsLR_hemi-{side}{space}_den-32k_{name}.surf.gii"
+
+
+def _labels_path(folder: Path, side: str) -> Path:
+    return folder / f"tpl-fsLR_hemi-{side}_den-32k_atlas-HCPMMP1_dseg.label.gii"
+
+
+def _write(folder: Path, cache: Path) -> None:
+    for name in _surfaces():
+        side, kind = name.split()
+        surface = load_fslr_surface(side, kind, space=TEMPLATE_SPACE)
+        save_surface(_surface_path(folder, side, kind), surface)
     for side in _SIDES:
-        for kind in (*BRAIN_SURFACES, *_FOR_VIEWING):
-            # The group's surfaces in the space of the volumes; the others lie in no brain.
-            space = f"_space-{TEMPLATE_SPACE}" if kind in BRAIN_SURFACES else ""
-            name = kind.replace("_", "")
-            path = folder / f"tpl-fsLR_hemi-{side}{space}_den-32k_{name}.surf.gii"
-            if not path.exists():
-                save_surface(path, load_fslr_surface(side, kind, space=TEMPLATE_SPACE))
-            files.append(DataFile(path, side))
-            if kind == "inflated":
-                inflated.append(files[-1])
-        labels = folder / f"tpl-fsLR_hemi-{side}_den-32k_atlas-HCPMMP1_dseg.label.gii"
-        if not labels.exists():
-            values = hcpmmp_surface_labels(side)
-            save_surface_labels(labels, values, side, regions=hcpmmp_regions())
-        files.append(DataFile(labels, side))
-    files.extend((_dense_labels(folder), _volume(folder, cache)))
+        values = hcpmmp_surface_labels(side)
+        path = _labels_path(folder, side)
+        save_surface_labels(path, values, side, regions=hcpmmp_regions())
+    save_dense_labels(folder / _DENSE)
+    save_labels_volume(folder / _VOLUME, hcpmmp_volume(*template_grid(2.0), cache_dir=cache))
     write_text(folder / "ACKNOWLEDGEMENT.txt", _ACKNOWLEDGEMENT)
-    return SharedAtlas(tuple(files), (inflated[0], inflated[1]))
-
-
-def _dense_labels(folder: Path) -> DataFile:
-    path = folder / "tpl-fsLR_den-91k_atlas-HCPMMP1_dseg.dlabel.nii"
-    if not path.exists():
-        save_dense_labels(path)
-    return DataFile(path)
-
-
-def _volume(folder: Path, cache: Path) -> DataFile:
-    path = folder / f"tpl-{TEMPLATE_SPACE}_res-2_atlas-HCPMMP1_dseg.nii.gz"
-    if not path.exists():
-        save_labels_volume(path, hcpmmp_volume(*template_grid(2.0), cache_dir=cache))
-    return DataFile(path)

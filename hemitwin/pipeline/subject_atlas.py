@@ -16,28 +16,23 @@ from hemitwin.atlases import (
     save_table,
 )
 from hemitwin.pipeline.atlas_paths import (
+    PREPARED,
     aligned_atlas_path,
+    digest_atlas,
     fit_table_path,
     native_atlas_path,
     write_regions,
 )
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
-from hemitwin.pipeline.atlas_request import AtlasRequest, digest_atlas
+from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.lesion_masks import find_lesion
-from hemitwin.pipeline.map_files import atlas_versions
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import (
-    digest_file,
-    digest_json,
-    provenance,
-    read_json,
-    read_matching_sidecar,
-    write_json,
-)
+from hemitwin.pipeline.outputs import provenance, write_json
 from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.region_finder import (
     RegionFinder,
     atlas_name,
@@ -47,12 +42,9 @@ from hemitwin.pipeline.region_finder import (
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.subject_places import SubjectPlaces
 from hemitwin.pipeline.surface_set import surfaces_are_done, write_surface_set
-from hemitwin.transforms import Scan, load_scan, resample_back
+from hemitwin.transforms import Scan, resample_back
 
 __all__ = ["SubjectAtlas", "build_atlases"]
-
-# Raise it whenever the labels of a subject change: it is part of every key.
-_ALGORITHM = 3
 
 
 @dataclass(frozen=True)
@@ -134,16 +126,14 @@ def _atlas_case(
     annotation = choose_annotation(case, cortex, request)
     name = atlas_name(request, annotation)
     lesion = find_lesion(case, derivatives, native, request.hidden)
-    prepared = load_scan(case.scan)
-    places = SubjectPlaces(case, derivatives, prepared, native, lesion, cortex)
+    places = SubjectPlaces(case, derivatives, native, lesion, cortex)
     aligned = aligned_atlas_path(case, derivatives, name)
     target = native_atlas_path(case, derivatives, name)
-    key = _key(places, request, annotation)
-    done = read_matching_sidecar(aligned, key=key)
-    fit = fit_table_path(case, derivatives, name)
-    whole = fit.is_file() and read_matching_sidecar(target, key=key) is not None
-    if done is not None and whole and surfaces_are_done(places):
+    record = _record(places, request, annotation)
+    done = record.find(sidecar_of(aligned))
+    if done is not None and surfaces_are_done(places):
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
+    prepared = places.prepared
     if cortex is not None:
         check_surfaces(case, cortex.meshes, native, prepared)
     wanted = find_regions(places, request, annotation)
@@ -159,13 +149,15 @@ def _atlas_case(
     there = _label_grid(native.grid, np.eye(4), near > 0, wanted, case.modality)
     by_template = (request.atlas, places.deformation) if wanted.by_template else None
     quality = AtlasQuality.of(prepared, own, there, by_template, case.modality)
+    fit = fit_table_path(case, derivatives, name)
+    record.begin(sidecar_of(aligned))
     save_table(fit, fit_by_region(prepared, own, there, case.modality))
     write_surface_set(places)
     content = _content(places, name, wanted, quality)
-    for path, parcels in ((target, there), (aligned, own)):
-        sidecar_of(path).unlink(missing_ok=True)
-        save_labels_volume(path, parcels)
-        write_json(sidecar_of(path), {**content, "Key": key, "Digest": digest_file(path)})
+    save_labels_volume(target, there)
+    write_json(sidecar_of(target), {**content, "GeneratedBy": provenance()})
+    save_labels_volume(aligned, own)
+    record.write(sidecar_of(aligned), content, [aligned, target, sidecar_of(target), fit])
     return SubjectAtlas(case, target, aligned, quality)
 
 
@@ -192,14 +184,12 @@ def _content(
         if cortex is None or cortex.segmentation is None or wanted.by_template
         else cortex.segmentation.name,
         "DeformationKey": places.deformation_key if wanted.by_template else None,
-        "LesionMask": None if lesion is None else lesion.source,
-        "PreparedSHA256": digest_file(places.case.scan),
+        "LesionMask": None if lesion is None else lesion.path.name,
         "Quality": quality.to_dict(),
-        "GeneratedBy": provenance(),
     }
 
 
-def _key(places: SubjectPlaces, request: AtlasRequest, annotation: str | None) -> str:
+def _record(places: SubjectPlaces, request: AtlasRequest, annotation: str | None) -> Record:
     cortex = places.cortex
     read: tuple[Path, ...] = ()
     if cortex is not None:
@@ -208,14 +198,14 @@ def _key(places: SubjectPlaces, request: AtlasRequest, annotation: str | None) -
             read = (*cortex.annotation_paths(annotation), *read)
         read = tuple(path for path in read if path.is_file())
         read += () if cortex.segmentation is None else (cortex.segmentation,)
-    return digest_json(
-        {
-            "algorithm": _ALGORITHM,
+    return Record(
+        "atlas",
+        computation=4,
+        inputs={PREPARED: places.case.scan, **{path.name: path for path in read}},
+        settings={
             "deformation": places.deformation_key,
-            "native": read_json(sidecar_of(places.case.scan))["NativeFromTemplate"],
-            "cortex": [digest_file(path) for path in read],
+            "native_from_template": places.native.from_template.tolist(),
             "annotation": annotation,
             "atlas": digest_atlas(request.atlas),
-            "versions": atlas_versions(),
-        }
+        },
     )

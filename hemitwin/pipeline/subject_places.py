@@ -22,29 +22,22 @@ from hemitwin.atlases import (
     load_labels,
     warp_surface,
 )
-from hemitwin.pipeline.atlas_paths import deformation_path
+from hemitwin.pipeline.atlas_paths import PREPARED, deformation_path
 from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.lesion_masks import check_extent
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import (
-    digest_file,
-    digest_json,
-    provenance,
-    read_matching_sidecar,
-    write_json,
-)
 from hemitwin.pipeline.own_cortex import OwnCortex
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.subject_registration import LesionMask, register_subject
 from hemitwin.transforms import (
     Deformation,
     Scan,
     load_deformation,
+    load_scan,
     save_deformation,
 )
 
 __all__ = ["SubjectPlaces"]
-
-# Raise it whenever the deformation of a subject changes: it is part of its key.
-_REGISTRATION = 1
 
 Points = Float[np.ndarray, " n 3"]
 Labels = Int32[np.ndarray, " n"]
@@ -60,8 +53,6 @@ class SubjectPlaces:
         Of a prepared volume.
     derivatives : Path
         Where the deformation is kept.
-    prepared : Scan
-        The prepared volume.
     native : NativeSpace
         The scan's own space.
     lesion : LesionMask or None
@@ -72,45 +63,49 @@ class SubjectPlaces:
 
     case: Case
     derivatives: Path
-    prepared: Scan
     native: NativeSpace
     lesion: LesionMask | None
     cortex: OwnCortex | None
 
     @cached_property
+    def prepared(self) -> Scan:
+        """The prepared volume."""
+        return load_scan(self.case.scan)
+
+    @cached_property
     def deformation(self) -> Deformation:
         """Brain to template; registered when it is first asked for, and kept in a file."""
         path = deformation_path(self.case, self.derivatives)
-        key = self.deformation_key
-        if read_matching_sidecar(path, key=key) is not None:
+        record = self._deformation_record
+        if record.find(sidecar_of(path)) is not None:
             return load_deformation(path)
+        if self.lesion is not None:
+            check_extent(self.case, self.lesion, self.prepared)
         made = register_subject(self.prepared, self.lesion)
-        sidecar_of(path).unlink(missing_ok=True)
+        record.begin(sidecar_of(path))
         save_deformation(path, made)
         content = {
             "Description": f"Displacement field of ITK (LPS mm): images of {TEMPLATE_SPACE} to "
             f"the prepared volume, which is aligned to it by a similarity",
             "Sources": [f"bids::{self.case.scan.name}"],
-            "LesionMask": None if self.lesion is None else self.lesion.source,
-            "PreparedSHA256": digest_file(self.case.scan),
-            "GeneratedBy": provenance(),
-            "Key": key,
-            "Digest": digest_file(path),
+            "LesionMask": None if self.lesion is None else self.lesion.path.name,
+            "Key": record.digest,
         }
-        write_json(sidecar_of(path), content)
+        record.write(sidecar_of(path), content, [path])
         return made
 
     @cached_property
+    def _deformation_record(self) -> Record:
+        inputs = {PREPARED: self.case.scan}
+        if self.lesion is not None:
+            inputs["lesion mask"] = self.lesion.path
+        there = None if self.lesion is None else self.lesion.scan_from_template.tolist()
+        return Record("atlas", computation=2, inputs=inputs, settings={"mask_lies": there})
+
+    @property
     def deformation_key(self) -> str:
         """What decides the deformation."""
-        return digest_json(
-            {
-                "algorithm": _REGISTRATION,
-                "prepared": digest_file(self.case.scan),
-                "lesion": None if self.lesion is None else self.lesion.digest,
-                "versions": provenance()["packages"]["SimpleITK"],
-            }
-        )
+        return self._deformation_record.digest
 
     @property
     def origin(self) -> str:
@@ -119,15 +114,18 @@ class SubjectPlaces:
             return "the group's, moved by the deformation: they follow lobes, not folds"
         return self.cortex.origin
 
-    @cached_property
-    def surfaces_key(self) -> str | None:
-        """What decides the surfaces; None where nothing says where the fsLR vertices lie."""
+    @property
+    def surfaces_from(self) -> dict[str, Path] | None:
+        """The files that decide the surfaces, beside the deformation where there are none.
+
+        `None` where nothing says where the fsLR vertices lie.
+        """
         if self.cortex is None:
-            return self.deformation_key
+            return {}
         paths = self.cortex.fslr_paths
         if not all(path.is_file() for path in paths):
             return None
-        return digest_json([digest_file(path) for path in paths])
+        return {path.name: path for path in paths}
 
     @cached_property
     def surfaces(self) -> tuple[Surface, ...]:

@@ -1,13 +1,21 @@
 """The template registered to a prepared brain, with what is kept out of it."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import template_grid, template_on_grid
-from hemitwin.transforms import Deformation, Scan, register_deformation, resample
+from hemitwin.transforms import (
+    Deformation,
+    Scan,
+    load_scan,
+    register_deformation,
+    resample,
+)
 
 __all__ = ["LesionMask", "register_subject"]
 
@@ -21,20 +29,19 @@ class LesionMask:
 
     Parameters
     ----------
-    source : str
-        Where it is from, for the sidecar.
-    scan : Scan
-        The mask.
+    path : Path
+        The mask; read when it is first needed.
     scan_from_template : (4, 4) float
         Template RAS+ mm to the mask's own.
-    digest : str
-        Of what it was made from.
     """
 
-    source: str
-    scan: Scan
+    path: Path
     scan_from_template: Affine
-    digest: str
+
+    @cached_property
+    def scan(self) -> Scan:
+        """The mask as a volume."""
+        return load_scan(self.path)
 
 
 def register_subject(prepared: Scan, lesion: LesionMask | None) -> Deformation:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from hemitwin.atlases import BRAIN_SURFACES, save_surface
-from hemitwin.pipeline.atlas_paths import surface_path
+from hemitwin.pipeline.atlas_paths import PREPARED, surface_path
 from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
+from hemitwin.pipeline.records import Record, content_digest, read_product, recorded_inputs
 from hemitwin.pipeline.subject_places import SubjectPlaces
 
 __all__ = [
@@ -35,18 +35,15 @@ def surface_files(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ...]
 
 
 def read_surface_set(case: Case, derivatives: Path) -> dict[str, Any] | None:
-    """Read what the set was made of, if it is whole and of the prepared volume as it is now."""
+    """Read what is said of the set, if it is whole and of the prepared volume as it is now."""
     sidecar = _sidecar(case, derivatives)
-    if not sidecar.is_file():
+    files = [path for path, _ in surface_files(case, derivatives)]
+    found = [read_product(path, sidecar) for path in files]
+    content = found[0]
+    if content is None or None in found:
         return None
-    content = read_json(sidecar)
-    if content["PreparedSHA256"] != digest_file(case.scan):
-        return None
-    for name, digest in content["Digests"].items():
-        path = sidecar.with_name(name)
-        if not path.is_file() or digest_file(path) != digest:
-            return None
-    return content
+    known = recorded_inputs(content).get(PREPARED, content.get("PreparedSHA256"))
+    return content if known == content_digest(case.scan) else None
 
 
 def surfaces_are_done(places: SubjectPlaces) -> bool:
@@ -54,22 +51,24 @@ def surfaces_are_done(places: SubjectPlaces) -> bool:
 
     A subject's own surfaces are not given up for the group's, which another atlas would bring.
     """
-    if places.surfaces_key is None:
+    record = _record(places)
+    if record is None:
         return True
-    content = read_surface_set(places.case, places.derivatives)
-    if content is None:
-        return False
-    kept = bool(content["Own"]) and places.cortex is None
-    return kept or content["Key"] == places.surfaces_key
+    if places.cortex is None:
+        content = read_surface_set(places.case, places.derivatives)
+        if content is not None and content["Own"]:
+            return True
+    return record.find(_sidecar(places.case, places.derivatives)) is not None
 
 
 def write_surface_set(places: SubjectPlaces) -> None:
     """Write the surfaces, and the sidecar last, unless they are there."""
-    if surfaces_are_done(places):
+    record = _record(places)
+    if record is None or surfaces_are_done(places):
         return
     case, out = places.case, places.derivatives
     sidecar = _sidecar(case, out)
-    sidecar.unlink(missing_ok=True)
+    record.begin(sidecar)
     paths = []
     for surface in places.surfaces:
         paths.append(surface_path(case, out, surface.hemisphere, surface.kind))
@@ -78,12 +77,25 @@ def write_surface_set(places: SubjectPlaces) -> None:
         "Description": "White, midthickness and pial surfaces over the scan, on the fsLR mesh",
         "Origin": places.origin,
         "Own": places.cortex is not None,
-        "PreparedSHA256": digest_file(case.scan),
-        "Key": places.surfaces_key,
-        "Digests": {path.name: digest_file(path) for path in paths},
-        "GeneratedBy": provenance(),
     }
-    write_json(sidecar, content)
+    record.write(sidecar, content, paths)
+
+
+def _record(places: SubjectPlaces) -> Record | None:
+    """Say what decides the set; `None` where there is nothing to make it of."""
+    files = places.surfaces_from
+    if files is None:
+        return None
+    by_template = places.cortex is None
+    return Record(
+        "atlas",
+        computation=2,
+        inputs={PREPARED: places.case.scan, **files},
+        settings={
+            "deformation": places.deformation_key if by_template else None,
+            "native_from_template": places.native.from_template.tolist() if by_template else None,
+        },
+    )
 
 
 def _sidecar(case: Case, derivatives: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +19,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hemitwin._atomic import sweep_leftovers
 from hemitwin.models import count_parameters, save_weights
+from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
+from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
+from hemitwin.pipeline.cohort import find_cases
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
 from hemitwin.pipeline.distributed import rank_and_world, wait_for_all
@@ -27,6 +30,7 @@ from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.leakage import write_guards
 from hemitwin.pipeline.metrics import rates_at, youden_threshold
 from hemitwin.pipeline.outputs import digest_file, provenance, write_json
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runs import (
     CONFIG,
     SPLITS,
@@ -37,7 +41,7 @@ from hemitwin.pipeline.runs import (
     load_run,
     write_config,
 )
-from hemitwin.pipeline.split import write_split
+from hemitwin.pipeline.split import Split, read_split, write_split
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
 from hemitwin.pipeline.training_material import TrainingMaterial, material_of
@@ -48,6 +52,9 @@ __all__ = ["train"]
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
+RECORD = "record.json"
+"""What the run was begun with, so that it never goes on with other data."""
+
 _CHECKPOINTS = "checkpoints"
 
 
@@ -83,11 +90,16 @@ def train(
         logger.info("%s holds this run already", out)
         return load_run(out)
     plan = plan_training(config)
+    record = _record(config, plan.split, [brain.case for brain in plan.brains])
+    _require_same_start(config, record, out)
     material = material_of(plan)
     logger.info("%s", plan.describe(material.make_task(1).network))
     out.mkdir(parents=True, exist_ok=True)
     for folder in (out, out / _CHECKPOINTS):
         sweep_leftovers(folder)
+    if _latest_state(out / _CHECKPOINTS) is None:
+        record.begin(out / RECORD)
+        record.write(out / RECORD, {"Description": "What the run is trained on"}, [])
     write_config(out, config)
     write_split(out / SPLITS, plan.split)
     cases = [brain.case for brain in plan.brains]
@@ -102,14 +114,50 @@ def train(
 def _is_finished(config: RunConfig, out: Path) -> bool:
     if not (out / SUMMARY).is_file():
         return False
+    _require_same_settings(config, out)
+    if config.data.prepared.is_dir() and (out / RECORD).is_file():
+        cases = find_cases(config.data)
+        _require_same_volumes(_record(config, read_split(out / SPLITS), cases), out)
+    return True
+
+
+def _require_same_start(config: RunConfig, record: Record, out: Path) -> None:
+    """Refuse to go on with a training that was begun otherwise: folds would mix."""
+    if _latest_state(out / _CHECKPOINTS) is None:
+        return
+    _require_same_settings(config, out)
+    if (out / RECORD).is_file():
+        _require_same_volumes(record, out)
+
+
+def _require_same_settings(config: RunConfig, out: Path) -> None:
     # Read again rather than by its digest: a key that came later has its default there.
     if load_config(out / CONFIG) == config:
-        return True
+        return
     msg = (
         f"{out} must be empty or hold a run with these settings, but its {CONFIG} differs; "
         f"choose another folder with -o"
     )
     raise UserError(msg)
+
+
+def _require_same_volumes(record: Record, out: Path) -> None:
+    reason = record.difference(out / RECORD)
+    if reason:
+        msg = (
+            f"{out} must be empty or hold a run on these volumes and tables, but it was begun "
+            f"with others ({reason}); choose another folder with -o"
+        )
+        raise UserError(msg)
+
+
+def _record(config: RunConfig, split: Split, cases: Sequence[Case]) -> Record:
+    """Say what a run is trained on; its settings are in its configuration."""
+    tables = {"participants": config.data.participants, "families": config.split.families}
+    inputs = {case.name: case.scan for case in cases}
+    inputs |= {name: path for name, path in tables.items() if path is not None}
+    settings = {"folds": split.hash, "grid": GRID_COMPUTATION}
+    return Record("train", computation=1, inputs=inputs, settings=settings)
 
 
 def _fit(

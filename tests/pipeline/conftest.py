@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_volume, save_volume, template_grid
+from hemitwin.atlases import (
+    TEMPLATE_SPACE,
+    hcpmmp_volume,
+    save_table,
+    save_volume,
+    template_grid,
+)
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
@@ -13,7 +20,9 @@ from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.map_request import relevance_path
 from hemitwin.pipeline.outputs import digest_file, write_json
+from hemitwin.pipeline.parcellate import pair_table_path, region_table_path
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
@@ -79,6 +88,24 @@ def plant(cache):
         return case
 
     return make
+
+
+@pytest.fixture(scope="session")
+def record_tables():
+    """Give a writer of what `parcellate` says of the tables that lie beside a subject's map."""
+
+    def write(derivatives: Path, subject: str, *, atlas="HCPMMP1", regions="the template's"):
+        (case,) = find_prepared(derivatives, labels=(subject,))
+        table = region_table_path(case, derivatives, "lrp", atlas)
+        pairs = pair_table_path(case, derivatives, "lrp", atlas)
+        if not table.is_file():
+            save_table(table, pd.DataFrame({"index": [0]}))
+        inputs = {"map": relevance_path(case, derivatives, "lrp")}
+        record = Record("parcellate", computation=0, inputs=inputs, settings={})
+        files = [path for path in (table, pairs) if path.is_file()]
+        record.write(table.with_suffix(".json"), {"Regions": regions}, files)
+
+    return write
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def pairs_of(rng, *, planted=False):
 
 
 @pytest.fixture
-def derivatives(tmp_path):
+def derivatives(tmp_path, record_tables):
     """As explain and parcellate leave them, without the scans behind."""
     rng = np.random.default_rng(0)
     for number in range(PEOPLE):
@@ -56,6 +56,7 @@ def derivatives(tmp_path):
             write_json(sidecar_of(scan), {"Digest": digest_file(scan)})
         path = anat / f"{name}_{TAIL}_atlas-HCPMMP1_desc-lrppairs_relevance.tsv"
         save_table(path, pairs_of(rng, planted=name == PATIENT))
+        record_tables(tmp_path, name)
     return tmp_path
 
 
@@ -172,7 +173,7 @@ def test_z_of_a_subject_is_that_of_all_others(derivatives, participants):
     assert (content["ReferenceSubjects"], content["DegreesOfFreedom"]) == (15, 13)
 
 
-def test_mirrored_subjects_have_mirrored_signs(derivatives):
+def test_mirrored_subjects_have_mirrored_signs(derivatives, record_tables):
     def z_of_patient():
         (one,) = asymmetry(derivatives, labels=(PATIENT,)).outcome.results
         return one.table.set_index("left")["z"]
@@ -181,6 +182,7 @@ def test_mirrored_subjects_have_mirrored_signs(derivatives):
     for path in derivatives.glob("sub-*/anat/*pairs_relevance.tsv"):
         swap = {"positive_left": "positive_right", "positive_right": "positive_left"}
         save_table(path, pd.read_csv(path, sep="\t").rename(columns=swap))
+        record_tables(derivatives, path.name[:6])
     after = z_of_patient()
     np.testing.assert_allclose(after, -before[after.index])
 
@@ -231,11 +233,12 @@ def test_a_named_reference_is_held_against_the_others(derivatives, participants)
     assert only_controls.group is None
 
 
-def test_a_consistent_asymmetry_of_a_group_is_found(derivatives):
+def test_a_consistent_asymmetry_of_a_group_is_found(derivatives, record_tables):
     for path in derivatives.glob("sub-*/anat/*pairs_relevance.tsv"):
         table = pd.read_csv(path, sep="\t")
         table.loc[table["left"] == "L_V2", "positive_right"] *= 1.3
         save_table(path, table)
+        record_tables(derivatives, path.name[:6])
     found = asymmetry(derivatives, labels=("00",))
     table = pd.read_csv(found.group_path, sep="\t")
     assert list(table.loc[table["q"] < 0.05, "left"]) == ["L_V2"]
@@ -245,7 +248,7 @@ def test_a_consistent_asymmetry_of_a_group_is_found(derivatives):
     assert row["index"] < 0
 
 
-def test_what_is_done_is_recognised_by_content(derivatives):
+def test_what_is_done_is_recognised_by_content(derivatives, record_tables):
     labels = ("02", "03")
     first = asymmetry(derivatives, labels=labels)
     path = table_path(derivatives, "sub-02")
@@ -260,14 +263,28 @@ def test_what_is_done_is_recognised_by_content(derivatives):
     assert path.with_suffix(".json").stat().st_mtime_ns > before
     # Another subject's table changed: it is in everybody's reference.
     save_table(table_path(derivatives, "sub-05", "pairs"), pairs_of(np.random.default_rng(9)))
+    record_tables(derivatives, "sub-05")
     asymmetry(derivatives, labels=labels)
     assert path.stat().st_mtime_ns > times[path]
 
 
-def test_one_bad_subject_does_not_stop_the_others(derivatives):
+def test_tables_of_another_map_are_in_no_reference(derivatives):
+    name = f"sub-04_{TAIL}_desc-lrp_relevance.nii.gz"
+    scan = derivatives / "sub-04" / "anat" / name
+    save_volume(scan, np.full((2, 2, 2), 2, np.float32), np.eye(4), space=TAIL)
+    write_json(sidecar_of(scan), {"Digest": digest_file(scan)})
+    found = asymmetry(derivatives, labels=("04", "07"))
+    (failure,) = found.outcome.failures
+    assert failure.case == "sub-04"
+    assert "of another map than is there now; run 'hemitwin parcellate" in failure.reason
+    assert found.outcome.results[0].reference == PEOPLE - 2
+
+
+def test_one_bad_subject_does_not_stop_the_others(derivatives, record_tables):
     table_path(derivatives, "sub-04", "pairs").unlink()
     path = table_path(derivatives, "sub-00", "pairs")
     save_table(path, pd.read_csv(path, sep="\t").iloc[:100])
+    record_tables(derivatives, "sub-00")
     found = asymmetry(derivatives, labels=("00", "04", "07"))
     reasons = {failure.case: failure.reason for failure in found.outcome.failures}
     assert "hemitwin parcellate" in reasons["sub-04"]
@@ -275,9 +292,10 @@ def test_one_bad_subject_does_not_stop_the_others(derivatives):
     assert {one.reference for one in found.outcome.results} == {PEOPLE - 3}
 
 
-def test_a_folder_without_tables_is_refused(derivatives):
+def test_a_folder_without_tables_is_refused(derivatives, record_tables):
     for path in derivatives.glob("sub-*/anat/*pairs_relevance.tsv"):
         path.write_text("")
+        record_tables(derivatives, path.name[:6])
     with pytest.raises(UserError, match="no table of homotopic pairs can be read"):
         asymmetry(derivatives)
 
@@ -319,11 +337,10 @@ def test_the_command_names_the_pairs_and_what_to_rerun(derivatives, participants
     assert "reference_group" in capsys.readouterr().err
 
 
-def test_maps_of_other_regions_are_in_no_reference(derivatives):
+def test_maps_of_other_regions_are_in_no_reference(derivatives, record_tables):
     for number in range(PEOPLE):
-        path = table_path(derivatives, f"sub-{number:02d}", "pairs").with_suffix(".json")
         regions = "the subject's own" if number == 3 else "the template's, not deformed"
-        write_json(path, {"Regions": regions})
+        record_tables(derivatives, f"sub-{number:02d}", regions=regions)
     found = asymmetry(derivatives)
     (failure,) = found.outcome.failures
     assert failure.case == "sub-03"

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from hemitwin.atlases import hcpmmp_regions, save_table, save_volume
+from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_file, write_json
+from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.rank import RankConfig, rank
 from hemitwin.pipeline.ranking import rank_regions, shares_of
 
@@ -57,7 +57,7 @@ def regions(tables):
 
 
 @pytest.fixture
-def derivatives(tables, tmp_path):
+def derivatives(tables, tmp_path, record_tables):
     """As explain and parcellate leave them, without the scans behind."""
     tail = "space-MNI152NLin2009aSym"
     for number, table in enumerate(tables):
@@ -68,6 +68,7 @@ def derivatives(tables, tmp_path):
             save_volume(scan, np.ones((2, 2, 2), np.float32), np.eye(4), space=tail)
             write_json(sidecar_of(scan), {"Digest": digest_file(scan)})
         save_table(anat / f"sub-{number:02d}_{tail}_atlas-HCPMMP1_desc-lrp_relevance.tsv", table)
+        record_tables(tmp_path, f"{number:02d}")
     return tmp_path
 
 
@@ -205,6 +206,30 @@ def test_a_map_without_its_table_is_named(derivatives):
         rank(derivatives)
 
 
+@pytest.mark.parametrize("changed", ["map", "table", "regions"])
+def test_tables_of_another_map_or_of_other_regions_are_not_ranked(derivatives, changed):
+    anat = derivatives / "sub-03" / "anat"
+    if changed == "map":
+        _save(anat / f"sub-03_space-{TEMPLATE_SPACE}_desc-lrp_relevance.nii.gz", 2.0)
+    elif changed == "table":
+        (path,) = anat.glob("*_relevance.tsv")
+        save_table(path, pd.read_csv(path, sep="\t").assign(sum=0.0))
+    else:
+        stem = f"sub-03_space-{TEMPLATE_SPACE}"
+        path = anat / f"{stem}_atlas-HCPMMP1_dseg.nii.gz"
+        _save(path, 1.0)
+        prepared = digest_file(anat / f"{stem}_desc-prepared_T1w.nii.gz")
+        content = read_json(sidecar_of(path)) | {"PreparedSHA256": prepared, "Regions": "own"}
+        write_json(sidecar_of(path), content)
+    with pytest.raises(UserError, match=r"sub-03.*hemitwin parcellate"):
+        rank(derivatives, config=RankConfig(draws=100, null_draws=0))
+
+
+def _save(path, value):
+    save_volume(path, np.full((2, 2, 2), value, np.float32), np.eye(4), space=TEMPLATE_SPACE)
+    write_json(sidecar_of(path), {"Digest": digest_file(path)})
+
+
 def test_the_command_prints_the_first_regions(derivatives, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20"])
@@ -216,10 +241,11 @@ def test_the_command_prints_the_first_regions(derivatives, capsys):
     assert "spatial p" in out
 
 
-def test_another_atlas_is_ranked_without_what_only_the_areas_know(derivatives):
+def test_another_atlas_is_ranked_without_what_only_the_areas_know(derivatives, record_tables):
     for path in derivatives.glob("sub-*/anat/*_atlas-HCPMMP1_desc-lrp_relevance.tsv"):
         table = pd.read_csv(path, sep="\t").assign(cortex=None)
         save_table(path.with_name(path.name.replace("HCPMMP1", "Mine")), table)
+        record_tables(derivatives, path.name[:6], atlas="Mine")
     found = rank(derivatives, config=RankConfig(draws=100, atlas="Mine"))
     assert found.path.name == "group_atlas-Mine_desc-lrpranking_relevance.tsv"
     assert set(found.ranking.table.nsmallest(2, "rank_by_enrichment")["name"]) == set(LARGEST)
