@@ -45,13 +45,13 @@ def fingerprint(volume: Path, *, salt: str = "") -> str:
         Enters the digest, so that the lists of two runs cannot be joined.
     """
     state = volume.stat()
-    plain = _voxel_digest(volume, state.st_size, state.st_mtime_ns)
+    plain = _voxel_digest(volume, state.st_size, state.st_mtime_ns, state.st_ino)
     return hashlib.sha256(f"{salt}{plain}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=4096)
-def _voxel_digest(volume: Path, size: int, modified_ns: int) -> str:
-    del size, modified_ns  # they tell the cache that the file was replaced
+def _voxel_digest(volume: Path, size: int, modified_ns: int, inode: int) -> str:
+    del size, modified_ns, inode  # they tell the cache that the file was replaced
     scan = load_scan(volume)
     digest = hashlib.sha256(repr(scan.data.shape).encode())
     digest.update(np.round(scan.affine, 4).tobytes())
