@@ -11,16 +11,10 @@ from torch import Tensor
 
 from hemitwin.pipeline.cohort import Brain, load_brain
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.evaluation_set import MANIFEST, Spec
+from hemitwin.pipeline.evaluation_manifest import MANIFEST, specification_of
 from hemitwin.pipeline.outputs import digest_file, read_matching_sidecar
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
-from hemitwin.transforms import (
-    AsymmetrySpec,
-    LesionSpec,
-    coarsen,
-    load_scan,
-    split_hemispheres,
-)
+from hemitwin.transforms import coarsen, load_scan, split_hemispheres
 
 __all__ = ["pairs_of_set", "truths_of_set"]
 
@@ -107,12 +101,7 @@ def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> Sco
         raise UserError(msg)
     changed = load_brain(replace(brain.case, scan=path), resolution_mm)
     pair = split_brain(brain, changed.volume)
-    specification = content.get("Specification")
-    spec: Spec | None = None
-    if specification is not None:
-        model = AsymmetrySpec if content["Role"] == "asymmetry" else LesionSpec
-        spec = model.model_validate(specification)
-    return ScoredPair(brain.subject, pair.left, pair.right, spec)
+    return ScoredPair(brain.subject, pair.left, pair.right, specification_of(content))
 
 
 def _truth_of(path: Path, brain: Brain) -> Truth:
