@@ -116,7 +116,8 @@ def rank(
     derivatives : Path
         The folder with the region tables.
     labels : tuple of str, optional
-        Subjects; all that were explained by default.
+        Whose maps are the group; all that were explained by default. One ranking of a kind of map
+        is kept: where it takes the place of one of more maps, that is told.
     desc : str
         Which map: the word after ``desc-`` in its name, without a modality.
     modality : {'T1w', 'T2w', 'FLAIR'}
@@ -154,6 +155,7 @@ def rank(
     )
     stem = derivatives / f"group_atlas-{config.atlas}_desc-{map_desc(cases[0], desc)}ranking"
     path = stem.with_name(f"{stem.name}_relevance.tsv")
+    _tell_of_fewer(path, ranking.cases)
     save_table(path, ranking.table)
     draw_ranking(path.with_suffix(".png"), ranking, config.part)
     if config.atlas == HCPMMP:
@@ -168,6 +170,19 @@ def rank(
     }
     _write_sidecars(found, sources, config)
     return found
+
+
+def _tell_of_fewer(path: Path, cases: int) -> None:
+    sidecar = path.with_suffix(".json")
+    before = read_json(sidecar).get("Cases", 0) if sidecar.is_file() else 0
+    if before > cases:
+        logger.warning(
+            "%s is of %d maps now, and was of %d: its sidecar names them; rank without "
+            "--participant-label for all",
+            path,
+            cases,
+            before,
+        )
 
 
 def _warn_of_mixed_regions(paths: list[Path]) -> None:

@@ -36,7 +36,7 @@ from hemitwin.pipeline.runs import (
     load_run,
     write_config,
 )
-from hemitwin.pipeline.split import write_split
+from hemitwin.pipeline.split import Split, read_split, write_split
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
 from hemitwin.pipeline.training_material import TrainingMaterial, material_of
@@ -76,12 +76,14 @@ def train(
     Raises
     ------
     UserError
-        `out` holds a run with other settings, or the data do not suffice.
+        `out` holds a run with other settings, finished or not, or one that was cut off and whose
+        folds would now be others, or the data do not suffice.
     """
     if _is_finished(config, out):
         logger.info("%s holds this run already", out)
         return load_run(out)
     plan = plan_training(config)
+    _require_same_folds(plan.split, out)
     material = material_of(plan)
     logger.info("%s", plan.describe(material.make_task(1).network))
     out.mkdir(parents=True, exist_ok=True)
@@ -97,16 +99,32 @@ def train(
 
 
 def _is_finished(config: RunConfig, out: Path) -> bool:
-    if not (out / SUMMARY).is_file():
+    finished = (out / SUMMARY).is_file()
+    if not (finished or _is_cut_off(out)):
         return False
     # Read again rather than by its digest: a key that came later has its default there.
     if load_config(out / CONFIG) == config:
-        return True
+        return finished
     msg = (
         f"{out} must be empty or hold a run with these settings, but its {CONFIG} differs; "
         f"choose another folder with -o"
     )
     raise UserError(msg)
+
+
+def _is_cut_off(out: Path) -> bool:
+    return any((out / _CHECKPOINTS).glob("*.ckpt")) and (out / CONFIG).is_file()
+
+
+def _require_same_folds(split: Split, out: Path) -> None:
+    """Refuse to go on with folds other than those that the network has learnt from."""
+    if _is_cut_off(out) and read_split(out / SPLITS).hash != split.hash:
+        msg = (
+            f"a training must go on with the folds that it began with, but those of {out} differ "
+            f"from what is drawn now: subjects were prepared, taken away or related since; put "
+            f"new ones into data.exclude, or choose another folder with -o"
+        )
+        raise UserError(msg)
 
 
 def _fit(
