@@ -9,27 +9,19 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Grid, Mask
-from hemitwin.atlases import TEMPLATE_SPACE, save_table, save_volume
+from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import find_prepared, native_mm3_of
 from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.outputs import (
-    describe_dataset,
-    digest_file,
-    digest_json,
-    provenance,
-    read_matching_sidecar,
-    write_json,
-)
+from hemitwin.pipeline.evaluation_manifest import MANIFEST, EvaluationSet, Spec
+from hemitwin.pipeline.evaluation_set_config import EvaluationSetConfig
+from hemitwin.pipeline.outputs import describe_dataset, digest_file, provenance, write_json
+from hemitwin.pipeline.records import content_digest
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.transforms import (
-    AsymmetryConfig,
-    AsymmetrySpec,
-    LesionConfig,
     LesionMaskLibrary,
     LesionSpec,
     Scan,
@@ -41,46 +33,6 @@ from hemitwin.transforms import (
 )
 
 __all__ = ["MANIFEST", "EvaluationSetConfig", "Spec", "simulate_lesions"]
-
-MANIFEST = "manifest.tsv"
-
-Spec = LesionSpec | AsymmetrySpec
-"""What was done to one volume."""
-
-
-class EvaluationSetConfig(BaseModel):
-    """What each subject gets, beside its volume as it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    lesions_per_subject: int = Field(default=4, ge=0, description="Lesions, one a volume.")
-    controls_per_subject: int = Field(
-        default=1, ge=0, description="The first lesions again, blurred alike, without contrast."
-    )
-    shams_per_subject: int = Field(
-        default=1, ge=0, description="The first lesions again, in both hemispheres."
-    )
-    asymmetries_per_subject: int = Field(
-        default=0, ge=0, description="Atrophy, wide ventricles and the like, one a volume."
-    )
-    lesions: LesionConfig = Field(default=LesionConfig(), description="Their ranges.")
-    asymmetries: AsymmetryConfig = Field(default=AsymmetryConfig(), description="Their ranges.")
-    lesion_masks: Path | None = Field(default=None, description="Folder of real lesion masks.")
-    seed: int = Field(default=0, ge=0, description="With a case's name it decides the draw.")
-
-    @model_validator(mode="after")
-    def _matched_ones_have_a_lesion(self) -> "EvaluationSetConfig":
-        most = max(self.controls_per_subject, self.shams_per_subject)
-        if most > self.lesions_per_subject:
-            msg = (
-                f"controls and shams repeat lesions, so there must be at least {most} "
-                f"lesions_per_subject, got {self.lesions_per_subject}; raise it"
-            )
-            raise ValueError(msg)
-        if set(self.lesions.roles) != {"lesion"}:
-            msg = "lesions.roles must be lesions alone; set controls_per_subject and the like"
-            raise ValueError(msg)
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,59 +56,71 @@ def simulate_lesions(
 ) -> Outcome[pd.DataFrame]:
     """Write lesioned, control, sham and unchanged volumes, each with mask and specification.
 
+    A set belongs to one configuration, and can be filled by several calls: the manifest names
+    every subject whose volumes are whole and were made from the prepared volume and the lesion
+    masks that are there now, whoever is asked for. Who is left out is told.
+
     Parameters
     ----------
     prepared : Path
         Folder of prepared volumes.
     out : Path
         A folder of its own: ``sub-*/anat/*_desc-<item>_<modality>.nii.gz`` with ``_mask.nii.gz``
-        and sidecars, and `manifest.tsv` with one row a volume.
+        and sidecars, `manifest.tsv` with one row a volume, and `simulation.json`.
     config : EvaluationSetConfig, optional
         What each subject gets. Adding a subject changes no other's volumes.
     labels : tuple of str, optional
-        Subjects; all by default.
+        Whose volumes are made; everybody's by default.
     nprocs : int
         Processes.
 
     Returns
     -------
     Outcome of DataFrame
-        Each case's rows of the manifest.
+        The manifest's rows of each case that was asked for.
 
     Raises
     ------
     UserError
-        There is no prepared volume, or `out` is the folder with the prepared volumes.
+        There is no prepared volume, or `out` is the folder with the prepared volumes, or a set of
+        another configuration.
+    FileNotFoundError
+        The folder of lesion masks has none.
     """
     config = config or EvaluationSetConfig()
     if out.resolve() == prepared.resolve():
         msg = f"the set must get a folder of its own, got {out}, where the prepared volumes lie"
         raise UserError(msg)
+    made = EvaluationSet.of(out, config)
     modality = config.lesions.modality
     cases = find_prepared(prepared, labels=labels, modality=modality)
+    made.begin()
     describe_dataset(out, source=prepared)
-    work = partial(_simulate_case, out=out, config=config)
+    work = partial(_simulate_case, made=made)
     outcome = run_cases(
         work, cases, stage="simulate lesions", log_folder=out / "logs", nprocs=nprocs
     )
-    if outcome.results:
-        save_table(out / MANIFEST, pd.concat(outcome.results, ignore_index=True))
-        write_json(out / "simulation.json", config.model_dump(mode="json"))
+    everybody = find_prepared(prepared, modality=modality)
+    made.write_manifest(everybody, asked={case.name for case in cases})
     return outcome
 
 
-def _simulate_case(case: Case, out: Path, config: EvaluationSetConfig) -> pd.DataFrame:
-    scan = load_scan(case.scan)
+def _simulate_case(case: Case, made: EvaluationSet) -> pd.DataFrame:
     native_mm3 = native_mm3_of(case)
-    subject = _Subject(case, scan, scan.data > 0, digest_file(case.scan), native_mm3)
-    library = LesionMaskLibrary(config.lesion_masks) if config.lesion_masks else None
-    rows = [_write_healthy(subject, out)]
+    record, sidecar = made.record(case, native_mm3), made.case_sidecar(case)
+    if record.find(sidecar) is not None:
+        return pd.DataFrame(made.rows_of(case))
+    record.begin(sidecar)
+    scan = load_scan(case.scan)
+    subject = _Subject(case, scan, scan.data > 0, content_digest(case.scan), native_mm3)
+    _write_healthy(subject, made)
     try:
-        for item, spec in _draw(subject, config, library):
-            rows.append(_write_item(subject, out, item, spec, library))
+        for item, spec in _draw(subject, made.config, made.library):
+            _write_item(subject, made, item, spec)
     except ValueError as error:
         raise CaseError(case.name, "simulate lesions", str(error)) from error
-    return pd.DataFrame(rows)
+    record.write(sidecar, {"Description": "A subject's part of the set"}, made.files_of(case))
+    return pd.DataFrame(made.rows_of(case))
 
 
 def _draw(
@@ -199,38 +163,29 @@ def _side(number: int) -> Literal["L", "R"]:
     return "L" if number % 2 else "R"
 
 
-def _write_healthy(subject: _Subject, out: Path) -> dict[str, object]:
-    path = _path(subject.case, out, "healthy", subject.case.modality)
-    key = digest_json({"source": subject.digest})
-    if read_matching_sidecar(path, key=key) is None:
-        sidecar_of(path).unlink(missing_ok=True)
-        with atomic_path(path) as temporary:
-            shutil.copyfile(subject.case.scan, temporary)
-        _write_sidecar(subject, path, key, {"Label": "normal", "Role": "healthy"})
-    return _row(subject, out, path, "healthy", None)
+def _write_healthy(subject: _Subject, made: EvaluationSet) -> None:
+    path = made.path(subject.case, "healthy", subject.case.modality)
+    sidecar_of(path).unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        shutil.copyfile(subject.case.scan, temporary)
+    _write_sidecar(subject, path, {"Label": "normal", "Role": "healthy"})
 
 
-def _write_item(
-    subject: _Subject, out: Path, item: str, spec: Spec, library: LesionMaskLibrary | None
-) -> dict[str, object]:
-    path = _path(subject.case, out, item, subject.case.modality)
-    specification = spec.model_dump(mode="json")
-    versions = provenance()["packages"]
-    key = digest_json({"source": subject.digest, "spec": specification, "versions": versions})
-    if read_matching_sidecar(path, key=key) is None:
-        volume, mask = _inject(subject, spec, library)
-        sidecar_of(path).unlink(missing_ok=True)
-        save_volume(path, volume, subject.scan.affine, space=TEMPLATE_SPACE)
-        mask_path = _path(subject.case, out, item, "mask")
-        save_volume(mask_path, mask, subject.scan.affine, space=TEMPLATE_SPACE)
-        content = {
-            "Label": _label(spec),
-            "Role": _role(spec),
-            "Specification": specification,
-            "MaskDigest": digest_file(mask_path),
-        }
-        _write_sidecar(subject, path, key, content)
-    return _row(subject, out, path, item, spec)
+def _write_item(subject: _Subject, made: EvaluationSet, item: str, spec: Spec) -> None:
+    path = made.path(subject.case, item, subject.case.modality)
+    volume, mask = _inject(subject, spec, made.library)
+    sidecar_of(path).unlink(missing_ok=True)
+    save_volume(path, volume, subject.scan.affine, space=TEMPLATE_SPACE)
+    mask_path = made.path(subject.case, item, "mask")
+    save_volume(mask_path, mask, subject.scan.affine, space=TEMPLATE_SPACE)
+    content = {
+        "Label": "abnormal" if spec.is_abnormal else "normal",
+        "Role": spec.role if isinstance(spec, LesionSpec) else "asymmetry",
+        "Specification": spec.model_dump(mode="json"),
+        "MaskDigest": digest_file(mask_path),
+        "LesionMasksSHA256": made.masks_digest,
+    }
+    _write_sidecar(subject, path, content)
 
 
 def _inject(subject: _Subject, spec: Spec, library: LesionMaskLibrary | None) -> tuple[Grid, Mask]:
@@ -240,8 +195,8 @@ def _inject(subject: _Subject, spec: Spec, library: LesionMaskLibrary | None) ->
     return inject_asymmetry(data, affine, spec, mask)
 
 
-def _write_sidecar(subject: _Subject, path: Path, key: str, content: Mapping[str, object]) -> None:
-    """Write the sidecar last: without one that matches, a volume is made again."""
+def _write_sidecar(subject: _Subject, path: Path, content: Mapping[str, object]) -> None:
+    """Write a volume's sidecar after it."""
     origin = {
         "Sources": [f"bids::{subject.case.scan.name}"],
         "SourceDigest": subject.digest,
@@ -250,40 +205,4 @@ def _write_sidecar(subject: _Subject, path: Path, key: str, content: Mapping[str
         "Quality": {"native_from_template_determinant": subject.native_mm3},
         "GeneratedBy": provenance(),
     }
-    write_json(sidecar_of(path), {**content, **origin, "Key": key, "Digest": digest_file(path)})
-
-
-def _path(case: Case, out: Path, item: str, suffix: str) -> Path:
-    return case.path(out, f"space-{TEMPLATE_SPACE}_desc-{item}_{suffix}.nii.gz")
-
-
-def _label(spec: Spec | None) -> str:
-    return "abnormal" if spec is not None and spec.is_abnormal else "normal"
-
-
-def _role(spec: Spec) -> str:
-    return spec.role if isinstance(spec, LesionSpec) else "asymmetry"
-
-
-def _row(
-    subject: _Subject, out: Path, path: Path, item: str, spec: Spec | None
-) -> dict[str, object]:
-    row: dict[str, object] = {
-        "participant_id": subject.case.subject,
-        "case": subject.case.name,
-        "item": item,
-        "file": path.relative_to(out).as_posix(),
-        "label": _label(spec),
-        "role": "healthy" if spec is None else _role(spec),
-        "kind": None,
-        "side": None,
-        "volume_mm3": None,
-        "seed": None,
-        "sha256": digest_file(path),
-        "source_sha256": subject.digest,
-    }
-    if spec is not None:
-        kind = spec.pathology if isinstance(spec, LesionSpec) else spec.kind
-        known = {"kind": kind, "side": spec.side, "volume_mm3": spec.volume_mm3}
-        row |= {**known, "seed": getattr(spec, "seed", None)}
-    return row
+    write_json(sidecar_of(path), {**content, **origin, "Digest": digest_file(path)})

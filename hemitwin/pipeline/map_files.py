@@ -16,7 +16,7 @@ from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
 from hemitwin.pipeline.pictures import picture_of_relevance
 from hemitwin.pipeline.records import Record
-from hemitwin.pipeline.runs import Run, result_record
+from hemitwin.pipeline.runs import Run, masks_digest, result_record
 from hemitwin.transforms import LesionSpec, refine_sum
 
 __all__ = ["Explained", "MapContent", "map_record", "read_done", "write_map"]
@@ -82,6 +82,8 @@ def map_record(run: Run, request: MapRequest, *cases: Case) -> Record:
     settings = request.to_dict()
     if request.method == "ablation":
         settings["atlas"] = hcpmmp_digest()
+    if request.lesion_seed is not None:
+        settings["lesion_masks"] = masks_digest(run.config)
     return result_record("explain", run, cases, computation=1, settings=settings)
 
 

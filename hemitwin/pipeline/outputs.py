@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from hemitwin._atomic import atomic_path, sweep_leftovers
-from hemitwin.pipeline.bids import sidecar_of
 
 __all__ = [
     "describe_dataset",
@@ -21,7 +20,6 @@ __all__ = [
     "digest_json",
     "provenance",
     "read_json",
-    "read_matching_sidecar",
     "write_json",
     "write_text",
 ]
@@ -84,33 +82,6 @@ def read_json(path: Path) -> dict[str, Any]:
         msg = f"{path} must hold a JSON object, got {type(content).__name__}; write it again"
         raise ValueError(msg)  # noqa: TRY004 (the caller's mistake is the file's value)
     return content
-
-
-def read_matching_sidecar(path: Path, *, key: str | None = None) -> dict[str, Any] | None:
-    """Read a result's sidecar, if it was written for these very bytes.
-
-    A stage writes the sidecar last, with the result's digest and the key of what decided it. A
-    result that was interrupted, replaced or damaged since has none that matches.
-
-    Parameters
-    ----------
-    path : Path
-        The result.
-    key : str, optional
-        What the result must have been made from; not compared by default.
-
-    Returns
-    -------
-    dict or None
-        The sidecar, or `None` where result or sidecar is missing or they do not match.
-    """
-    sidecar = sidecar_of(path)
-    if not (path.is_file() and sidecar.is_file()):
-        return None
-    content = read_json(sidecar)
-    if key is not None and content.get("Key") != key:
-        return None
-    return content if content.get("Digest") == digest_file(path) else None
 
 
 def digest_file(path: Path) -> str:

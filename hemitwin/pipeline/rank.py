@@ -22,7 +22,7 @@ from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.map_request import map_desc
-from hemitwin.pipeline.outputs import digest_file, provenance, write_json
+from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 from hemitwin.pipeline.parcellate import (
     find_explained,
     read_region_sidecar,
@@ -121,7 +121,8 @@ def rank(
     derivatives : Path
         The folder with the region tables.
     labels : tuple of str, optional
-        Subjects; all that were explained by default.
+        Whose maps are the group; all that were explained by default. One ranking of a kind of map
+        is kept: where it takes the place of one of more maps, that is told.
     desc : str
         Which map: the word after ``desc-`` in its name, without a modality.
     modality : {'T1w', 'T2w', 'FLAIR'}
@@ -159,6 +160,7 @@ def rank(
     )
     stem = derivatives / f"group_atlas-{config.atlas}_desc-{map_desc(cases[0], desc)}ranking"
     path = stem.with_name(f"{stem.name}_relevance.tsv")
+    _tell_of_fewer(path, ranking.cases)
     save_table(path, ranking.table)
     draw_ranking(path.with_suffix(".png"), ranking, config.part)
     if config.atlas == HCPMMP:
@@ -173,6 +175,19 @@ def rank(
     }
     _write_sidecars(found, sources, config)
     return found
+
+
+def _tell_of_fewer(path: Path, cases: int) -> None:
+    sidecar = path.with_suffix(".json")
+    before = read_json(sidecar).get("Cases", 0) if sidecar.is_file() else 0
+    if before > cases:
+        logger.warning(
+            "%s is of %d maps now, and was of %d: its sidecar names them; rank without "
+            "--participant-label for all",
+            path,
+            cases,
+            before,
+        )
 
 
 def _warn_of_mixed_regions(kinds: Sequence[str]) -> None:

@@ -23,7 +23,15 @@ from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.split import Split, read_split
 from hemitwin.transforms import LesionMaskLibrary
 
-__all__ = ["Run", "config_digest", "lesion_source", "load_run", "result_record", "write_config"]
+__all__ = [
+    "Run",
+    "config_digest",
+    "lesion_source",
+    "load_run",
+    "masks_digest",
+    "result_record",
+    "write_config",
+]
 
 WEIGHTS = "model.safetensors"
 SUMMARY = "run.json"
@@ -146,6 +154,11 @@ def result_record(
         inputs=dict(zip(names, (case.scan for case in cases), strict=False)),
         settings={**run.decides, "grid": GRID_COMPUTATION, **settings},
     )
+
+
+def masks_digest(config: RunConfig) -> str | None:
+    """Return what lesions that are drawn from masks depend on; `None` where there are no masks."""
+    return LesionMaskLibrary(config.lesion_masks).digest if config.lesion_masks else None
 
 
 def lesion_source(config: RunConfig) -> LesionSource:

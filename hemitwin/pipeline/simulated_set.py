@@ -11,16 +11,11 @@ from torch import Tensor
 
 from hemitwin.pipeline.cohort import Brain, load_brain
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.evaluation_set import MANIFEST, Spec
-from hemitwin.pipeline.outputs import digest_file, read_matching_sidecar
+from hemitwin.pipeline.evaluation_manifest import MANIFEST, specification_of
+from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
-from hemitwin.transforms import (
-    AsymmetrySpec,
-    LesionSpec,
-    coarsen,
-    load_scan,
-    split_hemispheres,
-)
+from hemitwin.pipeline.records import content_digest, read_product
+from hemitwin.transforms import coarsen, load_scan, split_hemispheres
 
 __all__ = ["pairs_of_set", "truths_of_set"]
 
@@ -89,7 +84,7 @@ def _files(folder: Path, brain: Brain) -> Iterator[tuple[Path, str]]:
         raise UserError(msg)
     table = pd.read_csv(manifest, sep="\t")
     rows = table[table["case"] == brain.case.name]
-    source = digest_file(brain.case.scan)
+    source = content_digest(brain.case.scan)
     if len(rows) == 0 or set(rows["source_sha256"]) != {source}:
         msg = (
             f"{folder} must be made from the prepared volumes at hand, but {brain.case.name} is "
@@ -101,22 +96,17 @@ def _files(folder: Path, brain: Brain) -> Iterator[tuple[Path, str]]:
 
 
 def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> ScoredPair:
-    content = read_matching_sidecar(path)
+    content = read_product(path)
     if content is None or content["Digest"] != digest:
         msg = f"{path} must be the volume that the manifest names; simulate the set again"
         raise UserError(msg)
     changed = load_brain(replace(brain.case, scan=path), resolution_mm)
     pair = split_brain(brain, changed.volume)
-    specification = content.get("Specification")
-    spec: Spec | None = None
-    if specification is not None:
-        model = AsymmetrySpec if content["Role"] == "asymmetry" else LesionSpec
-        spec = model.model_validate(specification)
-    return ScoredPair(brain.subject, pair.left, pair.right, spec)
+    return ScoredPair(brain.subject, pair.left, pair.right, specification_of(content))
 
 
 def _truth_of(path: Path, brain: Brain) -> Truth:
-    content = read_matching_sidecar(path)
+    content = read_product(path)
     if content is None:
         msg = f"{path} must be as it was written; simulate the set again"
         raise UserError(msg)

@@ -9,18 +9,19 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine, Grid
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.families import FAMILIES, groups_of, write_families
+from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.families import groups_of
 from hemitwin.pipeline.leakage import refuse_copies, refuse_relatives, require_unseen
-from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.pipeline.split import Split, draw_split, read_split, write_split
+from hemitwin.pipeline.slice_folder import SliceFolder, SliceRow
+from hemitwin.pipeline.split import Split, draw_split, read_split
 from hemitwin.transforms import load_scan, slice_positions, slice_volume
 
 __all__ = ["Plane", "SliceConfig", "slice_dataset"]
@@ -29,6 +30,8 @@ Plane = Literal["axial", "coronal", "sagittal"]
 Part = Literal["whole", "hemisphere"]
 
 _WHITE = 1.2
+_DARKEST = 2 * _WHITE / 255  # still seen half-way between a voxel of it and one of 0
+_POSITIONS = "multiples of step_mm in template mm; sagittal: odd multiples of half of it"
 
 
 class SliceConfig(BaseModel):
@@ -37,22 +40,47 @@ class SliceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     modality: Modality = Field(default="T1w", description="Which prepared volumes.")
-    planes: tuple[Plane, ...] = Field(default=("axial",), description="Slice orientations.")
+    planes: tuple[Plane, ...] = Field(
+        default=("axial",), min_length=1, description="Slice orientations, in any order."
+    )
     part: Part = Field(
         default="whole",
         description="whole slices, or each hemisphere apart with the right one mirrored.",
     )
-    step_mm: float = Field(default=8.0, gt=0, description="Distance between slices.")
+    step_mm: float = Field(default=8.0, ge=0.5, description="Distance between slices.")
     split: SplitConfig = Field(default=SplitConfig(), description="Folds, by subject.")
     seed: int = Field(default=0, ge=0, description="Of the folds.")
+
+    @field_validator("planes")
+    @classmethod
+    def _in_one_order(cls, planes: tuple[Plane, ...]) -> tuple[Plane, ...]:
+        return tuple(sorted(set(planes)))
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides which pictures there are: a folder has one set of it."""
+        decides = self.model_dump(mode="json", exclude={"split", "seed"})
+        return {**decides, "positions": _POSITIONS}
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """One picture: its row in the table and its pixels."""
+    """One picture: its row in the table, its pixels, and what it shares with its mirror."""
 
     row: dict[str, object]
     pixels: np.ndarray
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a call asks for, of whom, and who else is prepared."""
+
+    everybody: Sequence[Case]
+    cases: Sequence[Case]
+    config: SliceConfig
+    splits: Path | None
+    participants: Path | None
 
 
 def slice_dataset(
@@ -66,6 +94,17 @@ def slice_dataset(
 ) -> Outcome[pd.DataFrame]:
     """Write PNG slices and `metadata.csv`; the folds are drawn over groups of subjects.
 
+    The folder belongs to one split, over everybody who is prepared, and to one set of settings:
+    it can be filled by several calls, one after another, and another split, seed, step or plane
+    is refused. Who is prepared later has no fold in it.
+
+    The positions are fixed in template millimetres, the same for everybody; one is written for a
+    subject where its brain is cut. The table's column ``pair`` is the same for two pictures that
+    are each other's mirror: the halves of an axial or coronal slice, and the sagittal slices at x
+    and -x. A pair is written whole or not at all. ``mirrored`` is true for right halves that are
+    shown as if they were left ones, so that they lie on their partner pixel for pixel: axial and
+    coronal ones are turned over for it; a sagittal slice is, mirrored in x, as it was.
+
     The table names no two subjects as relatives: its column ``group`` is each subject's own
     number. Where a table of families was given, the true groups are written beside `out`, as
     ``<out>.families.private.json`` (mode 0600): keep it, and do not share it.
@@ -75,11 +114,13 @@ def slice_dataset(
     prepared : Path
         Folder of prepared volumes.
     out : Path
-        Gets ``<fold>/<subject>/*.png``, `metadata.csv`, `splits.json` and `slices.json`.
+        Gets ``<fold>/<subject>/*.png`` with a record of each case beside them, `metadata.csv`,
+        `splits.json` and `slices.json`.
     config : SliceConfig, optional
         Which slices.
     labels : tuple of str, optional
-        Subjects; all by default.
+        Whose slices are written; everybody's by default. Folds and other subjects' rows do not
+        depend on it.
     splits : Path, optional
         A run's `splits.json`, so that slices and volumes share their folds; drawn by default.
         The run's private file of relatives and its fingerprints are heeded where they lie beside
@@ -91,67 +132,98 @@ def slice_dataset(
     Returns
     -------
     Outcome of DataFrame
-        Each case's rows of `metadata.csv`.
+        The rows of each case that was asked for, as they are in `metadata.csv`.
 
     Raises
     ------
     UserError
-        There is no prepared volume, there are too few groups for the folds, relatives lie in two
-        folds of `splits`, or one volume has two names in different folds.
+        There is no prepared volume, there are too few groups for the folds, `out` belongs to
+        another split or to other settings, a subject has no fold in it, relatives lie in two folds
+        of `splits`, or one volume has two names in different folds.
     """
     config = config or SliceConfig()
-    cases = find_prepared(prepared, labels=labels, modality=config.modality)
-    subjects = sorted({case.subject for case in cases})
-    groups = groups_of(subjects, participants, config.split.families)
-    split = _folds(cases, groups, config, splits=splits, participants=participants)
-    refuse_copies(cases, split)
-    work = partial(_slice_case, out=out, config=config, split=split)
+    everybody = find_prepared(prepared, modality=config.modality)
+    cases = everybody
+    if labels is not None:
+        cases = find_prepared(prepared, labels=labels, modality=config.modality)
+    asked = _Asked(everybody, cases, config, splits, participants)
+    folder = SliceFolder(out)
+    folder.require(config.settings)
+    split = _split_of(folder, asked)
+    groups = _check_leaks(folder, asked, split)
+    folder.begin({**config.model_dump(mode="json"), **config.settings}, split, groups)
+    folder.drop_changed(everybody, asked=[case.name for case in cases])
+    work = partial(_slice_case, folder=folder, config=config, split=split)
     outcome = run_cases(work, cases, stage="slice", log_folder=out / "logs")
-    if outcome.results:
-        table = pd.concat(outcome.results, ignore_index=True)
-        # A number that relatives shared would name them, and the table may be shared.
-        numbers = {subject: f"g{index:04d}" for index, subject in enumerate(subjects)}
-        table.insert(2, "group", [numbers[name] for name in table["subject"]])
-        with atomic_path(out / "metadata.csv") as temporary:
-            table.to_csv(temporary, index=False)
-        write_split(out / "splits.json", split)
-        whole = out.resolve()  # "." has no name
-        write_families(whole.with_name(f"{whole.name}.{FAMILIES}"), groups)
-        write_json(out / "slices.json", config.model_dump(mode="json"))
+    folder.write_table(split)
     return outcome
 
 
-def _folds(
-    cases: Sequence[Case],
-    groups: Mapping[str, str],
-    config: SliceConfig,
-    *,
-    splits: Path | None,
-    participants: Path | None,
-) -> Split:
-    subjects = sorted({case.subject for case in cases})
-    if splits is None:
-        return draw_split(subjects, config.split, participants=participants, seed=config.seed)
-    split = read_split(splits)
-    split.require_known(subjects)
-    refuse_relatives(subjects, split, groups)
-    unseen = [case for case in cases if split.folds[case.subject] == "test"]
-    require_unseen(splits.parent, split, unseen)
+def _split_of(folder: SliceFolder, asked: _Asked) -> Split:
+    """Draw or read the split that is asked for; it must be the folder's own if that has one."""
+    there = folder.split
+    if asked.splits is not None:
+        split = read_split(asked.splits)
+    else:
+        # Drawn again over those for whom it was drawn: who came later must not move anybody.
+        subjects = {case.subject for case in asked.everybody} if there is None else there.folds
+        seed, participants = asked.config.seed, asked.participants
+        split = draw_split(
+            sorted(subjects), asked.config.split, participants=participants, seed=seed
+        )
+    if there is not None and there.hash != split.hash:
+        msg = (
+            f"a folder of slices must have one split, but {folder.path} has another one than is "
+            f"asked for; give the --seed, --splits and --participants that it was begun with, or "
+            f"choose another folder"
+        )
+        raise UserError(msg)
+    later = sorted({case.subject for case in asked.cases} - set(split.folds))
+    if later and there is not None:
+        msg = (
+            f"everybody in {folder.path} must have had a fold when it was begun, but "
+            f"{', '.join(later[:8])} has none; leave it out with --participant-label, or slice "
+            f"all into another folder"
+        )
+        raise UserError(msg)
+    split.require_known(later)
     return split
 
 
-def _slice_case(case: Case, out: Path, config: SliceConfig, split: Split) -> pd.DataFrame:
-    scan = load_scan(case.scan)
+def _check_leaks(folder: SliceFolder, asked: _Asked, split: Split) -> Mapping[str, str]:
+    """Refuse relatives and copies across folds, also of earlier calls; return the groups."""
+    members = set(folder.members()) | {case.name for case in asked.cases}
+    together = [case for case in asked.everybody if case.name in members]
+    known = sorted({case.subject for case in asked.everybody} & set(split.folds))
+    groups = groups_of(known, asked.participants, asked.config.split.families)
+    if asked.splits is not None:
+        refuse_relatives(sorted({case.subject for case in together}), split, groups)
+        unseen = [case for case in asked.cases if split.folds[case.subject] == "test"]
+        require_unseen(asked.splits.parent, split, unseen)
+    refuse_copies(together, split)
+    return groups
+
+
+def _slice_case(
+    case: Case, folder: SliceFolder, config: SliceConfig, split: Split
+) -> pd.DataFrame:
     fold = split.folds[case.subject]
-    rows = []
+    record = folder.record_of(case, fold, config.settings)
+    if (done := folder.read_rows(case, fold, record)) is not None:
+        return pd.DataFrame(done)
+    scan = load_scan(case.scan)
+    rows: list[SliceRow] = []
     for one in _slices(scan.data, scan.affine, config):
-        entity = f"_hemi-{one.row['hemisphere']}" if one.row["hemisphere"] else ""
-        name = f"{case.name}_{one.row['plane']}{one.row['position_mm']:+07.1f}mm{entity}.png"
-        path = out / fold / case.subject / name
+        side = one.row["hemisphere"]
+        entity = f"_hemi-{side}" if side else ""
+        name = f"{case.name}_{one.row['plane']}{one.row['position_mm']:+07.2f}mm{entity}.png"
+        path = folder.path / fold / case.subject / name
         with atomic_path(path) as temporary:
             Image.fromarray(one.pixels).save(temporary)
-        place = {"file": path.relative_to(out).as_posix(), "subject": case.subject}
-        rows.append({**place, "split": fold, "case": case.name, **one.row})
+        place = {"file": path.relative_to(folder.path).as_posix(), "subject": case.subject}
+        pair = f"{case.name}_{one.pair}" if one.pair else None
+        rows.append({**place, "split": fold, "case": case.name, **one.row, "pair": pair})
+    folder.write_rows(case, fold, rows, record)
     return pd.DataFrame(rows)
 
 
@@ -159,8 +231,8 @@ def _slices(data: Grid, affine: Affine, config: SliceConfig) -> list[_Slice]:
     return [
         part
         for plane in config.planes
-        for position in slice_positions(data > 0, affine, plane, config.step_mm)
-        for part in _parts(data, affine, plane, float(position), config.part)
+        for position in slice_positions(data > _DARKEST, affine, plane, config.step_mm)
+        for part in _parts(data, affine, plane, position, config.part)
     ]
 
 
@@ -169,15 +241,23 @@ def _parts(
 ) -> Sequence[_Slice]:
     picture = _to_bytes(slice_volume(data, affine, plane, position_mm))
     row: dict[str, object] = {"plane": plane, "position_mm": position_mm}
-    if part == "whole":
-        return [_Slice({**row, "hemisphere": None, "mirrored": False}, picture)]
+    whole = {**row, "hemisphere": None, "mirrored": False}
     if plane == "sagittal":
-        side = "L" if position_mm < 0 else "R"
-        return [_Slice({**row, "hemisphere": side, "mirrored": False}, picture)]
-    half = picture.shape[1] // 2
-    left = _Slice({**row, "hemisphere": "L", "mirrored": False}, picture[:, :half])
-    mirrored = np.ascontiguousarray(picture[:, ::-1][:, :half])
-    return [left, _Slice({**row, "hemisphere": "R", "mirrored": True}, mirrored)]
+        pair = f"sagittal{abs(position_mm):06.2f}mm"
+        right = position_mm > 0
+        half = {**row, "hemisphere": "R" if right else "L", "mirrored": right}
+        return [_Slice(whole if part == "whole" else half, picture, pair)]
+    if part == "whole":
+        return [_Slice(whole, picture)]
+    columns = picture.shape[1] // 2
+    left, right_half = picture[:, :columns], np.ascontiguousarray(picture[:, ::-1][:, :columns])
+    if not (left.any() and right_half.any()):
+        return []  # the brain's lowest or foremost slice, which cuts one half alone
+    pair = f"{plane}{position_mm:+07.2f}mm"
+    return [
+        _Slice({**row, "hemisphere": "L", "mirrored": False}, left, pair),
+        _Slice({**row, "hemisphere": "R", "mirrored": True}, right_half, pair),
+    ]
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:

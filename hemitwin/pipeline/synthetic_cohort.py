@@ -1,5 +1,6 @@
 """A BIDS folder of synthetic people from the bundled template, some with a lesion."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases import TemplateImage, load_template, save_table, save_volume
+from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import write_json, write_text
 from hemitwin.pipeline.runner import run_cases
 from hemitwin.transforms import (
@@ -22,7 +24,14 @@ from hemitwin.transforms import (
     sample_lesion,
 )
 
-__all__ = ["CohortConfig", "Person", "describe_cohort", "sample_pose", "write_cohort"]
+__all__ = [
+    "CohortConfig",
+    "Person",
+    "describe_cohort",
+    "require_own_people",
+    "sample_pose",
+    "write_cohort",
+]
 
 _README = """\
 Synthetic people, made from the symmetric brain template that nilearn bundles: smooth random
@@ -83,6 +92,11 @@ def write_cohort(folder: Path, config: CohortConfig, *, nprocs: int = 1) -> tupl
     -------
     tuple of Person
         Controls first.
+
+    Raises
+    ------
+    UserError
+        `folder` holds people of another cohort.
     """
     controls = [Person(f"sub-{k + 1:02d}", k, patient=False) for k in range(config.controls)]
     patients = [
@@ -90,6 +104,7 @@ def write_cohort(folder: Path, config: CohortConfig, *, nprocs: int = 1) -> tupl
         for k in range(config.patients)
     ]
     people = (*controls, *patients)
+    require_own_people(folder, [one.name for one in people])
     template = load_template(config.resolution_mm)
     work = partial(_write_person, folder=folder, config=config, template=template)
     outcome = run_cases(work, people, stage="cohort", log_folder=folder / "logs", nprocs=nprocs)
@@ -144,6 +159,23 @@ def sample_pose(rng: np.random.Generator, *, rotation_deg: float, shift_mm: floa
     pose[:3, :3] = Rotation.from_euler("xyz", turns, degrees=True).as_matrix()
     pose[:3, 3] = rng.uniform(-shift_mm, shift_mm, 3)
     return pose
+
+
+def require_own_people(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a folder with people whom the cohort's tables would not name.
+
+    Raises
+    ------
+    UserError
+        There is somebody else.
+    """
+    others = sorted({path.name for path in folder.glob("sub-*")} - set(names))
+    if others:
+        msg = (
+            f"a cohort must have a folder of its own, but {folder} holds {', '.join(others[:8])} "
+            f"of another one; choose another folder, or remove this one first"
+        )
+        raise UserError(msg)
 
 
 def describe_cohort(folder: Path, participants: pd.DataFrame, *, readme: str) -> None:

@@ -24,7 +24,7 @@ from hemitwin.pipeline.families import write_private
 from hemitwin.pipeline.outputs import write_json, write_text
 from hemitwin.pipeline.pedigree import FamilyCounts, Relation, draw_pedigree, pedigree_table
 from hemitwin.pipeline.runner import run_cases
-from hemitwin.pipeline.synthetic_cohort import describe_cohort, sample_pose
+from hemitwin.pipeline.synthetic_cohort import describe_cohort, require_own_people, sample_pose
 from hemitwin.transforms import (
     AnatomySpec,
     ScannerConfig,
@@ -166,13 +166,14 @@ def write_families_cohort(
     Raises
     ------
     UserError
-        A region is not in the atlas.
+        A region is not in the atlas, or `folder` holds people of another cohort.
     """
+    people = draw_pedigree(config.families, seed=config.seed)
+    require_own_people(folder, [one.name for one in people])
     template = load_template(config.resolution_mm)
     atlas = hcpmmp_volume(template.data.shape, template.affine, cache_dir=cache)
     names = _named_regions(atlas, config.regions)
     share = config.heritability * heritability_map(atlas, names, falloff_mm=config.falloff_mm)
-    people = draw_pedigree(config.families, seed=config.seed)
     world = _World(folder, config, template, share.astype(np.float32))
     outcome = run_cases(
         partial(_write_person, world=world),

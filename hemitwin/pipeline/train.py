@@ -39,6 +39,7 @@ from hemitwin.pipeline.runs import (
     Run,
     config_digest,
     load_run,
+    masks_digest,
     write_config,
 )
 from hemitwin.pipeline.split import Split, read_split, write_split
@@ -84,27 +85,30 @@ def train(
     Raises
     ------
     UserError
-        `out` holds a run with other settings, or the data do not suffice.
+        `out` holds a run with other settings, finished or not, or one that was cut off and whose
+        folds would now be others, or the data do not suffice.
     """
     if _is_finished(config, out):
         logger.info("%s holds this run already", out)
         return load_run(out)
     plan = plan_training(config)
     record = _record(config, plan.split, [brain.case for brain in plan.brains])
-    _require_same_start(config, record, out)
+    for folder in (out, out / _CHECKPOINTS):
+        sweep_leftovers(folder)
+    begun = _latest_state(out / _CHECKPOINTS)
+    if (out / CONFIG).is_file() and any((out / _CHECKPOINTS).glob("*.ckpt")):
+        _require_same_start(config, plan.split, record, out)
     material = material_of(plan)
     logger.info("%s", plan.describe(material.make_task(1).network))
     out.mkdir(parents=True, exist_ok=True)
-    for folder in (out, out / _CHECKPOINTS):
-        sweep_leftovers(folder)
-    if _latest_state(out / _CHECKPOINTS) is None:
+    if begun is None:
         record.begin(out / RECORD)
         record.write(out / RECORD, {"Description": "What the run is trained on"}, [])
     write_config(out, config)
     write_split(out / SPLITS, plan.split)
     cases = [brain.case for brain in plan.brains]
     write_guards(out, plan.split, cases, plan.people.kinship.groups(plan.subjects))
-    task = _fit(config, material, out, progress)
+    task = _fit(config, material, out, begun, progress)
     if rank_and_world()[0] == 0:
         _finish(config, task, material, out)
     wait_for_all()
@@ -121,11 +125,16 @@ def _is_finished(config: RunConfig, out: Path) -> bool:
     return True
 
 
-def _require_same_start(config: RunConfig, record: Record, out: Path) -> None:
+def _require_same_start(config: RunConfig, split: Split, record: Record, out: Path) -> None:
     """Refuse to go on with a training that was begun otherwise: folds would mix."""
-    if _latest_state(out / _CHECKPOINTS) is None:
-        return
     _require_same_settings(config, out)
+    if read_split(out / SPLITS).hash != split.hash:
+        msg = (
+            f"a training must go on with the folds that it began with, but those of {out} differ "
+            f"from what is drawn now: subjects were prepared, taken away or related since; put "
+            f"new ones into data.exclude, or choose another folder with -o"
+        )
+        raise UserError(msg)
     if (out / RECORD).is_file():
         _require_same_volumes(record, out)
 
@@ -156,7 +165,11 @@ def _record(config: RunConfig, split: Split, cases: Sequence[Case]) -> Record:
     tables = {"participants": config.data.participants, "families": config.split.families}
     inputs = {case.name: case.scan for case in cases}
     inputs |= {name: path for name, path in tables.items() if path is not None}
-    settings = {"folds": split.hash, "grid": GRID_COMPUTATION}
+    settings = {
+        "folds": split.hash,
+        "grid": GRID_COMPUTATION,
+        "lesion_masks": masks_digest(config),
+    }
     return Record("train", computation=1, inputs=inputs, settings=settings)
 
 
@@ -164,6 +177,7 @@ def _fit(
     config: RunConfig,
     material: TrainingMaterial,
     out: Path,
+    begun: str | None,
     progress: Callable[[int, int, Mapping[str, float]], None] | None,
 ) -> SiameseTask:
     pl.seed_everything(config.seed, verbose=False)
@@ -192,12 +206,11 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    last = _latest_state(out / _CHECKPOINTS)
-    if last is None:
+    if begun is None:
         batch = next(iter(data.train_dataloader()))
         task.centre(batch)
         logger.info("%s", probe_step(task, batch, precision=resolve_precision(training.precision)))
-    trainer.fit(task, data, ckpt_path=last, weights_only=True)
+    trainer.fit(task, data, ckpt_path=begun, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
     return task.cpu().float().eval()

@@ -1,7 +1,8 @@
 """Real lesion masks as shapes: cropped, centred, and read when first used."""
 
+import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,8 @@ class LesionMaskLibrary:
     Parameters
     ----------
     folder : Path
-        Its `*.nii` and `*.nii.gz` files are the masks, by sorted name.
+        Its `*.nii` and `*.nii.gz` files are the masks, by sorted name; names that begin with a
+        dot, such as macOS's ``._mask.nii.gz``, are none.
 
     Raises
     ------
@@ -72,27 +74,54 @@ class LesionMaskLibrary:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         files = sorted([*self.folder.glob("*.nii"), *self.folder.glob("*.nii.gz")])
-        self.names: tuple[str, ...] = tuple(file.name for file in files)
+        names = (file.name for file in files)
+        self.names: tuple[str, ...] = tuple(name for name in names if not name.startswith("."))
         if not self.names:
             msg = f"a mask folder must hold NIfTI files, {self.folder} has none; check the path"
             raise FileNotFoundError(msg)
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all masks' names and bytes: what decides which lesions a seed draws.
+
+        It is computed when first asked for, and once.
+        """
+        lines = (f"{name} {self.digest_of(name)}\n" for name in self.names)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def digest_of(self, name: str) -> str:
+        """Return the SHA-256 of one mask's bytes.
+
+        Raises
+        ------
+        ValueError
+            If there is no such mask.
+        """
+        with self._path_of(name).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
     def load(self, name: str) -> LesionShape:
-        """Return one mask as a shape.
+        """Return one mask as a shape; a file that was replaced is read again.
 
         Raises
         ------
         ValueError
             If there is no such mask, or it is empty.
         """
+        path = self._path_of(name)
+        state = path.stat()
+        return _load_shape(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+    def _path_of(self, name: str) -> Path:
         if name not in self.names:
             msg = f"a mask must be one of {len(self.names)} in {self.folder}, got {name!r}"
             raise ValueError(msg)
-        return _load_shape(self.folder / name)
+        return self.folder / name
 
 
 @lru_cache(maxsize=1024)  # a few hundred masks of some 0.1 MB each
-def _load_shape(path: Path) -> LesionShape:
+def _load_shape(path: Path, size: int, modified_ns: int, inode: int) -> LesionShape:
+    del size, modified_ns, inode  # they tell the cache that the file was replaced
     scan = load_scan(path)
     inside = scan.data > 0.5
     if not inside.any():

@@ -1,9 +1,10 @@
 """Cut 2D pictures out of volumes, always the same way up."""
 
+import math
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from hemitwin._shapes import Affine, Mask
 
@@ -11,21 +12,26 @@ __all__ = ["Plane", "slice_positions", "slice_volume"]
 
 Plane = Literal["axial", "coronal", "sagittal"]
 _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
+_FRACTIONS = 1024  # of a voxel: a power of 2, so that a weight and its rest are exact
 
 
 def slice_volume(
     volume: Shaped[np.ndarray, " x y z"], affine: Affine, plane: Plane, position_mm: float
 ) -> Shaped[np.ndarray, " rows columns"]:
-    """Return the slice nearest to a position, row 0 on top.
+    """Return the slice at a position, row 0 on top.
 
     Neurological display: axial slices have anterior on top and left on the left, coronal ones
     superior on top and left on the left, sagittal ones superior on top and anterior on the right.
     A mirrored right hemisphere (negative x step) is shown as stored: it looks like a left one.
 
+    Between two voxel centres the slice is the mean of both voxels' planes, each weighted by its
+    nearness, to 1/1024 of a voxel: on a grid that is even about the mid-plane, the slices of a
+    symmetric volume at x and -x are the same, bit for bit.
+
     Parameters
     ----------
     volume : (x, y, z)
-        Any values.
+        Intensities; labels only at voxel centres, which are not averaged.
     affine : (4, 4)
         Voxel index to RAS+ millimetres, axes along the world's.
     plane : 'axial', 'coronal' or 'sagittal'
@@ -35,8 +41,8 @@ def slice_volume(
 
     Returns
     -------
-    (rows, columns), same dtype
-        A copy.
+    (rows, columns)
+        A copy; of the volume's dtype at voxel centres.
 
     Raises
     ------
@@ -47,21 +53,33 @@ def slice_volume(
     --------
     >>> slice_volume(np.arange(8).reshape(2, 2, 2), np.eye(4), "axial", 0.0).tolist()
     [[2, 6], [0, 4]]
+    >>> slice_volume(np.arange(8).reshape(2, 2, 2), np.eye(4), "axial", 0.5).tolist()
+    [[2.5, 6.5], [0.5, 4.5]]
     """
     axis = _checked_axis(affine, plane)
-    index = round((position_mm - affine[axis, 3]) / affine[axis, axis])
-    if not 0 <= index < volume.shape[axis]:
-        ends = affine[axis, 3] + affine[axis, axis] * np.array([0, volume.shape[axis] - 1])
+    last = volume.shape[axis] - 1
+    index = _index_of(affine, axis, position_mm)
+    if not -0.5 <= index <= last + 0.5:
+        ends = affine[axis, 3] + affine[axis, axis] * np.array([0, last])
         msg = (
             f"a {plane} position must lie within {ends.min():g} to {ends.max():g} mm, got "
             f"{position_mm:g}; choose one of slice_positions"
         )
         raise ValueError(msg)
-    return np.ascontiguousarray(np.take(volume, index, axis).T[::-1])
+    low = math.floor(min(max(index, 0), last))
+    beyond = min(max(index, 0), last) - low
+    picture = np.take(volume, low, axis)
+    if beyond:
+        picture = (1 - beyond) * picture + beyond * np.take(volume, low + 1, axis)
+    return np.ascontiguousarray(picture.T[::-1])
 
 
 def slice_positions(mask: Mask, affine: Affine, plane: Plane, step_mm: float) -> tuple[float, ...]:
-    """Return positions `step_mm` apart that cut the mask, from low to high.
+    """Return those of the plane's fixed positions that cut the mask, from low to high.
+
+    The positions are the same for every volume of a space, whatever its grid and its mask:
+    coronal and axial ones are the whole multiples of the step, sagittal ones the odd multiples of
+    half of it, so that each has its mirror on the other side and none lies on the mid-plane.
 
     Parameters
     ----------
@@ -72,12 +90,13 @@ def slice_positions(mask: Mask, affine: Affine, plane: Plane, step_mm: float) ->
     plane : 'axial', 'coronal' or 'sagittal'
         Orientation.
     step_mm : float
-        Distance of the slices, rounded to whole voxels, at least one.
+        Distance of the slices.
 
     Returns
     -------
     tuple of float
-        World coordinates of voxel centres.
+        World coordinates. A sagittal one is there with its mirror or not at all: where one of
+        both misses the mask, neither is.
 
     Raises
     ------
@@ -86,18 +105,38 @@ def slice_positions(mask: Mask, affine: Affine, plane: Plane, step_mm: float) ->
 
     Examples
     --------
-    >>> slice_positions(np.ones((2, 2, 5), dtype=bool), np.eye(4), "axial", 2.0)
-    (0.0, 2.0, 4.0)
+    >>> mask, affine = np.ones((4, 4, 4), dtype=bool), np.diag([2.0, 2.0, 2.0, 1.0])
+    >>> affine[:3, 3] = -3, -3, -3
+    >>> slice_positions(mask, affine, "axial", 2.0)
+    (-2.0, 0.0, 2.0)
+    >>> slice_positions(mask, affine, "sagittal", 2.0)
+    (-3.0, -1.0, 1.0, 3.0)
     """
     axis = _checked_axis(affine, plane)
     if not step_mm > 0:
         msg = f"the step between slices must be positive, got {step_mm:g} mm; try 4"
         raise ValueError(msg)
     others = tuple({0, 1, 2} - {axis})
-    indices = np.flatnonzero(mask.any(axis=others))
-    stride = max(1, round(step_mm / abs(affine[axis, axis])))
-    chosen = range(int(indices[0]), int(indices[-1]) + 1, stride) if indices.size else ()
-    return tuple(sorted(float(affine[axis, axis] * i + affine[axis, 3]) for i in chosen))
+    seen = np.asarray(mask.any(axis=others))
+    first = 0.5 if plane == "sagittal" else 0.0
+    ends = (affine[axis, 3] + affine[axis, axis] * np.array([0, len(seen) - 1])) / step_mm
+    lattice = range(math.ceil(ends.min() - first), math.floor(ends.max() - first) + 1)
+    positions = [(number + first) * step_mm for number in lattice]
+    cut = {place for place in positions if _cuts(seen, _index_of(affine, axis, place))}
+    if plane == "sagittal":
+        cut = {place for place in cut if -place in cut}
+    return tuple(sorted(cut))
+
+
+def _index_of(affine: Affine, axis: int, position_mm: float) -> float:
+    """Give a position in voxels, so rounded that mirrored ones share their weights exactly."""
+    index = (position_mm - affine[axis, 3]) / affine[axis, axis]
+    return round(float(index) * _FRACTIONS) / _FRACTIONS
+
+
+def _cuts(seen: Bool[np.ndarray, " n"], index: float) -> bool:
+    """Tell whether the nearest voxel is seen; of two that are equally near, either one."""
+    return bool(seen[[math.ceil(index - 0.5), math.floor(index + 0.5)]].any())
 
 
 def _checked_axis(affine: Affine, plane: str) -> int:

@@ -116,7 +116,8 @@ def test_a_lesion_without_room_fails_its_subject_alone(prepared, tmp_path, capsy
 def test_a_run_is_scored_on_the_set_shams_and_controls_as_normal(prepared, run, tmp_path):
     labels = run.split.subjects("test")
     config = CONFIG.model_copy(update={"asymmetries_per_subject": 0})
-    simulate_lesions(prepared.derivatives, tmp_path, config=config, labels=labels)
+    for label in labels:  # call by call: the manifest keeps who was there
+        simulate_lesions(prepared.derivatives, tmp_path, config=config, labels=(label,))
     drawn = run.folder / "evaluation.json"
     before = drawn.read_bytes() if drawn.exists() else None
     pairs = evaluate(run, simulated=tmp_path).pairs

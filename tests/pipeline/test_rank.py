@@ -230,6 +230,15 @@ def _save(path, value):
     write_json(sidecar_of(path), {"Digest": digest_file(path)})
 
 
+def test_a_ranking_of_fewer_maps_says_that_it_takes_the_place_of_one_of_more(derivatives, caplog):
+    config = RankConfig(draws=100, null_draws=0)
+    rank(derivatives, config=config)
+    rank(derivatives, config=config)
+    assert "maps now" not in caplog.text
+    rank(derivatives, labels=("01", "02", "03"), config=config)
+    assert f"is of 3 maps now, and was of {PEOPLE}" in caplog.text
+
+
 def test_the_command_prints_the_first_regions(derivatives, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20"])

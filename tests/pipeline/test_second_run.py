@@ -143,7 +143,7 @@ def test_stages_with_nothing_to_do_write_nothing(walked, run, cache):
 
 
 def test_a_new_map_reaches_every_later_stage(walked, run, cache):
-    (map_,) = walked.glob("sub-01/anat/*_desc-lrp_relevance.nii.gz")
+    (map_,) = walked.glob("sub-01/anat/*Sym_desc-lrp_relevance.nii.gz")
     scan = load_scan(map_)
     save_volume(map_, scan.data[::-1] * 2, scan.affine)
     content = read_json(sidecar_of(map_))

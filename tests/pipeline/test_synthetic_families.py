@@ -118,6 +118,15 @@ def test_wrong_families_and_regions_are_refused(tmp_path, cache):
         write_families_cohort(tmp_path, config, cache=cache)
 
 
+def test_a_folder_with_people_of_another_cohort_is_refused(tmp_path, cache):
+    (tmp_path / "sub-99").mkdir()
+    with pytest.raises(UserError, match=r"a folder of its own.*holds sub-99.*another folder"):
+        write_families_cohort(tmp_path, CONFIG, cache=cache)
+    with pytest.raises(UserError, match="holds sub-99"):
+        write_cohort(tmp_path, CohortConfig(controls=1, patients=0, resolution_mm=8.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["sub-99"]
+
+
 def test_the_command_says_where_the_private_table_lies(tmp_path, cache, capsys, monkeypatch):
     monkeypatch.setenv("HEMITWIN_CACHE", str(cache))
     words = ["--families", "mz=1", "--resolution-mm", "8", "--region", "V1"]

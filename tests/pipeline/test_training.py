@@ -20,6 +20,7 @@ from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.runs import load_run, write_config
+from hemitwin.pipeline.split import Split, write_split
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, side_pairs
 from hemitwin.pipeline.train import train
@@ -114,6 +115,28 @@ def test_a_run_cut_at_any_step_ends_as_if_it_had_never_been(small, tmp_path, mon
     assert resumed.weights_digest == whole.weights_digest
     one, other = (pd.read_csv(run.folder / "metrics.csv") for run in (whole, resumed))
     pd.testing.assert_frame_equal(other, one)
+
+
+def _begin(config, out, folds):
+    """Leave what a training that was cut off leaves."""
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "checkpoints" / "last.ckpt").write_bytes(b"what was learnt so far")
+    write_config(out, config)
+    write_split(out / "splits.json", Split(folds, 0))
+
+
+def test_a_run_that_was_cut_off_takes_no_other_settings(small, tmp_path):
+    _begin(small, tmp_path, {"sub-01": "train"})
+    with pytest.raises(UserError, match=r"its config\.yaml differs; choose another folder"):
+        train(small.model_copy(update={"seed": 1}), tmp_path)
+
+
+def test_a_run_that_was_cut_off_takes_no_other_folds(small, tmp_path):
+    split = plan_training(small).split
+    tested, learnt = split.subjects("test")[0], split.subjects("train")[0]
+    _begin(small, tmp_path, {**split.folds, tested: "train", learnt: "test"})
+    with pytest.raises(UserError, match="must go on with the folds that it began with"):
+        train(small, tmp_path)
 
 
 def _with(callback):

@@ -1,3 +1,5 @@
+import os
+import shutil
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -232,6 +234,53 @@ def test_a_mask_folder_names_what_is_wrong(tmp_path, masks):
     nib.save(nib.Nifti1Image(dim, np.eye(4)), tmp_path / "dim.nii.gz")
     with pytest.raises(ValueError, match=r"voxels above 0\.5"):
         LesionMaskLibrary(tmp_path).load("dim.nii.gz")
+
+
+def save_ball(path: Path, radius: int) -> None:
+    x, y, z = np.indices((24, 24, 24)) - 12
+    ball = (x**2 + y**2 + z**2 < radius**2).astype(np.uint8)
+    nib.save(nib.Nifti1Image(ball, np.eye(4)), path)
+
+
+def test_the_digest_of_masks_is_of_their_names_and_bytes(tmp_path):
+    folder, copy = tmp_path / "masks", tmp_path / "elsewhere"
+    folder.mkdir()
+    save_ball(folder / "a.nii", 4)
+    save_ball(folder / "b.nii", 6)
+    shutil.copytree(folder, copy)
+    library = LesionMaskLibrary(folder)
+    before, one = library.digest, library.digest_of("b.nii")
+    assert LesionMaskLibrary(copy).digest == before
+    (copy / "b.nii").rename(copy / "c.nii")
+    assert LesionMaskLibrary(copy).digest != before
+    assert LesionMaskLibrary(copy).digest_of("c.nii") == one
+    save_ball(folder / "b.nii", 7)
+    changed = LesionMaskLibrary(folder)
+    assert changed.digest != before
+    assert changed.digest_of("b.nii") != one
+    (folder / "b.nii").unlink()
+    assert LesionMaskLibrary(folder).digest not in {before, changed.digest}
+    with pytest.raises(ValueError, match="a mask must be one of 1"):
+        LesionMaskLibrary(folder).digest_of("b.nii")
+
+
+def test_a_mask_that_was_replaced_is_read_again(tmp_path):
+    save_ball(tmp_path / "ball.nii", 4)
+    library = LesionMaskLibrary(tmp_path)
+    small, state = library.load("ball.nii"), (tmp_path / "ball.nii").stat()
+    assert library.load("ball.nii") is small
+    save_ball(tmp_path / "other.nii", 8)
+    os.utime(tmp_path / "other.nii", ns=(state.st_atime_ns, state.st_mtime_ns))
+    (tmp_path / "other.nii").replace(tmp_path / "ball.nii")  # of the same size and time
+    assert library.load("ball.nii").volume_mm3 > 4 * small.volume_mm3
+
+
+def test_hidden_files_are_no_masks(tmp_path):
+    (tmp_path / "._ball.nii").write_bytes(b"resource fork")
+    with pytest.raises(FileNotFoundError, match="must hold NIfTI files"):
+        LesionMaskLibrary(tmp_path)
+    save_ball(tmp_path / "ball.nii", 4)
+    assert LesionMaskLibrary(tmp_path).names == ("ball.nii",)
 
 
 def spec_of(result: object) -> str:
