@@ -19,6 +19,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.asymmetry_cohort import sides_of
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
@@ -221,7 +222,8 @@ def write_asymmetry(
     values = _by_region(table)
     save_parcel_scalar(scalar, values, name="asymmetry z", palette=relevance_palette(values))
     digests = {"Digest": digest_file(path), "DigestOfScalar": digest_file(scalar)}
-    write_json(sidecar, {**content, "GeneratedBy": provenance(), "Key": key, **digests})
+    made = {"SideIsGuess": side_is_guess(case), "GeneratedBy": provenance()}
+    write_json(sidecar, {**content, **made, "Key": key, **digests})
     return SubjectAsymmetry(case, path, table, int(str(content["ReferenceSubjects"])))
 
 

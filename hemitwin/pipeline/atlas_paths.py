@@ -9,14 +9,13 @@ from hemitwin.atlases import (
     Parcellation,
     Region,
     hcpmmp_regions,
-    load_labels,
     read_dseg_table,
     save_dseg_table,
 )
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, read_matching_sidecar
-from hemitwin.transforms import Deformation, load_deformation
+from hemitwin.transforms import Deformation, load_deformation, load_labels
 
 __all__ = [
     "aligned_atlas_path",

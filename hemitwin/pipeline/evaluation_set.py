@@ -15,6 +15,7 @@ from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, save_table, save_volume
 from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared, native_mm3_of
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.outputs import (
@@ -35,7 +36,7 @@ from hemitwin.transforms import (
     Scan,
     inject_asymmetry,
     inject_lesion,
-    load_scan,
+    load_volume,
     sample_asymmetry,
     sample_lesion,
 )
@@ -146,7 +147,7 @@ def simulate_lesions(
 
 
 def _simulate_case(case: Case, out: Path, config: EvaluationSetConfig) -> pd.DataFrame:
-    scan = load_scan(case.scan)
+    scan = load_volume(case.scan)
     native_mm3 = native_mm3_of(case)
     subject = _Subject(case, scan, scan.data > 0, digest_file(case.scan), native_mm3)
     library = LesionMaskLibrary(config.lesion_masks) if config.lesion_masks else None
@@ -247,6 +248,7 @@ def _write_sidecar(subject: _Subject, path: Path, key: str, content: Mapping[str
         "SourceDigest": subject.digest,
         "SpatialReference": f"{TEMPLATE_SPACE}, as bundled with nilearn",
         "SkullStripped": True,
+        "SideIsGuess": side_is_guess(subject.case),
         "Quality": {"native_from_template_determinant": subject.native_mm3},
         "GeneratedBy": provenance(),
     }

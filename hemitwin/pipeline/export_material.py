@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hemitwin.atlases import DataFile, Palette, relevance_palette
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import provenance
@@ -102,6 +103,7 @@ class ExportMaterial:
             "Description": description,
             "Sources": [f"bids::{self.relevance_file.path.relative_to(self.out).as_posix()}"],
             **details,
+            "SideIsGuess": side_is_guess(self.case),
             "Smoothing_FWHM_mm": self.config.smooth_mm,
             "GeneratedBy": provenance(),
         }

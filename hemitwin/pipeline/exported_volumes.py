@@ -110,6 +110,7 @@ def _keep_scan(made: ExportMaterial) -> DataFile | None:
         save_volume(path, data, scan.affine)
         content = {
             "Description": "The scan in RAS order, not resampled, for scenes",
+            "SideIsGuess": scan.side_is_guess,
             "Key": key,
             "Digest": digest_file(path),
             "GeneratedBy": provenance(),

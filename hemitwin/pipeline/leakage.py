@@ -14,7 +14,7 @@ from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import FAMILIES, read_families, write_families
 from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.split import Split
-from hemitwin.transforms import load_scan
+from hemitwin.transforms import load_volume
 
 __all__ = [
     "FINGERPRINTS",
@@ -52,7 +52,7 @@ def fingerprint(volume: Path, *, salt: str = "") -> str:
 @lru_cache(maxsize=4096)
 def _voxel_digest(volume: Path, size: int, modified_ns: int) -> str:
     del size, modified_ns  # they tell the cache that the file was replaced
-    scan = load_scan(volume)
+    scan = load_volume(volume)
     digest = hashlib.sha256(repr(scan.data.shape).encode())
     digest.update(np.round(scan.affine, 4).tobytes())
     digest.update(np.ascontiguousarray(scan.data, dtype="<f4").tobytes())

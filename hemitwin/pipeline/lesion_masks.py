@@ -22,7 +22,7 @@ from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import Run, load_run
 from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.two_brains import require_halves
-from hemitwin.transforms import Scan, load_scan, resample
+from hemitwin.transforms import Scan, load_mask, load_volume, resample
 
 __all__ = ["MaskSource", "find_lesion", "marked_region"]
 
@@ -109,8 +109,8 @@ def find_lesion(
         raise CaseError(case.name, "atlas", reason)
     if not found:
         return None
-    scan = load_scan(found[0])
     of_template = entities_of(found[0].name).get("space") == TEMPLATE_SPACE
+    scan = load_mask(found[0], beside=None if of_template else native.grid)
     there = np.eye(4) if of_template else native.from_template
     mask = LesionMask(found[0].name, scan, there, digest_file(found[0]))
     _check_extent(case, mask)
@@ -134,7 +134,7 @@ def _is_of_a_lesion(path: Path, case: Case) -> bool:
 
 def _check_extent(case: Case, mask: LesionMask) -> None:
     """Refuse a mask that leaves nothing to register, or masks nothing."""
-    prepared = load_scan(case.scan)
+    prepared = load_volume(case.scan)
     brain = prepared.data != 0
     there = resample(
         mask.scan, prepared.data.shape, prepared.affine, mask.scan_from_template, order=0

@@ -23,12 +23,13 @@ from hemitwin.pipeline.atlas_paths import (
     write_regions,
 )
 from hemitwin.pipeline.bids import Case, Modality
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import provenance, read_matching_sidecar, write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.transforms import Scan, load_scan
+from hemitwin.transforms import Scan, load_volume
 
 __all__ = ["RegionTable", "find_explained", "parcellate", "parcellate_case", "read_relevance"]
 
@@ -103,7 +104,7 @@ def read_relevance(case: Case, derivatives: Path, desc: str) -> tuple[Scan, dict
             f"run 'hemitwin explain' again"
         )
         raise CaseError(case.name, "parcellate", reason)
-    return load_scan(path), content
+    return load_volume(path), content
 
 
 def parcellate(
@@ -184,7 +185,8 @@ def parcellate_case(
         mirrored = _of_template(case, relevance, atlas, cache, symmetric=True)
         sides = relevance_by_region(relevance.data, relevance.affine, mirrored)
     kind = own_regions_from(case, derivatives, name) if own else _TEMPLATES
-    common = {"Regions": kind, "Sources": [f"bids::{volume}"]}
+    guess = side_is_guess(case)
+    common = {"Regions": kind, "SideIsGuess": guess, "Sources": [f"bids::{volume}"]}
     if sides["partner"].notna().any():
         save_table(pairs, asymmetry_by_pair(sides))
         said = "Positive relevance of homotopic regions; of the template's, left and mirrored ones"

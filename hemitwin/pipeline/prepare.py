@@ -42,15 +42,17 @@ from hemitwin.pipeline.subject_surfaces import checked_surfaces
 from hemitwin.pipeline.transform_files import write_itk_affine
 from hemitwin.transforms import (
     Scan,
+    guessed_side,
     is_skull_stripped,
     load_scan,
     resample,
     robust_scale,
+    volume_members,
 )
 
 __all__ = ["PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
 
-COMPUTATION = 3
+COMPUTATION = 4
 """Raise it when what a prepared volume or its figures hold is computed in another way."""
 
 _MIDPLANE_MM = 2.0
@@ -180,6 +182,7 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
         return Prepared(case.name, volume, skipped=True)
     try:
         scan = load_scan(case.scan)
+        _require_stated_side(case, scan)
         aligned = _align(case, scan, config)
     except (ValueError, FileNotFoundError) as error:
         raise CaseError(case.name, "prepare", str(error)) from error
@@ -187,20 +190,38 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
     return Prepared(case.name, volume, skipped=False)
 
 
+def _files(case: Case) -> dict[str, tuple[Path, ...]]:
+    """Name the files that a case is made from; header and image of a pair are both among them."""
+    given = {f"{case.modality} scan": case.scan, "mask": case.mask, "transform": case.transform}
+    return {name: volume_members(path) for name, path in given.items() if path is not None}
+
+
 def _absence(case: Case) -> str | None:
     """Say which of a case's files is not there."""
-    what = {f"{case.modality} scan": case.scan, "mask": case.mask, "transform": case.transform}
-    for name, path in what.items():
-        if path is not None and path.is_symlink() and not path.exists():
-            return f"a {name} must be there, but {path} is a link to nothing; fetch its content"
-        if path is not None and not path.is_file():
-            return f"a {name} must be there, expected {path}; add it or leave the subject out"
+    for name, members in _files(case).items():
+        for path in members:
+            if path.is_symlink() and not path.exists():
+                return (
+                    f"a {name} must be there, but {path} is a link to nothing; fetch its content"
+                )
+            if not path.is_file():
+                return f"a {name} must be there, expected {path}; add it or leave the subject out"
     return None
 
 
+def _require_stated_side(case: Case, scan: Scan) -> None:
+    """Refuse a scan that is said to lie in a space, and whose own header says nothing of it."""
+    taken = case.alignment if case.transform is None else "with a transform"
+    if taken != "native" and (guess := guessed_side(scan.notes)):
+        msg = (
+            f"a scan that is taken as aligned ({taken}) must say where it lies; {scan.path}: "
+            f"{guess}; set its sform, or give the scan as it came from the scanner"
+        )
+        raise ValueError(msg)
+
+
 def _key(case: Case, config: PrepareConfig) -> str:
-    files = {"scan": case.scan, "mask": case.mask, "transform": case.transform}
-    digests = {name: digest_file(path) for name, path in files.items() if path is not None}
+    digests = {name: [digest_file(one) for one in paths] for name, paths in _files(case).items()}
     taken = {"alignment": case.alignment, "space": case.space, "modality": case.modality}
     settings = {"config": config.model_dump(), "version": provenance()["packages"]}
     return digest_json({**digests, **taken, **settings, "computation": COMPUTATION})
@@ -278,7 +299,7 @@ def _write(
         "HeaderNotes": list(scan.notes),
         "Surfaces": checked_surfaces(case, scan, volume.parent),
         "Quality": quality,
-        "Flags": flags_of(quality, modality=case.modality),
+        "Flags": flags_of(quality, modality=case.modality, notes=scan.notes),
         "GeneratedBy": provenance(),
         "Key": key,
         "Digest": digest_file(volume),

@@ -18,7 +18,7 @@ from hemitwin.transforms import (
     AsymmetrySpec,
     LesionSpec,
     coarsen,
-    load_scan,
+    load_mask,
     split_hemispheres,
 )
 
@@ -127,7 +127,7 @@ def _truth_of(path: Path, brain: Brain) -> Truth:
         if not mask.is_file() or digest_file(mask) != content["MaskDigest"]:
             msg = f"{mask} must be the mask that was written; simulate the set again"
             raise UserError(msg)
-        scan = load_scan(mask)
+        scan = load_mask(mask)
         whole, _ = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=brain.factor)
     halves = split_hemispheres((whole >= _INSIDE).float(), brain.affine)
     return (halves.left + halves.right)[0] > 0

@@ -21,7 +21,7 @@ from hemitwin.pipeline.leakage import refuse_copies, refuse_relatives, require_u
 from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.split import Split, draw_split, read_split, write_split
-from hemitwin.transforms import load_scan, slice_positions, slice_volume
+from hemitwin.transforms import load_volume, slice_positions, slice_volume
 
 __all__ = ["Plane", "SliceConfig", "slice_dataset"]
 
@@ -141,7 +141,7 @@ def _folds(
 
 
 def _slice_case(case: Case, out: Path, config: SliceConfig, split: Split) -> pd.DataFrame:
-    scan = load_scan(case.scan)
+    scan = load_volume(case.scan)
     fold = split.folds[case.subject]
     rows = []
     for one in _slices(scan.data, scan.affine, config):

@@ -24,7 +24,9 @@ from hemitwin.pipeline.atlas_paths import (
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest, digest_atlas
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.lesion_masks import find_lesion
 from hemitwin.pipeline.map_files import atlas_versions
@@ -47,12 +49,12 @@ from hemitwin.pipeline.region_finder import (
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.subject_places import SubjectPlaces
 from hemitwin.pipeline.surface_set import surfaces_are_done, write_surface_set
-from hemitwin.transforms import Scan, load_scan, resample_back
+from hemitwin.transforms import Scan, guessed_side, load_volume, resample_back
 
 __all__ = ["SubjectAtlas", "build_atlases"]
 
 # Raise it whenever the labels of a subject change: it is part of every key.
-_ALGORITHM = 3
+_ALGORITHM = 4
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def build_atlases(
     cases = find_prepared(derivatives, labels=labels, modality=modality)
     if request.annotation is None:
         write_regions(derivatives, request.atlas.name, request.atlas.regions)
-    everyone = cases if labels is None else find_prepared(derivatives, modality=modality)
+    everyone = cases
+    if labels is not None:
+        everyone = find_prepared(derivatives, modality=modality, quiet=True)
     scans = Counter(case.subject for case in everyone)
     several = frozenset(subject for subject, count in scans.items() if count > 1)
     work = partial(_atlas_case, derivatives=derivatives, request=request, several=several)
@@ -134,7 +138,7 @@ def _atlas_case(
     annotation = choose_annotation(case, cortex, request)
     name = atlas_name(request, annotation)
     lesion = find_lesion(case, derivatives, native, request.hidden)
-    prepared = load_scan(case.scan)
+    prepared = load_volume(case.scan)
     places = SubjectPlaces(case, derivatives, prepared, native, lesion, cortex)
     aligned = aligned_atlas_path(case, derivatives, name)
     target = native_atlas_path(case, derivatives, name)
@@ -145,6 +149,7 @@ def _atlas_case(
     if done is not None and whole and surfaces_are_done(places):
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
     if cortex is not None:
+        _require_stated_side(case, native)
         check_surfaces(case, cortex.meshes, native, prepared)
     wanted = find_regions(places, request, annotation)
     write_regions(derivatives, name, wanted.regions)
@@ -167,6 +172,16 @@ def _atlas_case(
         save_labels_volume(path, parcels)
         write_json(sidecar_of(path), {**content, "Key": key, "Digest": digest_file(path)})
     return SubjectAtlas(case, target, aligned, quality)
+
+
+def _require_stated_side(case: Case, native: NativeSpace) -> None:
+    """Refuse surfaces, which lie in a stated space, over a scan that does not."""
+    if guess := guessed_side(native.grid.notes):
+        reason = (
+            f"surfaces and their scan must lie in one space, but the scan's {guess}; set its "
+            f"sform and prepare it again, or leave the surfaces out"
+        )
+        raise CaseError(case.name, "atlas", reason)
 
 
 def _label_grid(
@@ -193,6 +208,7 @@ def _content(
         else cortex.segmentation.name,
         "DeformationKey": places.deformation_key if wanted.by_template else None,
         "LesionMask": None if lesion is None else lesion.source,
+        "SideIsGuess": side_is_guess(places.case),
         "PreparedSHA256": digest_file(places.case.scan),
         "Quality": quality.to_dict(),
         "GeneratedBy": provenance(),

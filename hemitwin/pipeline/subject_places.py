@@ -19,7 +19,6 @@ from hemitwin.atlases import (
     label_at,
     label_in_ribbons,
     load_fslr_surface,
-    load_labels,
     warp_surface,
 )
 from hemitwin.pipeline.atlas_paths import deformation_path
@@ -38,6 +37,7 @@ from hemitwin.transforms import (
     Deformation,
     Scan,
     load_deformation,
+    load_labels,
     save_deformation,
 )
 
