@@ -113,7 +113,10 @@ def open_volume(path: Path, what: str) -> SpatialImage:
     if kind not in _TAKEN:
         raise ValueError(_reason_against(kind, path, what))
     with _readable(path, what):
-        return cast("SpatialImage", kind.from_filename(path))
+        if kind is not MGHImage:
+            return cast("SpatialImage", kind.from_filename(path))
+        with ImageOpener(str(path)) as opened:  # by its name, nibabel would leave it open
+            return MGHImage.from_stream(opened.fobj)
 
 
 def read_voxels(
@@ -138,14 +141,14 @@ def read_voxels(
     ValueError
         If a file is damaged, cut off, or larger than declared.
     """
-    names = {name for name, _ in type(image).files_types}
-    files = {name: holder for name, holder in image.file_map.items() if name in names}
+    files = dict(type(image).filespec_to_file_map(path))
     with _readable(path, what):
         for name, holder in files.items():
             member = Path(cast("str", holder.filename))
             if member.suffix.lower() in _COMPRESSED:
-                content = unpack(member, declared_bytes)
-                files[name] = FileHolder(fileobj=BytesIO(content))
+                files[name] = FileHolder(fileobj=BytesIO(unpack(member, declared_bytes)))
+            elif isinstance(image, MGHImage):
+                files[name] = FileHolder(fileobj=BytesIO(member.read_bytes()))
         return np.asanyarray(type(image).from_file_map(files).dataobj)
 
 
