@@ -52,7 +52,6 @@ from hemitwin.atlases import (
     load_dense_scalars,
     load_fslr_surface,
     load_surface,
-    load_volumes,
     project_through_ribbon,
     save_dense_scalar,
     save_metric,
@@ -66,6 +65,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.atlases.hcp_files import hcp_file, mesh_file
+from hemitwin.transforms import load_series
 
 PROGRAM = shutil.which("wb_command") or "wb_command"
 KINDS = ("white", "midthickness", "pial")
@@ -233,7 +233,7 @@ def ribbon(folder: Path, spacing_mm: int) -> Comparison:
 def label_ribbon(folder: Path) -> None:
     white, pial = own_surfaces(folder)
     labels = read(folder / "areas.label.gii").astype(np.int32)
-    volumes, affine = load_volumes(folder / "grid.nii.gz")
+    volumes, affine = load_series(folder / "grid.nii.gz")
     shape = volumes.shape[1:]
     points = np.indices(shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
     found = label_in_ribbons(points, [Ribbon.between(white, pial, labels)]).reshape(shape)
@@ -341,7 +341,7 @@ def reading(folder: Path) -> list[Comparison]:
 
 
 def read_ribbon(folder: Path, spacing_mm: int) -> None:
-    (volume,), affine = load_volumes(folder / f"in_{spacing_mm}.nii.gz")
+    (volume,), affine = load_series(folder / f"in_{spacing_mm}.nii.gz")
     found = project_through_ribbon(volume, affine, *own_surfaces(folder))
     save_metric(folder / "ours.shape.gii", found, "L", name="map")
 

@@ -70,7 +70,6 @@ from hemitwin.atlases.templates import (
     template_grid,
     template_on_grid,
 )
-from hemitwin.atlases.volume_files import load_labels, load_volumes
 from hemitwin.atlases.volume_offset import template_from_fslr_volume
 from hemitwin.atlases.volume_smoothing import smooth_volume
 from hemitwin.atlases.workbench_files import DataFile
@@ -95,7 +94,7 @@ __all__ = [
     "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels",
     "hcpmmp_volume", "is_no_area", "label_at", "label_in_ribbons", "load_annotation",
     "load_atlas", "load_dense_scalars", "load_freesurfer_surface", "load_fslr_surface",
-    "load_labels", "load_surface", "load_template", "load_volumes", "parcellate_dense",
+    "load_surface", "load_template", "parcellate_dense",
     "project_through_ribbon", "project_to_surface", "read_dseg_table", "region_values",
     "regions_of_table", "relevance_by_region", "relevance_palette", "save_dense_labels",
     "save_dense_scalar", "save_dseg_table", "save_labels_volume", "save_metric",

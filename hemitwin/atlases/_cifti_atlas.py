@@ -32,8 +32,8 @@ def atlas_of_cifti(path: Path, name: str) -> Atlas:
     Raises
     ------
     ValueError
-        When the file cannot be read, holds no labels over grayordinates or several maps, or is no
-        atlas.
+        When the file cannot be read, holds no labels over grayordinates or several maps, has
+        voxels of a structure on the other side of the brain, or is no atlas.
     """
     labels, places, values = _read(path)
     names = {int(key): (str(one[0]), hex_color(one[1])) for key, one in labels.label[0].items()}
@@ -44,6 +44,7 @@ def atlas_of_cifti(path: Path, name: str) -> Atlas:
     inside = places.volume_mask
     if places.volume_shape is None or places.affine is None or not inside.any():
         return Atlas(name, regions, cortex)
+    _require_sides(path, places)
     volume = np.zeros(places.volume_shape, dtype=np.int32)
     volume[tuple(places.voxel[inside].T)] = values[inside]
     voxels = Parcellation(volume, places.affine, regions, FSLR_VOLUME_SPACE)
@@ -55,6 +56,7 @@ def _read(path: Path) -> tuple[LabelAxis, BrainModelAxis, Labels]:
         with LoggingOutputSuppressor():  # CIFTI has no voxel sizes, which is no reason to worry
             image = Cifti2Image.from_filename(path)
         labels, places = (image.header.get_axis(number) for number in (0, 1))
+        volume = image.header.get_index_map(1).volume
         values = np.rint(np.asarray(image.dataobj)[0]).astype(np.int32)
     except (OSError, ValueError, ImageFileError, WrapStructError, ExpatError) as error:
         msg = f"{path} must be a readable CIFTI file ({error}); copy it again"
@@ -69,7 +71,27 @@ def _read(path: Path) -> tuple[LabelAxis, BrainModelAxis, Labels]:
             f"OUT.dlabel.nii -cifti {path.name} -column 1"
         )
         raise ValueError(msg)
+    if volume is not None:  # nibabel passes over the unit that the matrix is in
+        exponent = volume.transformation_matrix_voxel_indices_ijk_to_xyz.meter_exponent
+        places.affine = np.diag([10.0 ** (exponent + 3)] * 3 + [1.0]) @ places.affine
     return labels, places, values
+
+
+def _require_sides(path: Path, places: BrainModelAxis) -> None:
+    """Hold the affine of the voxels against the sides that their structures are named for."""
+    for structure, rows, _ in places.iter_structures():
+        side = str(structure).rpartition("_")[2]
+        voxels = places.voxel[rows][places.volume_mask[rows]]
+        if side not in {"LEFT", "RIGHT"} or not len(voxels):
+            continue
+        x_mm = float((voxels @ places.affine[0, :3] + places.affine[0, 3]).mean())
+        if (x_mm < 0) != (side == "LEFT"):
+            msg = (
+                f"the structures of {path} must lie on their side, but {structure} lies at x = "
+                f"{x_mm:.3g} mm, where left is below 0; correct the affine in the file, or make "
+                f"it again with wb_command -cifti-create-label"
+            )
+            raise ValueError(msg)
 
 
 def _cortex(places: BrainModelAxis, values: Labels) -> dict[str, Vertices]:

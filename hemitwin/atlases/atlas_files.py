@@ -1,18 +1,25 @@
 """Atlases from files: NIfTI with a table, GIFTI label files of both sides, CIFTI."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int32
+
+from hemitwin._shapes import Affine
 from hemitwin.atlases._cifti_atlas import atlas_of_cifti
 from hemitwin.atlases._gifti_atlas import atlas_of_gifti
 from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.parcellation import Parcellation
+from hemitwin.atlases.regions import Region
 from hemitwin.atlases.surfaces import FSLR_VOLUME_SPACE
 from hemitwin.atlases.tables import dseg_table_of, read_dseg_table
-from hemitwin.atlases.volume_files import load_labels
 
 __all__ = ["load_atlas"]
+
+LabelReader = Callable[[Path], tuple[Int32[np.ndarray, " x y z"], Affine]]
+"""Gives a file's labels, and voxel index to RAS+ mm: this room places no volume by itself."""
 
 _ENTITY = re.compile(r"(?:^|_)atlas-([a-zA-Z0-9]+)")
 _SPACE = re.compile(r"(?:^|_)(?:tpl|space)-([a-zA-Z0-9]+)")
@@ -21,6 +28,7 @@ _SPACE = re.compile(r"(?:^|_)(?:tpl|space)-([a-zA-Z0-9]+)")
 def load_atlas(
     paths: Sequence[Path],
     *,
+    read_labels: LabelReader,
     table: Path | None = None,
     name: str | None = None,
     space: str | None = None,
@@ -32,6 +40,8 @@ def load_atlas(
     paths : sequence of Path
         One ``.nii`` or ``.nii.gz`` of integers, one ``.dlabel.nii`` on the 91k grayordinates or on
         the fsLR 32k surface, or two ``.label.gii`` of fsLR 32k, in any order.
+    read_labels : callable
+        Reads the label volume of a NIfTI file: `hemitwin.transforms.load_labels`.
     table : Path, optional
         The names of a NIfTI file: BIDS ``_dseg.tsv`` (index, name; color, hemisphere, partner,
         cortex where there are). By default the file of that name beside it, with or without its
@@ -74,10 +84,13 @@ def load_atlas(
         return atlas_of_gifti(paths, called)
     if first.endswith(".dlabel.nii"):
         return atlas_of_cifti(paths[0], called)
-    return _from_nifti(paths[0], called, table, space)
+    labels, affine = read_labels(paths[0])  # first of all: it knows what is no volume
+    regions, where = _names_of(paths[0], table, space)
+    return Atlas(called, regions, voxels=Parcellation(labels, affine, regions, where))
 
 
-def _from_nifti(path: Path, name: str, table: Path | None, space: str | None) -> Atlas:
+def _names_of(path: Path, table: Path | None, space: str | None) -> tuple[tuple[Region, ...], str]:
+    """Give the regions of a NIfTI file, and its space."""
     table = table or dseg_table_of(path)
     if not table.is_file():
         msg = (
@@ -93,9 +106,7 @@ def _from_nifti(path: Path, name: str, table: Path | None, space: str | None) ->
             f"{FSLR_VOLUME_SPACE}"
         )
         raise ValueError(msg)
-    labels, affine = load_labels(path)
-    regions = read_dseg_table(table)
-    return Atlas(name, regions, voxels=Parcellation(labels, affine, regions, where))
+    return read_dseg_table(table), where
 
 
 def _name_of(file: str) -> str:

@@ -55,12 +55,13 @@ def load_dense_scalars(path: Path) -> Float[np.ndarray, "maps g"]:
     Raises
     ------
     ValueError
-        When the file cannot be read, or has other grayordinates.
+        When the file cannot be read, has other grayordinates, or a map of it holds an infinite
+        value or none at all.
     """
     try:
         with LoggingOutputSuppressor():  # CIFTI has no voxel sizes, which is no reason to worry
             image = Cifti2Image.from_filename(path)
-        values = np.asarray(image.dataobj, dtype=np.float32)
+        stored = np.asarray(image.dataobj)
         places = image.header.get_axis(1)
     except (OSError, ValueError, ImageFileError, WrapStructError, ExpatError) as error:
         msg = f"{path} must be a readable CIFTI file ({error}); copy it again"
@@ -68,9 +69,26 @@ def load_dense_scalars(path: Path) -> Float[np.ndarray, "maps g"]:
     if places != _dense_axis(load_grayordinates()):
         msg = (
             f"{path} must hold maps over the 91282 grayordinates of the HCP, got "
-            f"{values.shape[-1]} others; resample it with wb_command -cifti-resample"
+            f"{stored.shape[-1]} others; resample it with wb_command -cifti-resample"
         )
         raise ValueError(msg)
+    return _real_maps(path, stored)
+
+
+def _real_maps(path: Path, stored: np.ndarray) -> Float[np.ndarray, "maps g"]:
+    if stored.dtype.kind not in "fiub":
+        msg = f"{path} must hold real numbers, got {stored.dtype}; write the maps anew"
+        raise ValueError(msg)
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, which is refused by name
+        values = stored.astype(np.float32)
+    for number, one in enumerate(values):
+        nothing = bool(np.isnan(one).all())
+        if nothing or np.isinf(one).any():
+            msg = (
+                f"a map must be finite, or NaN where it has no value; map {number} of {path} "
+                f"{'is NaN everywhere' if nothing else 'is infinite somewhere'}; write it anew"
+            )
+            raise ValueError(msg)
     return values
 
 

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Int32
-from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.io import read_annot, read_geometry
-from nibabel.freesurfer.mghformat import MGHImage
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases.surfaces import Surface
@@ -22,33 +20,33 @@ FREESURFER_SIDES = {"L": "lh", "R": "rh"}
 """How FreeSurfer's files begin."""
 
 
-def scanner_from_surface(reference: Path) -> Affine:
-    """Read what moves a subject's surfaces to the world of the scan.
+def scanner_from_surface(shape: tuple[int, int, int], affine: Affine) -> Affine:
+    """Give what moves a subject's surfaces to the world of the scan.
 
-    FreeSurfer keeps vertices in the "tkregister" world of its own volumes, which is centred on
-    them.
+    FreeSurfer keeps vertices in the "tkregister" world of its own volumes: RAS directions for a
+    coronal volume, and its origin in the volume's middle, whatever the header says.
 
     Parameters
     ----------
-    reference : Path
-        ``mri/orig.mgz``, or another volume of the subject on the same grid.
+    shape, affine
+        The grid of ``mri/orig.mgz``, or of another volume of the subject, in the order of the
+        file: voxels along its axes, and their index to RAS+ mm of the scan.
 
     Returns
     -------
     (4, 4) float
         Surface mm to RAS+ mm of the scan.
 
-    Raises
-    ------
-    ValueError
-        When the file cannot be read.
+    Examples
+    --------
+    >>> coronal = np.array([[-1.0, 0, 0, 128], [0, 0, 1, -128], [0, -1, 0, 128], [0, 0, 0, 1]])
+    >>> np.array_equal(scanner_from_surface((256, 256, 256), coronal), np.eye(4))
+    True
     """
-    try:
-        header = MGHImage.from_filename(reference).header
-    except (OSError, ValueError, ImageFileError) as error:
-        msg = f"{reference} must be a readable MGH volume ({error}); copy it again"
-        raise ValueError(msg) from error
-    moved: np.ndarray = header.get_vox2ras() @ np.linalg.inv(header.get_vox2ras_tkr())
+    i, j, k = np.linalg.norm(affine[:3, :3], axis=0)
+    x, y, z = np.array(shape) * (i, j, k) / 2
+    surface = np.array([[-i, 0, 0, x], [0, 0, k, -z], [0, -j, 0, y], [0, 0, 0, 1]])
+    moved: np.ndarray = affine @ np.linalg.inv(surface)
     return moved
 
 

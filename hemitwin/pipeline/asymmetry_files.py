@@ -19,6 +19,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.asymmetry_cohort import sides_of
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.parcellate import pair_table_path, read_region_sidecar
@@ -208,7 +209,8 @@ def write_asymmetry(
     save_table(path, table)
     values = _by_region(table)
     save_parcel_scalar(scalar, values, name="asymmetry z", palette=relevance_palette(values))
-    record.write(sidecar, content, [path, scalar])
+    made = {**content, "SideIsGuess": side_is_guess(case)}
+    record.write(sidecar, made, [path, scalar])
     return SubjectAsymmetry(case, path, table, int(str(content["ReferenceSubjects"])))
 
 

@@ -10,6 +10,7 @@ from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
 from hemitwin.pipeline.asymmetry_files import PairTables
 from hemitwin.pipeline.asymmetry_statistics import Effects, group_effects
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.outputs import provenance, write_json
@@ -84,6 +85,7 @@ def write_group(
         "Note": f"{MEASURE} {_EFFECT[cohort.named]}. {_INTERVAL}",
         "Sources": [f"bids::{one.path.name}" for one in tables.read.values()],
         "SourcesSHA256": [one.digest for one in tables.read.values()],
+        "SidesGuessed": sum(side_is_guess(one.case) for one in tables.read.values()),
         **cohort.describe(config, design),
         **_counts(cohort, found, len(set(families))),
         "Settings": {"draws": config.draws, "seed": config.seed},

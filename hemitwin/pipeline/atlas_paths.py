@@ -13,14 +13,13 @@ from hemitwin.atlases import (
     Region,
     hcpmmp_atlas,
     hcpmmp_regions,
-    load_labels,
     read_dseg_table,
     save_dseg_table,
 )
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.records import content_digest, read_product, recorded_inputs
-from hemitwin.transforms import Deformation, load_deformation
+from hemitwin.transforms import Deformation, load_deformation, load_labels
 
 __all__ = [
     "PREPARED",

@@ -6,7 +6,7 @@ import numpy as np
 
 from hemitwin._shapes import Mask
 from hemitwin.pipeline.bids import Case
-from hemitwin.transforms import Scan, brain_mask, load_scan, resample, voxel_sizes
+from hemitwin.transforms import Scan, brain_mask, load_mask, resample, voxel_sizes
 
 __all__ = ["brain_of", "require_head"]
 
@@ -39,11 +39,12 @@ def brain_of(case: Case, scan: Scan) -> Mask:
     Raises
     ------
     ValueError
-        If no brain is found, or the mask holds less than 0.1 or more than 3 litres of the scan.
+        If no brain is found, or the mask cannot be read, may be mirrored beside the scan, or holds
+        less than 0.1 or more than 3 litres of it.
     """
     if case.mask is None:
         return brain_mask(scan)
-    given = load_scan(case.mask)
+    given = load_mask(case.mask, beside=scan)
     inside = Scan((given.data > 0).astype(np.float32), given.affine, case.mask)
     shape = cast("tuple[int, int, int]", scan.data.shape)
     mask = np.asarray(resample(inside, shape, scan.affine, np.eye(4)) >= 0.5)

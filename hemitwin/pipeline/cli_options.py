@@ -95,8 +95,10 @@ def chosen_atlas(
     if not files:
         _refuse_without_files(table, space, name)
         return None
+    from hemitwin.transforms import load_labels
+
     try:
-        return load_atlas(files, table=table, space=space, name=name)
+        return load_atlas(files, read_labels=load_labels, table=table, space=space, name=name)
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
 

@@ -12,13 +12,14 @@ from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.alignment import Pairing
 from hemitwin.pipeline.bids import Case, Modality, find_scans, sidecar_of
+from hemitwin.pipeline.case_sides import warn_of_guessed_sides
 from hemitwin.pipeline.data_config import DataConfig
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import provenance, read_json
 from hemitwin.pipeline.quality import flagged_cases
 from hemitwin.pipeline.records import content_digest
 from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
-from hemitwin.transforms import coarsen, load_scan
+from hemitwin.transforms import coarsen, load_volume
 
 __all__ = ["Brain", "find_cases", "find_prepared", "load_brain", "load_brains", "native_mm3_of"]
 
@@ -71,8 +72,12 @@ def find_prepared(
     labels: Sequence[str] | None = None,
     modality: Modality = "T1w",
     space: str = TEMPLATE_SPACE,
+    quiet: bool = False,
 ) -> tuple[Case, ...]:
     """Find one modality's prepared volumes below a derivatives' folder.
+
+    Those whose left and right are a guess are named in a warning, unless `quiet`: for callers that
+    look for others, or that tell it together with other flags.
 
     Raises
     ------
@@ -89,7 +94,10 @@ def find_prepared(
             f"run 'hemitwin prepare BIDS_DIR {folder} participant --modality {modality}'"
         )
         raise UserError(msg)
-    return tuple(case for case in cases if case.scan.is_file())
+    there = tuple(case for case in cases if case.scan.is_file())
+    if not quiet:
+        warn_of_guessed_sides(there)
+    return there
 
 
 def load_brain(
@@ -139,7 +147,7 @@ def load_brain(
 
 
 def _at_resolution(case: Case, resolution_mm: float, native_mm3_per_mm3: float) -> GridVolume:
-    scan = load_scan(case.scan)
+    scan = load_volume(case.scan)
     prepared_mm = abs(float(scan.affine[0, 0]))
     factor = round(resolution_mm / prepared_mm)
     if factor < 1 or not np.isclose(factor * prepared_mm, resolution_mm):
@@ -188,7 +196,9 @@ def find_cases(config: DataConfig) -> tuple[Case, ...]:
         No volume is left.
     """
     excluded = {f"sub-{label.removeprefix('sub-')}" for label in config.exclude}
-    found = find_prepared(config.prepared, modality=config.modality, space=config.space)
+    found = find_prepared(
+        config.prepared, modality=config.modality, space=config.space, quiet=True
+    )
     cases = tuple(case for case in found if case.subject not in excluded)
     if not cases:
         msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"

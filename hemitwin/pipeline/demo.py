@@ -27,7 +27,7 @@ from hemitwin.pipeline.runner import Outcome
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
-from hemitwin.transforms import LesionConfig, load_scan, resample
+from hemitwin.transforms import LesionConfig, load_mask, load_volume, resample
 
 __all__ = ["DemoSummary", "demo_config", "run_demo"]
 
@@ -145,15 +145,15 @@ def _compare_with_truth(bids: Path, explained: Explained) -> tuple[dict[str, flo
     """Bring the lesion's mask from the scan to the template and hold the relevance against it."""
     case = explained.case
     name = f"{case.name}_space-T1w_label-L_mask.nii.gz"
-    mask = load_scan(bids / "derivatives" / "lesions" / case.name / "anat" / name)
+    mask = load_mask(bids / "derivatives" / "lesions" / case.name / "anat" / name)
     sidecar = sidecar_of(case.scan)
     native_from_template = np.array(read_json(sidecar)["NativeFromTemplate"], dtype=float)
-    relevance = load_scan(explained.relevance)
+    relevance = load_volume(explained.relevance)
     truth = resample(mask, relevance.data.shape, relevance.affine, native_from_template) >= 0.5
     either = truth | truth[::-1]
     both = relevance.data + relevance.data[::-1]
     half = both.shape[0] // 2
-    prepared = load_scan(case.scan)
+    prepared = load_volume(case.scan)
     picture = explained.relevance.with_name(f"{case.name}_desc-lrptruth_relevance.png")
     picture_of_relevance(
         picture,

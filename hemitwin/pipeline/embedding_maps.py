@@ -14,6 +14,7 @@ from hemitwin.atlases import save_volumes
 from hemitwin.interpret import explain_embeddings
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.brain_data import standard_brain
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import Brain, find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, load_for
 from hemitwin.pipeline.errors import CaseError
@@ -113,6 +114,7 @@ def _explain_case(
         "Description": "Relevance of each image for directions of its own embedding, one volume "
         "a direction; signed",
         "Sources": [f"bids::{case.scan.name}"],
+        "SideIsGuess": side_is_guess(case),
         "Directions": directions.words,
         "Ledgers": rows,
         "LedgerError": error,

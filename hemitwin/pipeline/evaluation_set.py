@@ -14,6 +14,7 @@ from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared, native_mm3_of
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.evaluation_manifest import MANIFEST, EvaluationSet, Spec
@@ -27,7 +28,7 @@ from hemitwin.transforms import (
     Scan,
     inject_asymmetry,
     inject_lesion,
-    load_scan,
+    load_volume,
     sample_asymmetry,
     sample_lesion,
 )
@@ -111,7 +112,7 @@ def _simulate_case(case: Case, made: EvaluationSet) -> pd.DataFrame:
     if record.find(sidecar) is not None:
         return pd.DataFrame(made.rows_of(case))
     record.begin(sidecar)
-    scan = load_scan(case.scan)
+    scan = load_volume(case.scan)
     subject = _Subject(case, scan, scan.data > 0, content_digest(case.scan), native_mm3)
     _write_healthy(subject, made)
     try:
@@ -202,6 +203,7 @@ def _write_sidecar(subject: _Subject, path: Path, content: Mapping[str, object])
         "SourceDigest": subject.digest,
         "SpatialReference": f"{TEMPLATE_SPACE}, as bundled with nilearn",
         "SkullStripped": True,
+        "SideIsGuess": side_is_guess(subject.case),
         "Quality": {"native_from_template_determinant": subject.native_mm3},
         "GeneratedBy": provenance(),
     }

@@ -14,6 +14,7 @@ from hemitwin.pipeline.atlas_paths import (
     own_deformation_path,
 )
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import provenance
@@ -111,6 +112,7 @@ class ExportMaterial:
             "Description": description,
             "Sources": [f"bids::{self.relevance_file.path.relative_to(self.out).as_posix()}"],
             **details,
+            "SideIsGuess": side_is_guess(self.case),
             "Smoothing_FWHM_mm": self.config.smooth_mm,
             "GeneratedBy": provenance(),
         }
@@ -169,6 +171,7 @@ def export_record(
         inputs={name: path for name, path in inputs.items() if path and path.is_file()},
         settings={
             "desc": named,
+            "side_is_guess": side_is_guess(case),
             **config.model_dump(),
             "renderer": config.render and find_workbench() is not None,
             "native_from_template": native.from_template.tolist(),

@@ -105,6 +105,9 @@ def _keep_scan(made: ExportMaterial) -> DataFile | None:
         # Whole numbers pack to less than half of what fractions take.
         data = whole.astype(np.int32) if np.array_equal(whole, scan.data) else scan.data
         save_volume(path, data, scan.affine)
-        content = {"Description": "The scan in RAS order, not resampled, for scenes"}
+        content = {
+            "Description": "The scan in RAS order, not resampled, for scenes",
+            "SideIsGuess": scan.side_is_guess,
+        }
         record.write(sidecar_of(path), content, [path])
     return DataFile(path)

@@ -24,6 +24,7 @@ from hemitwin.atlases import (
     sided_name,
     surface_on_fslr,
 )
+from hemitwin.transforms import load_geometry
 
 __all__ = ["FreeSurferSubject", "find_freesurfer_subject"]
 
@@ -85,7 +86,7 @@ class FreeSurferSubject:
         ValueError
             A file cannot be read.
         """
-        scanner = scanner_from_surface(self._reference)
+        scanner = scanner_from_surface(*load_geometry(self._reference))
         return tuple(
             load_freesurfer_surface(
                 self.folder / "surf" / f"{fs}.{kind}", side, kind, scanner=scanner

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import FAMILIES, read_families, write_families
 from hemitwin.pipeline.outputs import read_json, write_json
-from hemitwin.pipeline.records import content_digest
+from hemitwin.pipeline.records import VOXELS, content_digest, digest_voxels, read_product
 from hemitwin.pipeline.split import Split
-from hemitwin.transforms import load_scan
+from hemitwin.transforms import load_volume
 
 __all__ = [
     "FINGERPRINTS",
@@ -52,11 +50,8 @@ def fingerprint(volume: Path, *, salt: str = "") -> str:
 @lru_cache(maxsize=4096)
 def _voxel_digest(volume: Path, content: str) -> str:
     del content  # it tells the cache that the file was replaced
-    scan = load_scan(volume)
-    digest = hashlib.sha256(repr(scan.data.shape).encode())
-    digest.update(np.round(scan.affine, 4).tobytes())
-    digest.update(np.ascontiguousarray(scan.data, dtype="<f4").tobytes())
-    return digest.hexdigest()
+    known = (read_product(volume) or {}).get(VOXELS)
+    return str(known) if known else digest_voxels(load_volume(volume))
 
 
 def write_guards(

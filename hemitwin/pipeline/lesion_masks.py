@@ -109,7 +109,9 @@ def find_lesion(
     if not found:
         return None
     of_template = entities_of(found[0].name).get("space") == TEMPLATE_SPACE
-    return LesionMask(found[0], np.eye(4) if of_template else native.from_template)
+    if of_template:
+        return LesionMask(found[0], np.eye(4))
+    return LesionMask(found[0], native.from_template, native.grid)
 
 
 def _is_of_a_lesion(path: Path, case: Case) -> bool:

@@ -11,6 +11,7 @@ from hemitwin.atlases import TEMPLATE_SPACE, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
@@ -154,6 +155,7 @@ def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> di
         f"{METHOD_NAMES[request.method]}; signed; {_balance(made, request)}",
         "Sources": [f"bids::{made.brain.case.scan.name}"],
         "ComparedWith": made.compared_with,
+        "SideIsGuess": side_is_guess(made.brain.case),
         "SpatialReference": f"{space}, as bundled with nilearn"
         if space == TEMPLATE_SPACE
         else space,

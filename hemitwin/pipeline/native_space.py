@@ -24,7 +24,7 @@ class NativeSpace:
     scan : Path
         The scan; it may have moved since.
     grid : Scan
-        Its grid in RAS order, without values.
+        Its grid in RAS order, without values, and the notes on its header.
     from_template : (4, 4) float
         RAS+ mm of template space to RAS+ mm of the scan.
     """
@@ -49,5 +49,6 @@ class NativeSpace:
         content: dict[str, Any] = read_json(sidecar)
         scan = (sidecar.parent / content["SourcePath"]).resolve()
         values = np.zeros(content["NativeShape"], dtype=np.float32)
-        grid = Scan(values, np.array(content["NativeAffine"], dtype=float), scan)
+        affine = np.array(content["NativeAffine"], dtype=float)
+        grid = Scan(values, affine, scan, tuple(content.get("HeaderNotes", ())))
         return cls(scan, grid, np.array(content["NativeFromTemplate"], dtype=float))

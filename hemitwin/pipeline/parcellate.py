@@ -26,13 +26,14 @@ from hemitwin.pipeline.atlas_paths import (
     write_regions,
 )
 from hemitwin.pipeline.bids import Case, Modality
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import provenance, write_json
 from hemitwin.pipeline.records import Record, content_digest, read_product, recorded_inputs
 from hemitwin.pipeline.runner import Outcome, run_cases
-from hemitwin.transforms import Scan, load_scan
+from hemitwin.transforms import Scan, load_volume
 
 __all__ = [
     "RegionTable",
@@ -111,7 +112,7 @@ def read_relevance(case: Case, derivatives: Path, desc: str) -> Scan:
         The sidecar is missing, or the map is not the one that was audited.
     """
     read_audit(case, derivatives, desc)
-    return load_scan(relevance_path(case, derivatives, map_desc(case, desc)))
+    return load_volume(relevance_path(case, derivatives, map_desc(case, desc)))
 
 
 def read_audit(case: Case, derivatives: Path, desc: str) -> dict[str, Any]:
@@ -214,7 +215,8 @@ def parcellate_case(
         sides = relevance_by_region(relevance.data, relevance.affine, mirrored)
     kind = own_regions_from(case, derivatives, name) if own else _TEMPLATES
     volume = relevance_path(case, derivatives, map_desc(case, desc)).name
-    common = {"Regions": kind, "Sources": [f"bids::{volume}"]}
+    guess = side_is_guess(case)
+    common = {"Regions": kind, "SideIsGuess": guess, "Sources": [f"bids::{volume}"]}
     if sides["partner"].notna().any():
         files.append(pair_table_path(case, derivatives, desc, name))
         save_table(files[-1], asymmetry_by_pair(sides))
@@ -311,6 +313,7 @@ def _record(
     if own is not None:
         inputs[_REGIONS] = own
     settings = {name: audit[name] for name in ("Ledger", "ExplainedScore")}
+    settings["side_is_guess"] = side_is_guess(case)
     if isinstance(atlas, Atlas):
         settings["atlas"] = digest_atlas(atlas)
     elif atlas == HCPMMP:

@@ -29,17 +29,19 @@ from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.outputs import describe_dataset
 from hemitwin.pipeline.pictures import picture_of_prepared
 from hemitwin.pipeline.quality import flags_of, quality_figures, write_quality_table
-from hemitwin.pipeline.records import Record
+from hemitwin.pipeline.records import VOXELS, Record, digest_voxels
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.subject_surfaces import checked_surfaces
 from hemitwin.pipeline.transform_files import write_itk_affine
 from hemitwin.transforms import (
     Scan,
+    guessed_side,
     is_skull_stripped,
     load_scan,
     resample,
     robust_scale,
+    volume_members,
 )
 
 __all__ = ["PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
@@ -171,6 +173,7 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
         return Prepared(case.name, volume, skipped=True)
     try:
         scan = load_scan(case.scan)
+        _require_stated_side(case, scan)
         aligned = _align(case, scan, config)
     except (ValueError, FileNotFoundError) as error:
         raise CaseError(case.name, "prepare", str(error)) from error
@@ -178,15 +181,34 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
     return Prepared(case.name, volume, skipped=False)
 
 
+def _files(case: Case) -> dict[str, tuple[Path, ...]]:
+    """Name the files that a case is made from; header and image of a pair are both among them."""
+    given = {f"{case.modality} scan": case.scan, "mask": case.mask, "transform": case.transform}
+    return {name: volume_members(path) for name, path in given.items() if path is not None}
+
+
 def _absence(case: Case) -> str | None:
     """Say which of a case's files is not there."""
-    what = {f"{case.modality} scan": case.scan, "mask": case.mask, "transform": case.transform}
-    for name, path in what.items():
-        if path is not None and path.is_symlink() and not path.exists():
-            return f"a {name} must be there, but {path} is a link to nothing; fetch its content"
-        if path is not None and not path.is_file():
-            return f"a {name} must be there, expected {path}; add it or leave the subject out"
+    for name, members in _files(case).items():
+        for path in members:
+            if path.is_symlink() and not path.exists():
+                return (
+                    f"a {name} must be there, but {path} is a link to nothing; fetch its content"
+                )
+            if not path.is_file():
+                return f"a {name} must be there, expected {path}; add it or leave the subject out"
     return None
+
+
+def _require_stated_side(case: Case, scan: Scan) -> None:
+    """Refuse a scan that is said to lie in a space, and whose own header says nothing of it."""
+    taken = case.alignment if case.transform is None else "with a transform"
+    if taken != "native" and (guess := guessed_side(scan.notes)):
+        msg = (
+            f"a scan that is taken as aligned ({taken}) must say where it lies; {scan.path}: "
+            f"{guess}; set its sform, or give the scan as it came from the scanner"
+        )
+        raise ValueError(msg)
 
 
 def _record(case: Case, config: PrepareConfig) -> Record:
@@ -276,7 +298,8 @@ def _write(
         "HeaderNotes": list(scan.notes),
         "Surfaces": checked_surfaces(case, scan, volume.parent),
         "Quality": quality,
-        "Flags": flags_of(quality, modality=case.modality),
+        VOXELS: digest_voxels(Scan(aligned.data, aligned.affine)),
+        "Flags": flags_of(quality, modality=case.modality, notes=scan.notes),
     }
     record.write(sidecar_of(volume), content, [volume, transform, picture])
 

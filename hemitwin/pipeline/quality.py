@@ -16,7 +16,7 @@ from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TemplateImage, save_table
 from hemitwin.pipeline.bids import visible
 from hemitwin.pipeline.outputs import read_json
-from hemitwin.transforms import Scan, mirror_asymmetry, resample, similarity_quality
+from hemitwin.transforms import Scan, guessed_side, mirror_asymmetry, resample, similarity_quality
 
 __all__ = [
     "GATES",
@@ -159,8 +159,19 @@ def _intensity_figures(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def flags_of(figures: Mapping[str, Any], *, modality: str = "T1w") -> list[str]:
+def flags_of(
+    figures: Mapping[str, Any], *, modality: str = "T1w", notes: Sequence[str] = ()
+) -> list[str]:
     """Return a reason with figure and limit for each gate that a scan does not pass.
+
+    Parameters
+    ----------
+    figures : mapping
+        From `quality_figures`.
+    modality : str
+        Some gates hold for T1w alone.
+    notes : sequence of str
+        On the scan's header: one that leaves open which side is left is a reason, too.
 
     Examples
     --------
@@ -169,7 +180,8 @@ def flags_of(figures: Mapping[str, Any], *, modality: str = "T1w") -> list[str]:
     >>> flags_of({"template_similarity": 0.1}, modality="T2w")
     []
     """
-    flags = []
+    guess = guessed_side(notes)
+    flags = [] if guess is None else [guess]
     for name, gate in GATES.items():
         if name not in figures or not (gate.any_contrast or modality == "T1w"):
             continue
@@ -221,7 +233,7 @@ def _sidecars(derivatives: Path) -> list[Path]:
 
 def _row(path: Path) -> dict[str, Any] | None:
     try:
-        figures = read_json(path).get("Quality", {})
+        content = read_json(path)
     except FileNotFoundError:  # another process is preparing this scan anew
         return None
     except ValueError as error:
@@ -229,11 +241,12 @@ def _row(path: Path) -> dict[str, Any] | None:
         return None
     modality = path.stem.rsplit("_", 1)[-1]
     case = path.name.split("_space-")[0]
+    figures, notes = content.get("Quality", {}), content.get("HeaderNotes", ())
     return {
         "case": case,
         "modality": modality,
         **figures,
-        "flags": flags_of(figures, modality=modality),
+        "flags": flags_of(figures, modality=modality, notes=notes),
     }
 
 

@@ -19,6 +19,7 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.pipeline.bids import Case, Modality
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.map_request import map_desc
@@ -171,6 +172,7 @@ def rank(
     sources = {
         "Sources": [f"bids::{one.relative_to(derivatives)}" for one in paths],
         "SourcesSHA256": [digest_file(one) for one in paths],
+        "SidesGuessed": sum(side_is_guess(case) for case in cases),
         "RelativesKnown": families is not None,
     }
     _write_sidecars(found, sources, config)

@@ -1,5 +1,6 @@
 """Records: what a product was made from, by content, and whether it would still be made so."""
 
+import hashlib
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hemitwin._atomic import sweep_leftovers
@@ -19,15 +21,23 @@ from hemitwin.pipeline.outputs import (
     read_json,
     write_json,
 )
+from hemitwin.transforms import Scan, volume_members
 
-__all__ = ["FileState", "Record", "content_digest", "read_product", "recorded_inputs"]
+__all__ = [
+    "VOXELS",
+    "FileState",
+    "Record",
+    "content_digest",
+    "digest_voxels",
+    "read_product",
+    "recorded_inputs",
+]
 
 logger = logging.getLogger(__name__)
 
 
-def volume_members(path: Path) -> tuple[Path, ...]:
-    return (path,)
-
+VOXELS = "VoxelsSHA256"
+"""What a prepared volume's sidecar calls `digest_voxels` of it."""
 
 _RECORD = "MadeFrom"
 _BY_EARLIER_VERSION = "an earlier version made it, which did not write down from what"
@@ -289,6 +299,14 @@ def content_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes; read only where no sidecar tells it."""
     known = _state_in(_content_of(sidecar_of(path)) or {}, path.name)
     return FileState.of(path, known).sha256
+
+
+def digest_voxels(scan: Scan) -> str:
+    """Return the SHA-256 of a volume's voxels and affine, whatever its name and compression."""
+    digest = hashlib.sha256(repr(scan.data.shape).encode())
+    digest.update(np.round(scan.affine, 4).tobytes())
+    digest.update(np.ascontiguousarray(scan.data, dtype="<f4").tobytes())
+    return digest.hexdigest()
 
 
 def recorded_inputs(content: Mapping[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.interpret import RESIDUES, RegionMatches
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.records import Record
@@ -157,6 +158,7 @@ def _sidecar(run: Run, made: RelationContent) -> dict[str, Any]:
         "Note": _NOTE,
         "Sources": [f"bids::{case.scan.name}" for case in made.cases],
         "ComparedWith": None if halves else made.cases[1].name,
+        "SideIsGuess": side_is_guess(*made.cases),
         "Connectivity": "The same in all 379 regions as .pconn.nii, without unassigned and bias"
         + ("; zeros within a hemisphere, and right rows transposed" if halves else ""),
         "Similarity": found.similarity,

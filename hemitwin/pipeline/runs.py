@@ -9,6 +9,7 @@ import yaml
 
 from hemitwin.models import SiameseNetwork, load_weights
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.errors import UserError
@@ -152,7 +153,12 @@ def result_record(
         stage,
         computation=computation,
         inputs=dict(zip(names, (case.scan for case in cases), strict=False)),
-        settings={**run.decides, "grid": GRID_COMPUTATION, **settings},
+        settings={
+            **run.decides,
+            "grid": GRID_COMPUTATION,
+            "side_is_guess": side_is_guess(*cases),
+            **settings,
+        },
     )
 
 

@@ -15,7 +15,7 @@ from hemitwin.pipeline.evaluation_manifest import MANIFEST, specification_of
 from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
 from hemitwin.pipeline.records import content_digest, read_product
-from hemitwin.transforms import coarsen, load_scan, split_hemispheres
+from hemitwin.transforms import coarsen, load_mask, split_hemispheres
 
 __all__ = ["pairs_of_set", "truths_of_set"]
 
@@ -117,7 +117,7 @@ def _truth_of(path: Path, brain: Brain) -> Truth:
         if not mask.is_file() or digest_file(mask) != content["MaskDigest"]:
             msg = f"{mask} must be the mask that was written; simulate the set again"
             raise UserError(msg)
-        scan = load_scan(mask)
+        scan = load_mask(mask)
         whole, _ = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=brain.factor)
     halves = split_hemispheres((whole >= _INSIDE).float(), brain.affine)
     return (halves.left + halves.right)[0] > 0

@@ -22,7 +22,7 @@ from hemitwin.pipeline.leakage import refuse_copies, refuse_relatives, require_u
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.slice_folder import SliceFolder, SliceRow
 from hemitwin.pipeline.split import Split, draw_split, read_split
-from hemitwin.transforms import load_scan, slice_positions, slice_volume
+from hemitwin.transforms import load_volume, slice_positions, slice_volume
 
 __all__ = ["Plane", "SliceConfig", "slice_dataset"]
 
@@ -211,7 +211,7 @@ def _slice_case(
     record = folder.record_of(case, fold, config.settings)
     if (done := folder.read_rows(case, fold, record)) is not None:
         return pd.DataFrame(done)
-    scan = load_scan(case.scan)
+    scan = load_volume(case.scan)
     rows: list[SliceRow] = []
     for one in _slices(scan.data, scan.affine, config):
         side = one.row["hemisphere"]

@@ -26,7 +26,9 @@ from hemitwin.pipeline.atlas_paths import (
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
+from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.lesion_masks import find_lesion
 from hemitwin.pipeline.native_space import NativeSpace
@@ -42,7 +44,7 @@ from hemitwin.pipeline.region_finder import (
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.subject_places import SubjectPlaces
 from hemitwin.pipeline.surface_set import surfaces_are_done, write_surface_set
-from hemitwin.transforms import Scan, resample_back
+from hemitwin.transforms import Scan, guessed_side, resample_back
 
 __all__ = ["SubjectAtlas", "build_atlases"]
 
@@ -110,7 +112,9 @@ def build_atlases(
     cases = find_prepared(derivatives, labels=labels, modality=modality)
     if request.annotation is None:
         write_regions(derivatives, request.atlas.name, request.atlas.regions)
-    everyone = cases if labels is None else find_prepared(derivatives, modality=modality)
+    everyone = cases
+    if labels is not None:
+        everyone = find_prepared(derivatives, modality=modality, quiet=True)
     scans = Counter(case.subject for case in everyone)
     several = frozenset(subject for subject, count in scans.items() if count > 1)
     work = partial(_atlas_case, derivatives=derivatives, request=request, several=several)
@@ -135,6 +139,7 @@ def _atlas_case(
         return SubjectAtlas(case, target, aligned, AtlasQuality.from_dict(done["Quality"]))
     prepared = places.prepared
     if cortex is not None:
+        _require_stated_side(case, native)
         check_surfaces(case, cortex.meshes, native, prepared)
     wanted = find_regions(places, request, annotation)
     write_regions(derivatives, name, wanted.regions)
@@ -161,6 +166,16 @@ def _atlas_case(
     return SubjectAtlas(case, target, aligned, quality)
 
 
+def _require_stated_side(case: Case, native: NativeSpace) -> None:
+    """Refuse surfaces, which lie in a stated space, over a scan that does not."""
+    if guess := guessed_side(native.grid.notes):
+        reason = (
+            f"surfaces and their scan must lie in one space, but the scan's {guess}; set its "
+            f"sform and prepare it again, or leave the surfaces out"
+        )
+        raise CaseError(case.name, "atlas", reason)
+
+
 def _label_grid(
     grid: Scan, native_from_space: Affine, near: Mask, wanted: RegionFinder, space: str
 ) -> Parcellation:
@@ -185,6 +200,7 @@ def _content(
         else cortex.segmentation.name,
         "DeformationKey": places.deformation_key if wanted.by_template else None,
         "LesionMask": None if lesion is None else lesion.path.name,
+        "SideIsGuess": side_is_guess(places.case),
         "Quality": quality.to_dict(),
     }
 
@@ -206,6 +222,7 @@ def _record(places: SubjectPlaces, request: AtlasRequest, annotation: str | None
             "deformation": places.deformation_key,
             "native_from_template": places.native.from_template.tolist(),
             "annotation": annotation,
+            "side_is_guess": side_is_guess(places.case),
             "atlas": digest_atlas(request.atlas),
         },
     )

@@ -19,7 +19,6 @@ from hemitwin.atlases import (
     label_at,
     label_in_ribbons,
     load_fslr_surface,
-    load_labels,
     warp_surface,
 )
 from hemitwin.pipeline.atlas_paths import PREPARED, deformation_path
@@ -33,7 +32,8 @@ from hemitwin.transforms import (
     Deformation,
     Scan,
     load_deformation,
-    load_scan,
+    load_labels,
+    load_volume,
     save_deformation,
 )
 
@@ -70,7 +70,7 @@ class SubjectPlaces:
     @cached_property
     def prepared(self) -> Scan:
         """The prepared volume."""
-        return load_scan(self.case.scan)
+        return load_volume(self.case.scan)
 
     @cached_property
     def deformation(self) -> Deformation:

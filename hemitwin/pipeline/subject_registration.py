@@ -12,7 +12,7 @@ from hemitwin.atlases import template_grid, template_on_grid
 from hemitwin.transforms import (
     Deformation,
     Scan,
-    load_scan,
+    load_mask,
     register_deformation,
     resample,
 )
@@ -33,15 +33,18 @@ class LesionMask:
         The mask; read when it is first needed.
     scan_from_template : (4, 4) float
         Template RAS+ mm to the mask's own.
+    beside : Scan, optional
+        The grid of the scan that it comes with.
     """
 
     path: Path
     scan_from_template: Affine
+    beside: Scan | None = None
 
     @cached_property
     def scan(self) -> Scan:
         """The mask as a volume."""
-        return load_scan(self.path)
+        return load_mask(self.path, beside=self.beside)
 
 
 def register_subject(prepared: Scan, lesion: LesionMask | None) -> Deformation:

@@ -18,8 +18,6 @@ from hemitwin.atlases import (
     hcpmmp_atlas,
     label_at,
     load_dense_scalars,
-    load_labels,
-    load_volumes,
     read_dseg_table,
     relevance_by_region,
     save_table,
@@ -27,6 +25,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, provenance, write_json
+from hemitwin.transforms import load_labels, load_series
 
 __all__ = ["tabulate"]
 
@@ -174,7 +173,7 @@ def _tables(path: Path, name: str, regions: _Regions) -> Iterator[pd.DataFrame]:
             raise ValueError(msg)
         found = [dense_by_region(one) for one in load_dense_scalars(path)]
     else:
-        volumes, affine = load_volumes(path)
+        volumes, affine = load_series(path)
         parcels = regions.of(path, volumes[0].shape, affine)
         found = [_of_volume(one, affine, parcels) for one in volumes]
     for number, table in enumerate(found):

@@ -39,7 +39,18 @@ from hemitwin.transforms.lesion_masks import LesionMaskLibrary
 from hemitwin.transforms.lesion_sampling import RandLesiond, sample_lesion
 from hemitwin.transforms.lesion_spec import LesionSpec
 from hemitwin.transforms.lesions import inject_lesion, lesion_support
-from hemitwin.transforms.loading import Scan, load_scan, voxel_sizes
+from hemitwin.transforms.loading import (
+    Scan,
+    guessed_side,
+    load_geometry,
+    load_labels,
+    load_mask,
+    load_scan,
+    load_series,
+    load_volume,
+    volume_members,
+    voxel_sizes,
+)
 from hemitwin.transforms.masking import brain_mask, is_skull_stripped
 from hemitwin.transforms.midplane import midplane_motion, mirror_asymmetry, refine_midplane
 from hemitwin.transforms.registration import register_similarity, similarity_quality
@@ -77,6 +88,7 @@ __all__ = [
     "coarsen",
     "deform_anatomy",
     "grey_matter_limits",
+    "guessed_side",
     "heritable_displacement",
     "inject_asymmetry",
     "inject_lesion",
@@ -87,7 +99,12 @@ __all__ = [
     "lesion_support",
     "limit_folding",
     "load_deformation",
+    "load_geometry",
+    "load_labels",
+    "load_mask",
     "load_scan",
+    "load_series",
+    "load_volume",
     "midplane_motion",
     "mirror_affine",
     "mirror_asymmetry",
@@ -111,5 +128,6 @@ __all__ = [
     "slice_volume",
     "split_hemispheres",
     "standardise",
+    "volume_members",
     "voxel_sizes",
 ]

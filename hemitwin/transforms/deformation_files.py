@@ -9,6 +9,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 
 from hemitwin._atomic import atomic_path
 from hemitwin.transforms.deformation import Deformation
+from hemitwin.transforms.loading import load_vectors
 
 __all__ = ["load_deformation", "save_deformation"]
 
@@ -44,20 +45,13 @@ def load_deformation(path: Path) -> Deformation:
 
     Raises
     ------
-    ValueError
-        When the file cannot be read or holds no vectors.
+    FileNotFoundError, ValueError
+        When the file is not there, cannot be read or holds no vectors.
     """
     try:
-        field = sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        vectors, affine = load_vectors(path)
+    except ValueError as error:
         msg = f"{path} must be a displacement field ({error}); run 'hemitwin atlas' again"
         raise ValueError(msg) from error
-    if field.GetNumberOfComponentsPerPixel() != 3:
-        msg = f"{path} must hold vectors of three numbers; run 'hemitwin atlas' again"
-        raise ValueError(msg)
-    affine = np.eye(4)
-    axes = np.array(field.GetDirection()).reshape(3, 3) * np.array(field.GetSpacing())
-    affine[:3] = _LPS @ np.column_stack([axes, field.GetOrigin()])
-    vectors = sitk.GetArrayFromImage(field).transpose(2, 1, 0, 3).astype(np.float32)
     shift = np.ascontiguousarray(vectors @ _LPS.astype(np.float32))
     return Deformation(shift, np.round(affine, 6))

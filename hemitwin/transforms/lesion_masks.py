@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from hemitwin._shapes import Grid
-from hemitwin.transforms.loading import load_scan, voxel_sizes
+from hemitwin.transforms.loading import load_mask, voxel_sizes
 
 __all__ = ["LesionMaskLibrary", "LesionShape"]
 
@@ -122,7 +122,7 @@ class LesionMaskLibrary:
 @lru_cache(maxsize=1024)  # a few hundred masks of some 0.1 MB each
 def _load_shape(path: Path, size: int, modified_ns: int, inode: int) -> LesionShape:
     del size, modified_ns, inode  # they tell the cache that the file was replaced
-    scan = load_scan(path)
+    scan = load_mask(path)
     inside = scan.data > 0.5
     if not inside.any():
         msg = f"a lesion mask must hold voxels above 0.5, {path} has none; remove it"

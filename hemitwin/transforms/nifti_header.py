@@ -11,7 +11,10 @@ from nibabel.spatialimages import HeaderDataError
 
 from hemitwin._shapes import Affine
 
-__all__ = ["compare_forms", "millimetres_per_unit"]
+__all__ = ["SIDE_IS_A_GUESS", "compare_forms", "millimetres_per_unit"]
+
+SIDE_IS_A_GUESS = "which side is left is a guess"
+"""How the note on a header ends that leaves the side open: sidecars are searched for it."""
 
 _UNIT_MM = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 _PLAUSIBLE_VOXEL_MM = (0.1, 20.0)
@@ -97,7 +100,7 @@ def compare_forms(
     """
     sform, qform = header.get_sform(coded=True)[0], _qform(header)
     if sform is None and int(header["qform_code"]) == 0:
-        return ("header sets neither sform nor qform: which side is left is a guess",)
+        return (f"header sets neither sform nor qform: {SIDE_IS_A_GUESS}",)
     if sform is None or qform is None:
         return ()
     handed = [float(np.linalg.det(form[:3, :3])) for form in (sform, qform)]

@@ -2,12 +2,12 @@
 # mypy: disallow-untyped-calls=False
 # nibabel is typed in part only.
 
-import gzip
 from pathlib import Path
 
 from isal import isal_zlib
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
+from nibabel.openers import ImageOpener
 
 __all__ = ["CEILING_BYTES", "check_header_size", "unpack"]
 
@@ -30,7 +30,7 @@ def check_header_size(path: Path) -> None:
     ValueError
         If it does.
     """
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+    with ImageOpener(str(path)) as stream:
         head = stream.read(_HEADER_BYTES)
     for kind in _HEADERS:
         if len(head) >= kind.sizeof_hdr and kind.may_contain_header(head):

@@ -1,18 +1,19 @@
 """Atlases from files: names decide, whatever the numbers and the format."""
 
 import re
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
+from hemitwin import atlases
 from hemitwin.atlases import (
     TEMPLATE_SPACE,
     Atlas,
     Parcellation,
     hcpmmp_atlas,
-    load_atlas,
     read_dseg_table,
     regions_of_table,
     save_dense_labels,
@@ -25,6 +26,9 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.hcp_files import subcortex_file
 from hemitwin.atlases.volume_offset import template_from_fslr_volume
+from hemitwin.transforms import load_labels
+
+load_atlas = partial(atlases.load_atlas, read_labels=load_labels)
 
 HCP = subcortex_file().parents[1] / "HCP_S1200_GroupAvg_v1"
 OFFICIAL = HCP / (

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemitwin.atlases import dseg_table_of, load_labels, read_dseg_table, regions_of_table
+from hemitwin.atlases import dseg_table_of, read_dseg_table, regions_of_table
+from hemitwin.transforms import load_labels
 
 
 def read(tmp_path, text):

@@ -1,5 +1,7 @@
 """Atlases on surfaces, from GIFTI and CIFTI: what is refused, and what is no area."""
 
+from functools import partial
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,7 +14,11 @@ from nibabel.gifti.gifti import (
     GiftiMetaData,
 )
 
-from hemitwin.atlases import Atlas, hcpmmp_atlas, load_atlas, save_metric
+from hemitwin import atlases
+from hemitwin.atlases import Atlas, hcpmmp_atlas, save_metric
+from hemitwin.transforms import load_labels
+
+load_atlas = partial(atlases.load_atlas, read_labels=load_labels)
 
 VERTICES = 32_492
 STRUCTURES = {"L": "CortexLeft", "R": "CortexRight"}

@@ -13,7 +13,6 @@ from hemitwin.atlases import (
     hcpmmp_regions,
     hcpmmp_volume,
     load_dense_scalars,
-    load_volumes,
     parcellate_dense,
     save_dense_labels,
     save_dense_scalar,
@@ -27,6 +26,7 @@ from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.tabulate import tabulate
+from hemitwin.transforms import load_series
 
 SHAPE, AFFINE = template_grid(4.0)
 
@@ -59,7 +59,7 @@ def test_means_of_volumes_are_nilearns(series, atlas, tmp_path):
 
 def test_what_lies_in_no_region_is_counted(series, tmp_path):
     found = tabulate([series], tmp_path / "a.tsv")
-    volumes, _ = load_volumes(series)
+    volumes, _ = load_series(series)
     total = found.groupby("map")["sum"].sum()
     np.testing.assert_allclose(total, volumes.sum(axis=(1, 2, 3), dtype=float), rtol=1e-4)
     assert "unassigned" in set(found["name"])
@@ -149,7 +149,7 @@ def test_bad_input_is_refused(series, tmp_path):
         tabulate([tmp_path / "none.nii.gz"], out)
     table = tmp_path / "names.tsv"
     save_dseg_table(table, hcpmmp_regions())
-    with pytest.raises(UserError, match="whole numbers"):
+    with pytest.raises(UserError, match="one 3D volume"):
         tabulate([series], out, dseg=series, dseg_table=table)
     other = tmp_path / "b.dscalar.nii"
     other.write_bytes(b"damaged")
