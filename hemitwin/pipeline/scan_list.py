@@ -9,6 +9,7 @@ from typing import cast, get_args
 from hemitwin.pipeline.bids import Alignment, Case, Modality, entities_of, normalise_labels
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.hcp import HCP_TEMPLATE
+from hemitwin.transforms import volume_members
 
 __all__ = ["find_listed_scans"]
 
@@ -163,7 +164,7 @@ def _require_once(path: Path, cases: Sequence[tuple[int, Case]]) -> None:
     scans: dict[Path, int] = {}
     for number, case in cases:
         first = names.setdefault(case.name, number)
-        same = scans.setdefault(case.scan.resolve(), number)
+        same = scans.setdefault(volume_members(case.scan)[0].resolve(), number)
         if number not in {first, same} or first != same:
             what = case.name if first != number else f"the file {case.scan}"
             msg = (

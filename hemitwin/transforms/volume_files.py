@@ -109,7 +109,7 @@ def open_volume(path: Path, what: str) -> SpatialImage:
             raise FileNotFoundError(msg)
     with _readable(path, what):
         check_header_size(members[0])
-    kind = _format_of(path)
+        kind = _format_of(path)
     if kind not in _TAKEN:
         raise ValueError(_reason_against(kind, path, what))
     with _readable(path, what):

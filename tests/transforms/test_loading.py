@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from hemitwin.transforms import Scan, load_scan, voxel_sizes
+from hemitwin.transforms import (
+    Scan,
+    guessed_side,
+    load_geometry,
+    load_labels,
+    load_mask,
+    load_scan,
+    load_series,
+    load_volume,
+    volume_members,
+    voxel_sizes,
+)
+from hemitwin.transforms.loading import load_vectors
 from hemitwin.transforms.unpacking import unpack
 
 RAMP = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
@@ -66,6 +78,12 @@ def test_every_axis_order_loads_to_the_same_ras_volume(
         scan = load_scan(_store(path, order, ras, shape))
         np.testing.assert_allclose(scan.affine, ras, atol=1e-4)
         np.testing.assert_allclose(scan.data, expected, rtol=1e-5, atol=0.05)
+        for other in (load_volume, load_mask):
+            np.testing.assert_array_equal(other(path).data, scan.data)
+            np.testing.assert_array_equal(other(path).affine, scan.affine)
+        volumes, affine = load_series(path)
+        np.testing.assert_array_equal(volumes, scan.data[None])
+        np.testing.assert_array_equal(affine, scan.affine)
         np.testing.assert_allclose(
             scan.data, _value_at(_places_mm(scan.data.shape, scan.affine)), rtol=1e-5, atol=0.2
         )
@@ -108,6 +126,14 @@ def test_a_scaling_that_is_no_number_is_refused(tmp_path):
         load_scan(tmp_path / "i.nii")
 
 
+def _without_forms(path: Path, data: np.ndarray = RAMP) -> Path:
+    image = nib.Nifti1Image(data, np.eye(4))
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    nib.save(image, path)
+    return path
+
+
 def _with_forms(path: Path, sform: np.ndarray, qform: np.ndarray, *, units: str = "mm") -> Path:
     image = nib.Nifti1Image(RAMP, None)
     image.header.set_xyzt_units(units)
@@ -136,11 +162,136 @@ def test_forms_that_disagree_about_the_side_are_refused(tmp_path):
 
 
 def test_a_header_without_orientation_is_noted(tmp_path):
-    image = nib.Nifti1Image(RAMP, np.eye(4))
-    image.set_sform(None, code=0)
-    image.set_qform(None, code=0)
-    nib.save(image, tmp_path / "none.nii")
-    assert "which side is left is a guess" in load_scan(tmp_path / "none.nii").notes[0]
+    scan = load_scan(_without_forms(tmp_path / "none.nii"))
+    assert "which side is left is a guess" in scan.notes[0]
+    assert scan.side_is_guess
+    assert guessed_side(scan.notes) == scan.notes[0]
+    stated = load_scan(_with_forms(tmp_path / "s.nii", np.eye(4), np.eye(4), units="unknown"))
+    assert not stated.side_is_guess
+
+
+STRICT = [load_volume, load_mask, load_series, load_labels, load_vectors, load_geometry]
+
+
+@pytest.mark.parametrize("load", STRICT)
+def test_what_must_lie_in_a_stated_space_is_refused_where_its_header_states_none(load, tmp_path):
+    data = np.zeros((3, 4, 5, 1, 3), np.float32) if load is load_vectors else RAMP
+    path = _without_forms(tmp_path / "none.nii", data)
+    with pytest.raises(ValueError, match=r"none\.nii: .* is a guess; set its sform, .* fslcpgeom"):
+        load(path)
+
+
+def test_a_mask_shares_its_scans_guess_on_the_same_grid_alone(tmp_path):
+    scan = load_scan(_without_forms(tmp_path / "scan.nii"))
+    mask = _without_forms(tmp_path / "mask.nii", (RAMP > 30).astype(np.uint8))
+    np.testing.assert_array_equal(load_mask(mask, beside=scan).data, scan.data > 30)
+    for other in (
+        _without_forms(tmp_path / "smaller.nii", RAMP[:, :, :4]),
+        _with_forms(tmp_path / "stated.nii", np.eye(4), np.eye(4)),
+    ):
+        with pytest.raises(ValueError, match=r"lie in one space; the header of .*scan\.nii does"):
+            load_mask(other, beside=scan)
+    stated = load_scan(_with_forms(tmp_path / "s.nii", np.eye(4), np.eye(4)))
+    with pytest.raises(ValueError, match="is a guess"):
+        load_mask(mask, beside=stated)
+
+
+def test_a_mask_may_be_empty_or_full_and_nan_is_outside(write_nifti):
+    for value in (0, 1, np.nan):
+        data = np.full((3, 4, 5), value, np.float32)
+        found = load_mask(write_nifti(data, np.eye(4))).data
+        np.testing.assert_array_equal(found, np.nan_to_num(data))
+    with pytest.raises(ValueError, match="a mask must be finite"):
+        load_mask(write_nifti(np.where(RAMP > 3, np.inf, 0), np.eye(4)))
+
+
+def test_a_series_keeps_the_order_of_its_maps_and_nan_is_no_value(write_nifti):
+    maps = np.stack([RAMP, np.zeros_like(RAMP), np.where(RAMP > 7, np.nan, RAMP)], axis=-1)
+    volumes, affine = load_series(write_nifti(maps, np.diag([-1.0, 1, 1, 1])))
+    np.testing.assert_array_equal(volumes, np.moveaxis(maps, -1, 0)[:, ::-1])
+    np.testing.assert_array_equal(affine @ [2, 0, 0, 1], [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (np.full_like(RAMP, np.nan), r"must hold a value; every voxel of .*scan\.nii\.gz is NaN"),
+        (np.stack([RAMP, RAMP * np.nan], axis=-1), r"every voxel of volume 1 of .* is NaN"),
+        (
+            np.where(RAMP == 7, np.inf, RAMP),
+            r"has 1 infinite voxels; set them to NaN",
+        ),
+        (RAMP.astype(np.float64) * 1e300, r"has 59 infinite voxels"),
+        (RAMP.astype(np.complex64), r"real numbers; .* complex64"),
+        (np.stack([RAMP[..., None]] * 2, axis=-1), r"must be 3D or 4D; .* \(3, 4, 5, 1, 2\)"),
+    ],
+    ids=["no value", "one of no value", "infinite", "too large", "complex", "5D"],
+)
+def test_a_map_that_is_none_is_refused_with_its_reason(write_nifti, data, reason):
+    with pytest.raises(ValueError, match=reason):
+        load_series(write_nifti(data, np.eye(4)))
+
+
+def test_labels_beyond_32_bits_are_refused(write_nifti):
+    with pytest.raises(ValueError, match=r"32 bits, got up to 3000000000\.0; renumber"):
+        load_labels(write_nifti(np.where(RAMP > 7, 3e9, 0), np.eye(4)))
+    with pytest.raises(ValueError, match="label volume must hold real numbers"):
+        load_labels(write_nifti(RAMP.astype(np.complex64), np.eye(4)))
+
+
+def test_a_grid_is_given_in_the_order_of_the_file(write_nifti):
+    affine = np.array([[0, -2.0, 0, 5], [3, 0, 0, 6], [0, 0, 4, 7], [0, 0, 0, 1]])
+    shape, found = load_geometry(write_nifti(RAMP, affine))
+    assert shape == (3, 4, 5)
+    np.testing.assert_array_equal(found, affine)
+
+
+def test_a_field_without_three_numbers_a_voxel_is_refused(write_nifti):
+    with pytest.raises(ValueError, match="vectors of three numbers"):
+        load_vectors(write_nifti(RAMP, np.eye(4)))
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("a.nii", ("a.nii",)),
+        ("a.nii.gz", ("a.nii.gz",)),
+        ("a.mgz", ("a.mgz",)),
+        ("sub-01.v2.hdr", ("sub-01.v2.hdr", "sub-01.v2.img")),
+        ("a.img", ("a.hdr", "a.img")),
+        ("a.hdr.gz", ("a.hdr.gz", "a.img.gz")),
+        ("a.img.gz", ("a.hdr.gz", "a.img.gz")),
+        ("A.IMG", ("A.HDR", "A.IMG")),
+        ("list.txt", ("list.txt",)),
+    ],
+)
+def test_a_volumes_files_are_known_by_either_name(name, members):
+    assert volume_members(Path("folder") / name) == tuple(Path("folder") / one for one in members)
+
+
+def test_a_pair_without_its_other_file_is_refused_by_that_files_name(tmp_path):
+    nib.save(nib.Nifti1Pair(RAMP, np.eye(4)), tmp_path / "a.img")
+    (tmp_path / "a.hdr").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*a\.hdr"):
+        load_scan(tmp_path / "a.img")
+
+
+def test_damage_in_a_packed_pair_is_noticed(tmp_path):
+    nib.save(nib.Nifti1Pair(RAMP, np.eye(4)), tmp_path / "a.img.gz")
+    whole = (tmp_path / "a.img.gz").read_bytes()
+    # The checksum stands in the last eight bytes, behind all that nibabel reads.
+    (tmp_path / "a.img.gz").write_bytes(whole[:-8] + bytes(4) + whole[-4:])
+    with pytest.raises(ValueError, match="whole, readable image"):
+        load_scan(tmp_path / "a.hdr.gz")
+
+
+def test_a_cifti_file_is_no_volume(tmp_path):
+    places = nib.cifti2.BrainModelAxis.from_surface(np.arange(4), 4, "CORTEX_LEFT")
+    axes = (nib.cifti2.SeriesAxis(0, 1, 3), places)
+    for name in ("a.dtseries.nii", "a.nii"):
+        nib.cifti2.Cifti2Image(np.ones((3, 4)), axes).to_filename(tmp_path / name)
+        with pytest.raises(ValueError, match=r"is a CIFTI file, .*; give a \.dscalar\.nii"):
+            load_series(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +439,15 @@ def test_a_file_that_is_no_image_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="whole, readable image"):
         load_scan(path)
+
+
+def test_a_damaged_nifti_2_header_is_refused(tmp_path):
+    nib.save(nib.Nifti2Image(RAMP, np.eye(4)), tmp_path / "two.nii")
+    content = bytearray((tmp_path / "two.nii").read_bytes())
+    content[8] = 0  # behind the magic string: what tells a file that was sent as text
+    (tmp_path / "two.nii").write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="whole, readable image"):
+        load_scan(tmp_path / "two.nii")
 
 
 def test_a_missing_file_is_named():
