@@ -120,8 +120,9 @@ def _in_processes(
     # Fresh processes: forked ones inherit locked thread pools of torch and ITK and may hang.
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // nprocs)
+    level = logging.getLogger("hemitwin").getEffectiveLevel()
     with ProcessPoolExecutor(
-        nprocs, mp_context=context, initializer=_limit_threads, initargs=(threads,)
+        nprocs, mp_context=context, initializer=_begin_worker, initargs=(threads, level)
     ) as pool:
         futures = [pool.submit(attempt, case) for case in cases]
         for _ in as_completed(futures):
@@ -137,5 +138,8 @@ def _result(future: Future[R | CaseFailure], case: Named, stage: str) -> R | Cas
     return CaseFailure(case.name, stage, reason)
 
 
-def _limit_threads(threads: int) -> None:
+def _begin_worker(threads: int, level: int) -> None:
     torch.set_num_threads(threads)
+    # A fresh process has no handlers: what a stage says of its cases would be lost.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("hemitwin").setLevel(level)

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
 from hemitwin.atlases import save_volume
+from hemitwin.models import HeadConfig
+from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import UserError
@@ -18,6 +21,8 @@ from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.rank import RankConfig, rank
+from hemitwin.pipeline.runs import write_config
+from hemitwin.pipeline.train import train
 from hemitwin.transforms import load_scan
 
 CONFIG = PrepareConfig(resolution_mm=4.0)
@@ -183,3 +188,38 @@ def test_a_description_by_another_program_is_kept_and_ours_is_renewed(folder):
     _again(folder)
     assert json.loads(path.read_text())["Name"].startswith("HemiTwin")
     assert "prepared" in (folder / "derivatives" / "descriptions.tsv").read_text()
+
+
+def test_a_network_that_was_trained_again_draws_its_masks_anew(run, tmp_path, monkeypatch):
+    config = run.config.model_copy(update={"head": HeadConfig(name="decoder")})
+    drawing, loaded = replace(run, config=config), []
+    monkeypatch.setattr(lesion_masks, "load_run", lambda folder: loaded.append(folder) or drawing)
+    for weights in ("one", "one", "two"):
+        (tmp_path / "model.safetensors").write_text(weights)
+        lesion_masks.MaskSource(run=tmp_path).check()
+    assert len(loaded) == 2
+
+
+@pytest.mark.parametrize("change", ["volume", "one more", "one less"])
+def test_a_run_does_not_stand_for_other_volumes(run, prepared, tmp_path, change):
+    derivatives = shutil.copytree(prepared.derivatives, tmp_path / "derivatives")
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    data = run.config.data.model_copy(update={"prepared": derivatives})
+    config = run.config.model_copy(update={"data": data})
+    write_config(folder, config)
+    assert train(config, folder).weights_digest == run.weights_digest
+    if change == "one more":
+        (source, target) = (derivatives / name for name in ("sub-01", "sub-99"))
+        shutil.copytree(source, target)
+        for path in target.rglob("sub-01*"):
+            path.rename(path.with_name(path.name.replace("sub-01", "sub-99")))
+    elif change == "one less":
+        shutil.rmtree(derivatives / "sub-01")
+    else:
+        (path,) = (derivatives / "sub-01").glob("anat/*_T1w.nii.gz")
+        scan = load_scan(path)
+        save_volume(path, scan.data * 2, scan.affine, space="MNI152NLin2009aSym")
+    with pytest.raises(
+        UserError, match="on these volumes and tables, but it was begun with others"
+    ):
+        train(config, folder)
