@@ -8,6 +8,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.io import read_annot, read_geometry
 from nibabel.freesurfer.mghformat import MGHImage
 
+from hemitwin._error_text import error_text
 from hemitwin._shapes import Affine
 from hemitwin.atlases.surfaces import Surface
 
@@ -46,7 +47,7 @@ def scanner_from_surface(reference: Path) -> Affine:
     try:
         header = MGHImage.from_filename(reference).header
     except (OSError, ValueError, ImageFileError) as error:
-        msg = f"{reference} must be a readable MGH volume ({error}); copy it again"
+        msg = f"{reference} must be a readable MGH volume ({error_text(error)}); copy it again"
         raise ValueError(msg) from error
     moved: np.ndarray = header.get_vox2ras() @ np.linalg.inv(header.get_vox2ras_tkr())
     return moved
@@ -81,7 +82,9 @@ def load_freesurfer_surface(
     try:
         read = read_geometry(path)
     except (OSError, ValueError) as error:
-        msg = f"{path} must be a surface in FreeSurfer's format ({error}); copy it again"
+        msg = (
+            f"{path} must be a surface in FreeSurfer's format ({error_text(error)}); copy it again"
+        )
         raise ValueError(msg) from error
     vertices, faces = (np.asarray(one) for one in read[:2])
     if scanner is not None:
@@ -119,8 +122,8 @@ def load_annotation(
         names = tuple(name.decode() for name in coded)
     except Exception as error:  # nibabel raises it bare where there is no colour table
         msg = (
-            f"{path} must be a FreeSurfer annotation with a colour table ({error}); copy it "
-            f"again, or make it anew with mris_label2annot --ctab"
+            f"{path} must be a FreeSurfer annotation with a colour table ({error_text(error)}); "
+            f"copy it again, or make it anew with mris_label2annot --ctab"
         )
         raise ValueError(msg) from error
     if not names or len(names) != len(table):

@@ -10,6 +10,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
+from hemitwin._error_text import error_text
 from hemitwin._shapes import Affine
 
 __all__ = ["load_labels", "load_volumes"]
@@ -85,6 +86,6 @@ def _read(path: Path) -> tuple[np.ndarray, Affine]:
         image = cast("SpatialImage", nib.load(path))
         values = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, ImageFileError, WrapStructError) as error:
-        msg = f"{path} must be a readable volume ({error}); copy it again"
+        msg = f"{path} must be a readable volume ({error_text(error)}); copy it again"
         raise ValueError(msg) from error
     return values, np.asarray(image.affine, dtype=float)

@@ -19,7 +19,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.asymmetry_cohort import sides_of
 from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.errors import CaseError, UserError, reading, reason_of
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 
@@ -150,12 +150,13 @@ def _read_pairs(case: Case, derivatives: Path, desc: str) -> CasePairs:
             f"'hemitwin parcellate {derivatives}'"
         )
         raise CaseError(case.name, "asymmetry", reason)
-    try:
-        sides = sides_of(pd.read_csv(path, sep="\t"))
-    except ValueError as error:  # also what pandas raises of a file that is no table
-        raise CaseError(case.name, "asymmetry", f"{path.name}: {error}") from error
     sidecar = path.with_suffix(".json")
-    regions = read_json(sidecar).get("Regions", "") if sidecar.is_file() else ""
+    try:
+        with reading(path, "run 'hemitwin parcellate' again"):
+            sides = sides_of(pd.read_csv(path, sep="\t"))
+        regions = read_json(sidecar).get("Regions", "") if sidecar.is_file() else ""
+    except (UserError, OSError) as error:
+        raise CaseError(case.name, "asymmetry", f"{path.name}: {reason_of(error)}") from error
     return CasePairs(case, path, digest_file(path), sides.sort_index(), str(regions))
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TemplateImage, save_table
 from hemitwin.pipeline.bids import visible
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.transforms import Scan, mirror_asymmetry, resample, similarity_quality
 
@@ -220,20 +221,23 @@ def _sidecars(derivatives: Path) -> list[Path]:
 
 
 def _row(path: Path) -> dict[str, Any] | None:
-    try:
-        figures = read_json(path).get("Quality", {})
-    except FileNotFoundError:  # another process is preparing this scan anew
-        return None
-    except ValueError as error:
-        logger.warning("%s: no figures: %s", path.name, error)
-        return None
     modality = path.stem.rsplit("_", 1)[-1]
     case = path.name.split("_space-")[0]
+    if not path.exists():  # another process is preparing this scan anew
+        return None
+    try:
+        with reading(path, "prepare it again"):
+            figures = dict(read_json(path).get("Quality", {}))
+            flags = flags_of(figures, modality=modality)
+            figures |= {name: float(figures[name]) for name in GATES if name in figures}
+    except UserError as error:
+        logger.warning("no figures: %s", error)
+        return None
     return {
         "case": case,
         "modality": modality,
         **figures,
-        "flags": flags_of(figures, modality=modality),
+        "flags": flags,
     }
 
 

@@ -18,7 +18,7 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.pipeline.bids import Case, Modality
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
@@ -139,14 +139,13 @@ def rank(
     config = config or RankConfig()
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
     paths = [_table_of(case, derivatives, desc, config.atlas) for case in cases]
-    tables = [pd.read_csv(path, sep="\t") for path in paths]
+    tables = [_read_table(path, config.part) for path in paths]
     _warn_of_mixed_regions(paths)
-    first = tables[0]
-    regions = first[first["index"] > 0]
+    regions, _ = tables[0]
     subjects = sorted({case.subject for case in cases})
     groups = kinship_of(subjects, None, families).groups(subjects)
     ranking = rank_regions(
-        [shares_of(table, config.part) for table in tables],
+        [shares for _, shares in tables],
         regions,
         [groups[case.subject] for case in cases],
         draws=config.draws,
@@ -168,6 +167,17 @@ def rank(
     }
     _write_sidecars(found, sources, config)
     return found
+
+
+def _read_table(path: Path, part: Part) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a map's regions, and what each of them has of its relevance."""
+    with reading(path, "run 'hemitwin parcellate' again"):
+        table = pd.read_csv(path, sep="\t")
+        shares = shares_of(table, part)
+        if shares.isna().to_numpy().any():
+            msg = "a region has no number"
+            raise ValueError(msg)
+        return table[table["index"] > 0], shares
 
 
 def _warn_of_mixed_regions(paths: list[Path]) -> None:

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cohort import Brain, load_brain
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.evaluation_set import MANIFEST, Spec
 from hemitwin.pipeline.outputs import digest_file, read_matching_sidecar
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
@@ -26,6 +27,7 @@ __all__ = ["pairs_of_set", "truths_of_set"]
 
 Truth = Bool[Tensor, " h y z"]
 
+_AGAIN = "simulate the set again"
 _INSIDE = 0.5
 """Share of a voxel of the network's grid that must have been changed."""
 
@@ -87,17 +89,20 @@ def _files(folder: Path, brain: Brain) -> Iterator[tuple[Path, str]]:
     if not manifest.is_file():
         msg = f"an evaluation set must hold {MANIFEST}, {folder} has none; 'hemitwin simulate'"
         raise UserError(msg)
-    table = pd.read_csv(manifest, sep="\t")
-    rows = table[table["case"] == brain.case.name]
-    source = digest_file(brain.case.scan)
-    if len(rows) == 0 or set(rows["source_sha256"]) != {source}:
+    with reading(manifest, _AGAIN):
+        table = pd.read_csv(manifest, sep="\t", dtype=str)
+        rows = table[table["case"] == brain.case.name]
+        made_from = set(rows["source_sha256"])
+        files = [
+            (folder / str(one), str(digest)) for one, digest in rows[["file", "sha256"]].values
+        ]
+    if len(rows) == 0 or made_from != {digest_file(brain.case.scan)}:
         msg = (
             f"{folder} must be made from the prepared volumes at hand, but {brain.case.name} is "
             f"{'another volume in it' if len(rows) else 'not in it'}; simulate the set again"
         )
         raise UserError(msg)
-    for row in rows.itertuples():
-        yield folder / str(row.file), str(row.sha256)
+    yield from files
 
 
 def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> ScoredPair:
@@ -111,7 +116,8 @@ def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> Sco
     spec: Spec | None = None
     if specification is not None:
         model = AsymmetrySpec if content["Role"] == "asymmetry" else LesionSpec
-        spec = model.model_validate(specification)
+        with reading(sidecar_of(path), _AGAIN):
+            spec = model.model_validate(specification)
     return ScoredPair(brain.subject, pair.left, pair.right, spec)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 
 from hemitwin._atomic import atomic_path
+from hemitwin._error_text import error_text
 from hemitwin.transforms.deformation import Deformation
 
 __all__ = ["load_deformation", "save_deformation"]
@@ -50,7 +51,10 @@ def load_deformation(path: Path) -> Deformation:
     try:
         field = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        msg = f"{path} must be a displacement field ({error}); run 'hemitwin atlas' again"
+        msg = (
+            f"{path} must be a displacement field "
+            f"({error_text(error)}); run 'hemitwin atlas' again"
+        )
         raise ValueError(msg) from error
     if field.GetNumberOfComponentsPerPixel() != 3:
         msg = f"{path} must hold vectors of three numbers; run 'hemitwin atlas' again"

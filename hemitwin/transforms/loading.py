@@ -19,6 +19,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
+from hemitwin._error_text import error_text
 from hemitwin._shapes import Affine, Grid
 from hemitwin.transforms.nifti_header import compare_forms, millimetres_per_unit
 from hemitwin.transforms.unpacking import CEILING_BYTES, check_header_size, unpack
@@ -121,7 +122,10 @@ def _readable(path: Path, *more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (*_UNREADABLE, *more) as error:
-        msg = f"a scan must be a whole, readable image; {path} is not ({error}); copy it again"
+        msg = (
+            f"a scan must be a whole, readable image; {path} is not "
+            f"({error_text(error)}); copy it again"
+        )
         raise ValueError(msg) from error
 
 
