@@ -12,6 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.wrapstruct import WrapStructError
 
+from hemitwin._error_text import error_text
 from hemitwin.atlases._label_tables import hex_color, regions_of_names
 from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.parcellation import Parcellation
@@ -59,7 +60,7 @@ def _read(path: Path) -> tuple[LabelAxis, BrainModelAxis, Labels]:
         volume = image.header.get_index_map(1).volume
         values = np.rint(np.asarray(image.dataobj)[0]).astype(np.int32)
     except (OSError, ValueError, ImageFileError, WrapStructError, ExpatError) as error:
-        msg = f"{path} must be a readable CIFTI file ({error}); copy it again"
+        msg = f"{path} must be a readable CIFTI file ({error_text(error)}); copy it again"
         raise ValueError(msg) from error
     if not isinstance(labels, LabelAxis) or not isinstance(places, BrainModelAxis):
         msg = f"{path} must hold labels over grayordinates, it does not; make a .dlabel.nii of it"

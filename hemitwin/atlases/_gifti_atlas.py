@@ -11,6 +11,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.gifti.gifti import GiftiImage
 from nibabel.nifti1 import intent_codes
 
+from hemitwin._error_text import error_text
 from hemitwin.atlases._label_tables import Names, hex_color, regions_of_names
 from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
@@ -90,7 +91,7 @@ def _read(path: Path) -> GiftiImage:
     try:
         image: GiftiImage = GiftiImage.from_filename(path)
     except (OSError, ValueError, ImageFileError, ExpatError, zlib.error) as error:
-        msg = f"{path} must be a readable GIFTI label file ({error}); copy it again"
+        msg = f"{path} must be a readable GIFTI label file ({error_text(error)}); copy it again"
         raise ValueError(msg) from error
     return image
 

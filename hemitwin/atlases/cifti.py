@@ -15,6 +15,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.wrapstruct import WrapStructError
 
 from hemitwin._atomic import atomic_path
+from hemitwin._error_text import error_text
 from hemitwin.atlases.grayordinates import (
     Grayordinates,
     grayordinate_labels,
@@ -64,7 +65,7 @@ def load_dense_scalars(path: Path) -> Float[np.ndarray, "maps g"]:
         stored = np.asarray(image.dataobj)
         places = image.header.get_axis(1)
     except (OSError, ValueError, ImageFileError, WrapStructError, ExpatError) as error:
-        msg = f"{path} must be a readable CIFTI file ({error}); copy it again"
+        msg = f"{path} must be a readable CIFTI file ({error_text(error)}); copy it again"
         raise ValueError(msg) from error
     if places != _dense_axis(load_grayordinates()):
         msg = (

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 from nibabel.freesurfer.io import read_annot, read_geometry
 
+from hemitwin._error_text import error_text
 from hemitwin._shapes import Affine
 from hemitwin.atlases.surfaces import Surface
 
@@ -79,7 +80,9 @@ def load_freesurfer_surface(
     try:
         read = read_geometry(path)
     except (OSError, ValueError) as error:
-        msg = f"{path} must be a surface in FreeSurfer's format ({error}); copy it again"
+        msg = (
+            f"{path} must be a surface in FreeSurfer's format ({error_text(error)}); copy it again"
+        )
         raise ValueError(msg) from error
     vertices, faces = (np.asarray(one) for one in read[:2])
     if scanner is not None:
@@ -117,8 +120,8 @@ def load_annotation(
         names = tuple(name.decode() for name in coded)
     except Exception as error:  # nibabel raises it bare where there is no colour table
         msg = (
-            f"{path} must be a FreeSurfer annotation with a colour table ({error}); copy it "
-            f"again, or make it anew with mris_label2annot --ctab"
+            f"{path} must be a FreeSurfer annotation with a colour table ({error_text(error)}); "
+            f"copy it again, or make it anew with mris_label2annot --ctab"
         )
         raise ValueError(msg) from error
     if not names or len(names) != len(table):

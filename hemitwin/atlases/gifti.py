@@ -17,6 +17,7 @@ from nibabel.gifti.gifti import (
 )
 
 from hemitwin._atomic import atomic_path
+from hemitwin._error_text import error_text
 from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.regions import Region
 from hemitwin.atlases.surfaces import Surface
@@ -64,7 +65,10 @@ def load_surface(path: Path, hemisphere: str, *, kind: str = "midthickness") -> 
             np.asarray(image.agg_data(f"NIFTI_INTENT_{name}")) for name in ("POINTSET", "TRIANGLE")
         )
     except (OSError, ValueError, ImageFileError, ExpatError) as error:
-        msg = f"a surface must be a readable GIFTI file, {path} is not ({error}); copy it again"
+        msg = (
+            f"a surface must be a readable GIFTI file, {path} is not "
+            f"({error_text(error)}); copy it again"
+        )
         raise ValueError(msg) from error
     if vertices.ndim != 2 or faces.ndim != 2:
         msg = f"a surface must hold one set of points and of triangles, {path} does not"

@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import zipfile
+import zlib
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -142,11 +144,12 @@ def _read_cache(path: Path, shape: tuple[int, int, int]) -> Int32[np.ndarray, " 
         # Opened here: np.load leaves the file open when it is not an archive.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             labels = archive["labels"]
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
         return None
     return labels if labels.shape == shape and labels.dtype == np.int32 else None
 
 
 def _write_cache(path: Path, labels: Int32[np.ndarray, " x y z"]) -> None:
-    with atomic_path(path) as temporary:
+    # Where it cannot be kept, it is made again the next time.
+    with suppress(OSError), atomic_path(path) as temporary:
         np.savez_compressed(temporary, labels=labels)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
+from hemitwin._error_text import error_text
 from hemitwin.atlases.region_rows import regions_of_table
 from hemitwin.atlases.regions import Region
 
@@ -101,7 +102,10 @@ def read_dseg_table(path: Path) -> tuple[Region, ...]:
         table["index"] = pd.to_numeric(table["index"], downcast="integer")
         names = [name.strip() for name in table["name"]]
     except (OSError, KeyError, ValueError, UnicodeDecodeError) as error:
-        msg = f"{path} must be a tab-separated table with index and name ({error}); see BIDS dseg"
+        msg = (
+            f"{path} must be a tab-separated table with index and name "
+            f"({error_text(error)}); see BIDS dseg"
+        )
         raise ValueError(msg) from error
     table["name"] = names
     table = table[table["index"] != 0]

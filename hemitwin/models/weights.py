@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hemitwin._atomic import atomic_path
+from hemitwin._error_text import error_text
 from hemitwin.models.encoder import build_encoder
 from hemitwin.models.encoder_config import EncoderConfig
 from hemitwin.models.head_config import HeadConfig
@@ -89,7 +90,10 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
             raw = (file.metadata() or {}).get(_HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        msg = f"weights must be a whole safetensors file; {path} is not ({error}); copy it again"
+        msg = (
+            f"weights must be a whole safetensors file; {path} is not "
+            f"({error_text(error)}); copy it again"
+        )
         raise ValueError(msg) from error
     if raw is None:
         msg = f"weights must carry a {_HEADER!r} header; {path} has none; write by save_weights"

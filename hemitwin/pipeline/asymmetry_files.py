@@ -20,7 +20,7 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.asymmetry_cohort import sides_of
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.case_sides import side_is_guess
-from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.errors import CaseError, UserError, reading, reason_of
 from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.parcellate import pair_table_path, read_region_sidecar
 from hemitwin.pipeline.records import Record
@@ -151,9 +151,10 @@ def _read_pairs(case: Case, derivatives: Path, desc: str) -> CasePairs:
     except CaseError as error:
         raise CaseError(case.name, "asymmetry", error.reason) from error
     try:
-        sides = sides_of(pd.read_csv(path, sep="\t"))
-    except ValueError as error:  # also what pandas raises of a file that is no table
-        raise CaseError(case.name, "asymmetry", f"{path.name}: {error}") from error
+        with reading(path, "run 'hemitwin parcellate' again"):
+            sides = sides_of(pd.read_csv(path, sep="\t"))
+    except (UserError, OSError) as error:
+        raise CaseError(case.name, "asymmetry", f"{path.name}: {reason_of(error)}") from error
     return CasePairs(case, path, digest_file(path), sides.sort_index(), str(content["Regions"]))
 
 

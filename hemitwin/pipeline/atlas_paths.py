@@ -17,7 +17,7 @@ from hemitwin.atlases import (
     save_dseg_table,
 )
 from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.records import content_digest, read_product, recorded_inputs
 from hemitwin.transforms import Deformation, load_deformation, load_labels
 
@@ -95,7 +95,12 @@ def regions_of_atlas(derivatives: Path, atlas: str = HCPMMP) -> tuple[Region, ..
             f"with --atlas, or run 'hemitwin atlas' with it"
         )
         raise UserError(msg)
-    return read_dseg_table(path)
+    return _read_table(path)
+
+
+def _read_table(path: Path) -> tuple[Region, ...]:
+    with reading(path, "run 'hemitwin atlas' again, or delete it where it is of an earlier one"):
+        return read_dseg_table(path)
 
 
 def write_regions(derivatives: Path, atlas: str, regions: tuple[Region, ...]) -> None:
@@ -107,7 +112,7 @@ def write_regions(derivatives: Path, atlas: str, regions: tuple[Region, ...]) ->
         Another table of that name is there.
     """
     path = dseg_table_path(derivatives, atlas)
-    known = regions if not path.exists() else read_dseg_table(path)
+    known = regions if not path.exists() else _read_table(path)
     reserved = hcpmmp_regions() if atlas == HCPMMP else regions
     named = [(region.index, region.name) for region in regions]
     for other in (known, reserved):

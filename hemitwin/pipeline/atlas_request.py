@@ -7,7 +7,10 @@ from hemitwin.atlases import HCPMMP, Atlas, hcpmmp_atlas
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.lesion_masks import MaskSource
 
-__all__ = ["AtlasRequest"]
+__all__ = ["GLASSER", "AtlasRequest"]
+
+GLASSER = "HCP-MMP1"
+"""The annotation with the areas of the HCP-MMP 1.0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,5 +52,11 @@ class AtlasRequest:
             raise UserError(msg)
         if self.annotation is not None and self.atlas.name != HCPMMP:
             msg = "regions must come from one source; leave --atlas or --annotation out"
+            raise UserError(msg)
+        if self.annotation not in {None, GLASSER} and self.hidden != MaskSource():
+            msg = (
+                f"masks must stand with a registration, which the annotation {self.annotation} "
+                f"does without; leave --lesion-masks and --anomaly-run out"
+            )
             raise UserError(msg)
         self.hidden.check()

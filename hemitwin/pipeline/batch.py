@@ -2,32 +2,15 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemitwin.pipeline.bids import normalise_labels, subjects_in
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import write_text
-from hemitwin.pipeline.sources import find_sources
 
-__all__ = ["SlurmConfig", "StageCall", "read_stage_call", "sbatch_text", "write_batch"]
-
-Stage = Literal["prepare", "explain", "atlas"]
-
-_USAGE: Mapping[Stage, str] = MappingProxyType(
-    {
-        "prepare": "BIDS_DIR OUT participant",
-        "explain": "RUN DERIVATIVES",
-        "atlas": "DERIVATIVES",
-    }
-)
-"""What each stage must be given; its subjects are in the folder that `_FOLDER` names."""
-_FOLDER: Mapping[Stage, int] = MappingProxyType({"prepare": 0, "explain": 1, "atlas": 0})
+__all__ = ["SlurmConfig", "StageCall", "sbatch_text", "write_batch"]
 
 _LABELS = "--participant-label"
 
@@ -61,56 +44,16 @@ class StageCall:
     Parameters
     ----------
     stage : str
-        ``prepare``, ``explain`` or ``atlas``.
+        A verb that takes ``--participant-label``.
     arguments : tuple of str
         As for `hemitwin STAGE`, without ``--participant-label``.
     subjects : tuple of str
         With ``sub-``.
     """
 
-    stage: Stage
+    stage: str
     arguments: tuple[str, ...]
     subjects: tuple[str, ...]
-
-
-def read_stage_call(stage: str, arguments: Sequence[str]) -> StageCall:
-    """Take a stage's command line apart and find its subjects.
-
-    Parameters
-    ----------
-    stage : str
-        The verb.
-    arguments : sequence of str
-        What follows it: ``BIDS OUT participant ...`` for prepare, ``RUN DERIVATIVES ...`` for
-        explain, ``DERIVATIVES ...`` for atlas. ``--participant-label`` limits the subjects.
-
-    Raises
-    ------
-    UserError
-        The stage cannot be spread, a path is missing, or a subject is not in the data.
-    """
-    known: Stage | None = next((one for one in get_args(Stage) if one == stage), None)
-    if known is None:
-        msg = f"batch write takes {' or '.join(get_args(Stage))}, got {stage!r}"
-        raise UserError(msg)
-    rest, labels = _take_labels(arguments)
-    positional = [word for word in rest if not word.startswith("-")]
-    usage = _USAGE[known]
-    if len(positional) < min(2, len(usage.split())):
-        msg = f"batch write {stage} needs {usage}, got {' '.join(arguments) or 'nothing'}"
-        raise UserError(msg)
-    folder = Path(positional[_FOLDER[known]])
-    present = (
-        tuple(dict.fromkeys(case.subject for case in find_sources(folder)))
-        if stage == "prepare"
-        else subjects_in(folder)
-    )
-    wanted = normalise_labels(labels) or present
-    unknown = sorted(set(wanted) - set(present))
-    if unknown:
-        msg = f"every participant must be in {folder}, but {', '.join(unknown)} is not"
-        raise UserError(msg)
-    return StageCall(known, tuple(rest), wanted)
 
 
 def write_batch(path: Path, call: StageCall, config: SlurmConfig) -> Path:
@@ -121,7 +64,7 @@ def write_batch(path: Path, call: StageCall, config: SlurmConfig) -> Path:
     UserError
         `path` is there and is no file that this function wrote.
     """
-    if path.exists() and "# Written by hemitwin" not in path.read_text(encoding="utf-8"):
+    if path.exists() and b"# Written by hemitwin" not in path.read_bytes():
         msg = f"{path} must be new or written by hemitwin, but it is another file; choose a name"
         raise UserError(msg)
     return write_text(path, sbatch_text(call, config))
@@ -168,21 +111,3 @@ def sbatch_text(call: StageCall, config: SlurmConfig) -> str:
         f'{command} "${{labels[@]}}"',
     ]
     return "\n".join(lines) + "\n"
-
-
-def _take_labels(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Take ``--participant-label 01 02`` (or ``=01``) out of a command line."""
-    rest: list[str] = []
-    labels: list[str] | None = None
-    taking = False
-    for word in arguments:
-        if word == _LABELS or word.startswith(f"{_LABELS}="):
-            labels = labels or []
-            labels += word.split("=", 1)[1:]
-            taking = word == _LABELS
-        elif taking and not word.startswith("-"):
-            labels = [*(labels or []), word]
-        else:
-            taking = False
-            rest.append(word)
-    return rest, labels

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from hemitwin._atomic import atomic_path
+from hemitwin.pipeline.errors import reading
 
 __all__ = ["EpochReport", "MetricsTable", "StateCheckpoint"]
 
@@ -129,12 +130,13 @@ class MetricsTable(Callback):
         """Take over the rows of the epochs that a resumed run has behind it."""
         del pl_module
         if trainer.current_epoch and self._path.is_file():
-            earlier = pd.read_csv(self._path)
-            kept = earlier[earlier["epoch"] < trainer.current_epoch]
-            self._rows = [
-                {str(name): float(value) for name, value in row.items() if pd.notna(value)}
-                for row in kept.to_dict("records")
-            ]
+            with reading(self._path, "delete it: the epochs before are then not in the curves"):
+                earlier = pd.read_csv(self._path)
+                kept = earlier[earlier["epoch"] < trainer.current_epoch]
+                self._rows = [
+                    {str(name): float(value) for name, value in row.items() if pd.notna(value)}
+                    for row in kept.to_dict("records")
+                ]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add this epoch's values."""

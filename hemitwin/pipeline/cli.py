@@ -1,12 +1,14 @@
 """The command line: arguments in, one stage called, a short table out."""
 
 import logging
+import os
 import shlex
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.logging import RichHandler
@@ -16,14 +18,21 @@ from hemitwin.pipeline import cli_data, cli_learning, cli_maps, cli_regions, cli
 from hemitwin.pipeline.cli_options import (
     LABEL,
     SESSION,
+    TYPED,
     atlas_cache,
     console,
     errors,
     print_rows,
+    without_labels,
 )
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import CaseError, UserError, reason_of
+
+if TYPE_CHECKING:
+    from hemitwin.pipeline.bids import Case
 
 __all__ = ["main", "spread_labels"]
+
+logger = logging.getLogger("hemitwin")
 
 app = typer.Typer(
     name="hemitwin",
@@ -38,13 +47,45 @@ simulate_app = typer.Typer(help="Synthetic data whose truth is known.", no_args_
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit with 2 for a bad request and 1 for failed cases."""
+    """Run the command line; exit with 2 for a bad request and 1 for failed cases.
+
+    A request or a file that nothing can be done with (`UserError`, `OSError`) is told in one
+    line, and so is the case that ends a verb (`CaseError`). Whatever else is raised is a fault of
+    ours: one line names it and the file with its traceback; with ``--verbose`` it is raised.
+    """
     words = spread_labels(sys.argv[1:] if arguments is None else arguments)
+    TYPED.set(tuple(words))
     try:
         app(args=words, prog_name="hemitwin")
-    except (UserError, FileNotFoundError) as error:
-        errors.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+    except (UserError, OSError) as error:
+        _tell(reason_of(error))
         raise SystemExit(2) from error
+    except CaseError as error:
+        _tell(str(error))
+        raise SystemExit(1) from error
+    except Exception as error:
+        if logger.isEnabledFor(logging.DEBUG):
+            raise
+        _tell(f"{reason_of(error)}; {_keep_traceback()}")
+        raise SystemExit(1) from error
+
+
+def _tell(reason: str) -> None:
+    errors.print(
+        f"error: {reason}", style="bold red", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _keep_traceback() -> str:
+    """Write the traceback of what is being handled, and say where; or say how to see it."""
+    from hemitwin.pipeline.outputs import write_text
+
+    path = atlas_cache() / "logs" / f"error-{os.getpid()}.log"
+    try:
+        write_text(path, traceback.format_exc())
+    except OSError:
+        return "this should not happen: please report what 'hemitwin --verbose' prints of it"
+    return f"this should not happen: please report it with {path}"
 
 
 def spread_labels(words: Sequence[str]) -> list[str]:
@@ -102,19 +143,22 @@ def demo(
 
 @batch_app.command(name="write", context_settings={"ignore_unknown_options": True})
 def batch_write(
-    stage: Annotated[str, typer.Argument(help="prepare, explain or atlas.")],
+    stage: Annotated[
+        Literal["prepare", "explain", "atlas"], typer.Argument(help="What each task does.")
+    ],
     arguments: Annotated[list[str], typer.Argument(help="The stage's own arguments.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sbatch file.")],
     subjects_per_task: Annotated[int, typer.Option(min=1, help="Subjects in a task.")] = 4,
     cpus: Annotated[int, typer.Option(min=1, help="Cores of a task.")] = 2,
     memory_gb: Annotated[int, typer.Option(min=1, help="Memory of a task.")] = 6,
     time: Annotated[str, typer.Option(help="Time limit of a task.")] = "01:00:00",
+    at_once: Annotated[int, typer.Option(min=1, help="Tasks that run at once, at most.")] = 20,
     partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
     account: Annotated[str | None, typer.Option(help="Account.")] = None,
     setup: Annotated[str | None, typer.Option(help="Shell line before the work.")] = None,
 ) -> None:
     """Write a readable Slurm array for a stage."""
-    from hemitwin.pipeline.batch import SlurmConfig, read_stage_call, write_batch
+    from hemitwin.pipeline.batch import SlurmConfig, StageCall, write_batch
     from hemitwin.pipeline.config import validated
 
     values = {
@@ -122,13 +166,32 @@ def batch_write(
         "cpus": cpus,
         "memory_gb": memory_gb,
         "time": time,
+        "at_once": at_once,
         "partition": partition,
         "account": account,
         "setup": setup,
     }
-    call = read_stage_call(stage, arguments)
-    path = write_batch(out, call, validated(SlurmConfig, values, "batch write"))
+    slurm = validated(SlurmConfig, values, "batch write")
+    TYPED.set((stage, *arguments))  # from here on as if a task had been called
+    cases = _CASES[stage](_values_of(stage, arguments))
+    subjects = tuple(dict.fromkeys(case.subject for case in cases))
+    call = StageCall(stage, tuple(without_labels(arguments)), subjects)
+    path = write_batch(out, call, slurm)
     console.print(f"sbatch {shlex.quote(str(path))}", highlight=False, soft_wrap=True)
+
+
+_CASES: Mapping[str, Callable[[Mapping[str, Any]], Sequence["Case"]]] = {
+    "prepare": cli_data.cases_to_prepare,
+    "explain": cli_maps.cases_to_explain,
+    "atlas": cli_regions.cases_of_atlas,
+}
+"""What a stage works on, by the values of its own command line."""
+
+
+def _values_of(stage: str, words: Sequence[str]) -> Mapping[str, Any]:
+    """Read a stage's words as the stage itself does: what it would refuse is refused here."""
+    verbs: dict[str, typer.core.TyperCommand] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return verbs[stage].make_context(stage, list(words)).params
 
 
 app.command()(cli_data.prepare)

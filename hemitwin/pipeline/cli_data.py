@@ -1,7 +1,8 @@
 """Verbs that make and prepare data."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,11 +13,16 @@ from hemitwin.pipeline.cli_options import (
     atlas_cache,
     chosen_labels,
     finish,
-    option_words,
     print_rows,
+    refuse_beside,
+    typed_options,
 )
 
-__all__ = ["prepare", "simulate_cohort", "simulate_lesions", "slice_"]
+if TYPE_CHECKING:
+    from hemitwin.pipeline.bids import Case
+    from hemitwin.pipeline.sources import SourceConfig
+
+__all__ = ["cases_to_prepare", "prepare", "simulate_cohort", "simulate_lesions", "slice_"]
 
 
 def prepare(
@@ -51,41 +57,48 @@ def prepare(
     resolution_mm: Annotated[float, typer.Option(min=0.5, max=8, help="Voxel size.")] = 2.0,
 ) -> None:
     """Align scans to the symmetric template, refine the mid-plane, resample once."""
-    from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.prepare import PrepareConfig, prepare
-    from hemitwin.pipeline.sources import SourceConfig
 
     del level  # `participant` is the only one; BIDS apps are called with it
-    sessions = tuple(session_id or ())
     chosen = {
         "input_type": input_type,
         "modality": modality,
         "space": space,
         "alignment": alignment,
-        "sessions": sessions,
-        "filter_file": bids_filter_file,
+        "session_id": session_id,
+        "bids_filter_file": bids_filter_file,
     }
     outcome = prepare(
         source,
         out,
         labels=chosen_labels(participant_label),
         config=PrepareConfig(resolution_mm=resolution_mm, pairing=pairing),
-        sources=validated(SourceConfig, chosen, "prepare"),
+        sources=_which_scans(chosen),
         nprocs=nprocs,
     )
     skipped = sum(result.skipped for result in outcome.results)
-    options = {
-        "--input-type": input_type if input_type != "auto" else None,
-        "--modality": modality if modality != "T1w" else None,
-        "--space": space,
-        "--alignment": alignment,
-        "--pairing": pairing if pairing != "hemispheres" else None,
-        "--resolution-mm": resolution_mm if resolution_mm != 2 else None,
-        "--bids-filter-file": bids_filter_file,
-        SESSION: sessions,
-    }
-    again = ["prepare", str(source), str(out), "participant", *option_words(options)]
-    finish(outcome, again, f"{skipped} up to date")
+    finish(outcome, f"{skipped} up to date")
+
+
+def cases_to_prepare(values: Mapping[str, Any]) -> tuple["Case", ...]:
+    """Find what `prepare` would work on, by the values of its command line."""
+    from hemitwin.pipeline.prepare import cases_to_prepare
+
+    return cases_to_prepare(
+        Path(values["source"]),
+        labels=chosen_labels(values["participant_label"]),
+        pairing=values["pairing"],
+        sources=_which_scans(values),
+    )
+
+
+def _which_scans(values: Mapping[str, Any]) -> "SourceConfig":
+    from hemitwin.pipeline.config import validated
+    from hemitwin.pipeline.sources import SourceConfig
+
+    chosen = {name: values[name] for name in ("input_type", "modality", "space", "alignment")}
+    chosen |= {"sessions": values["session_id"] or (), "filter_file": values["bids_filter_file"]}
+    return validated(SourceConfig, chosen, "prepare")
 
 
 def slice_(
@@ -108,6 +121,8 @@ def slice_(
     from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
 
+    if splits is not None:
+        refuse_beside("--splits", typed_options() & {"--seed"})
     values = {
         "planes": plane or ["axial"],
         "part": part,
@@ -124,7 +139,7 @@ def slice_(
         participants=participants,
     )
     count = sum(len(rows) for rows in outcome.results)
-    finish(outcome, ["slice", str(prepared), str(out)], f"{count} slices")
+    finish(outcome, f"{count} slices")
 
 
 def simulate_cohort(
@@ -196,6 +211,4 @@ def simulate_lesions(
         nprocs=nprocs,
     )
     count = sum(len(rows) for rows in outcome.results)
-    options = {"--config": config, "--set": tuple(overrides or ())}
-    again = ["simulate", "lesions", str(prepared), str(out), *option_words(options)]
-    finish(outcome, again, f"{count} volumes")
+    finish(outcome, f"{count} volumes")

@@ -42,11 +42,18 @@ def evaluate(
 ) -> None:
     """Score the test fold: every figure with an interval over families, beside a baseline."""
     from hemitwin.pipeline.brain_evaluation import evaluate_brains
+    from hemitwin.pipeline.errors import UserError
     from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED, evaluate
     from hemitwin.pipeline.runs import load_run
 
     loaded = load_run(run)
     if loaded.config.pairs is not None:
+        if simulated is not None:
+            msg = (
+                f"--simulated must stand with a run on hemispheres, but {run} compares brains, of "
+                f"which a set of lesions has no pairs; leave it out"
+            )
+            raise UserError(msg)
         rows = evaluate_brains(loaded, prepared=prepared).to_rows()
         print_rows("hemitwin evaluate", {**rows, "written": str(run / f"{EVALUATION}.json")})
         return

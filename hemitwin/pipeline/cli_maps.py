@@ -3,12 +3,13 @@
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from hemitwin.pipeline.cli_options import (
+    LABEL,
     Derivatives,
     Desc,
     Labels,
@@ -19,12 +20,15 @@ from hemitwin.pipeline.cli_options import (
     console,
     figure_text,
     finish,
-    map_words,
-    option_words,
     print_rows,
+    refuse_beside,
+    typed_options,
 )
 
-__all__ = ["explain", "export"]
+if TYPE_CHECKING:
+    from hemitwin.pipeline.bids import Case
+
+__all__ = ["cases_to_explain", "explain", "export"]
 
 Method = Literal[
     "lrp", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion", "ablation"
@@ -48,12 +52,14 @@ def explain(
     components: Annotated[
         int | None,
         typer.Option(
+            min=0,
             help="Explain so many principal directions of the embedding in place of a score, or "
-            "with 0 each of its dimensions; volumes of one file."
+            "with 0 each of its dimensions; volumes of one file.",
         ),
     ] = None,
     lesion_seed: Annotated[
-        int | None, typer.Option(help="Inject the lesion that this seed draws, then explain.")
+        int | None,
+        typer.Option(min=0, help="Inject the lesion that this seed draws, then explain."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Sanity checks and faithfulness, in the sidecar.")
@@ -68,17 +74,12 @@ def explain(
     from hemitwin.pipeline.map_request import MapRequest
     from hemitwin.pipeline.runs import load_run
 
+    _refuse_unheeded(components=components is not None, pair=pair is not None)
     if components is not None:
-        given: dict[str, object] = {"--pair": pair, "--target": target, "--check": check}
-        given |= {"--lesion-seed": lesion_seed, "--open-ledger": open_ledger}
-        given["--method"] = method != "lrp"
-        _refuse_beside("--components", given)
         _explain_embedding(run, derivatives, participant_label, components)
         return
     request = MapRequest(method, target, lesion_seed, check=check, open_ledger=open_ledger)
     loaded, cache = load_run(run), atlas_cache()
-    if pair is not None:
-        _refuse_beside("--pair", {"--participant-label": participant_label})
     if pair is None:
         labels = chosen_labels(participant_label)
         outcome = explain(loaded, derivatives, labels=labels, request=request, cache=cache)
@@ -92,30 +93,46 @@ def explain(
     console.print(table)
     for one in outcome.results:
         _print_checks(one.case.name, one.checks)
-    options = {
-        "--target": target,
-        "--method": method if method != "lrp" else None,
-        "--lesion-seed": lesion_seed,
-    }
-    switches = [
-        *(["--pair", *pair] if pair else []),
-        *(["--check"] if check else []),
-        *(["--open-ledger"] if open_ledger else []),
-    ]
-    finish(outcome, ["explain", str(run), str(derivatives), *option_words(options), *switches])
+    finish(outcome, by_label=pair is None)
 
 
-def _refuse_beside(option: str, others: Mapping[str, object]) -> None:
+def _refuse_unheeded(*, components: bool, pair: bool) -> None:
+    if components:
+        refuse_beside("--components", typed_options() - {"--components", LABEL})
+    if pair:
+        refuse_beside("--pair", typed_options() & {LABEL, "--lesion-seed"})
+
+
+def cases_to_explain(values: Mapping[str, Any]) -> tuple["Case", ...]:
+    """Find what `explain` would work on, by the values of its command line.
+
+    Raises
+    ------
+    UserError
+        It would work on a pair, which cannot be spread over tasks; or `explain` would refuse.
+    """
+    from hemitwin.pipeline.cohort import find_prepared
     from hemitwin.pipeline.errors import UserError
+    from hemitwin.pipeline.runs import load_run
+    from hemitwin.pipeline.two_brains import require_halves
 
-    given = [name for name, value in others.items() if value not in {None, False}]
-    if given:
-        msg = f"{option} must stand without {', '.join(given)}, which it does not heed; leave out"
+    _refuse_unheeded(components=values["components"] is not None, pair=False)
+    if values["pair"] is not None:
+        msg = "tasks must have subjects of their own, but --pair is one task; explain it by itself"
         raise UserError(msg)
+    run = load_run(Path(values["run"]))
+    if values["components"] is None:
+        require_halves(run, "explain")
+    labels, data = chosen_labels(values["participant_label"]), run.config.data
+    folder = Path(values["derivatives"])
+    return find_prepared(folder, labels=labels, modality=data.modality, space=data.space)
 
 
 def _explain_embedding(
-    run: Path, derivatives: Path, participant_label: list[str] | None, components: int
+    run: Path,
+    derivatives: Path,
+    participant_label: list[str] | None,
+    components: int,
 ) -> None:
     from hemitwin.pipeline.embedding_maps import explain_embedding_of
     from hemitwin.pipeline.runs import load_run
@@ -124,13 +141,13 @@ def _explain_embedding(
         load_run(run),
         derivatives,
         labels=chosen_labels(participant_label),
-        components=components or None,
+        components=None if components == 0 else components,
     )
     table = Table("case", "directions", "open ledger", title="hemitwin explain")
     for one in outcome.results:
         table.add_row(one.case.name, str(one.directions), f"{one.ledger_error:.1e}")
     console.print(table)
-    finish(outcome, ["explain", str(run), str(derivatives), "--components", str(components)])
+    finish(outcome)
 
 
 def _print_checks(name: str, checks: dict[str, Any]) -> None:
@@ -170,7 +187,11 @@ def export(
     ] = "trilinear",
     smooth_mm: Annotated[
         float | None,
-        typer.Option(min=0, max=40, help="Smooth maps by this FWHM: along the cortex, in voxels."),
+        typer.Option(
+            min=0,
+            max=40,
+            help="Smooth maps by this FWHM, along the cortex and in voxels; 0: not at all.",
+        ),
     ] = None,
     render: Annotated[bool, typer.Option("--render", help="Draw the scenes, too.")] = False,
 ) -> None:
@@ -183,13 +204,12 @@ def export(
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
-        config=ExportConfig(mapping=mapping, smooth_mm=smooth_mm or None, render=render),
+        config=ExportConfig(
+            mapping=mapping, smooth_mm=None if smooth_mm == 0 else smooth_mm, render=render
+        ),
     )
     for one in outcome.results:
         for picture in one.pictures:
             console.print(str(picture), highlight=False, soft_wrap=True)
         console.print(f"wb_view {shlex.quote(str(one.scene))}", highlight=False, soft_wrap=True)
-    taken = {"--mapping": mapping if mapping != "trilinear" else None, "--smooth-mm": smooth_mm}
-    switches = ["--render"] if render else []
-    words = [*map_words(desc, modality), *option_words(taken), *switches]
-    finish(outcome, ["export", str(derivatives), *words])
+    finish(outcome)

@@ -2,6 +2,9 @@
 
 import os
 import shlex
+from collections.abc import Collection, Sequence
+from contextvars import ContextVar
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LABEL",
     "SESSION",
+    "TYPED",
     "AtlasFiles",
     "AtlasName",
     "AtlasNameOrFiles",
@@ -32,14 +36,18 @@ __all__ = [
     "errors",
     "figure_text",
     "finish",
-    "map_words",
     "named_atlas",
-    "option_words",
     "print_rows",
+    "refuse_beside",
+    "typed_options",
+    "without_labels",
 ]
 
 console = Console()
 errors = Console(stderr=True)
+
+TYPED: ContextVar[tuple[str, ...]] = ContextVar("typed")
+"""The words of the command line, after ``hemitwin``: `main` sets them."""
 
 LABEL = "--participant-label"
 SESSION = "--session-id"
@@ -97,6 +105,10 @@ def chosen_atlas(
         return None
     from hemitwin.transforms import load_labels
 
+    if files[0].name.endswith((".gii", ".dlabel.nii")):
+        foreign = {"--atlas-table": table, "--atlas-space": space}
+        given = [option for option, value in foreign.items() if value is not None]
+        refuse_beside(f"--atlas {files[0]}, which has names and a mesh of its own,", given)
     try:
         return load_atlas(files, read_labels=load_labels, table=table, space=space, name=name)
     except (FileNotFoundError, ValueError) as error:
@@ -127,29 +139,48 @@ def _refuse_without_files(table: Path | None, space: str | None, name: str | Non
         raise UserError(msg)
 
 
-def chosen_labels(labels: list[str] | None) -> tuple[str, ...] | None:
+def chosen_labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the subjects asked for, or `None` for all."""
     return tuple(labels) if labels else None
 
 
-def map_words(desc: str, modality: str) -> list[str]:
-    """Write the options that choose a map as they were given."""
-    return option_words(
-        {
-            "--desc": desc if desc != "lrp" else None,
-            "--modality": modality if modality != "T1w" else None,
-        }
-    )
+def typed_options() -> set[str]:
+    """Name a verb's options that were typed, whatever their values: ``--lesion-seed``."""
+    own = dropwhile(lambda word: word.startswith("-"), TYPED.get())  # what stands after the verb
+    return {word.split("=", 1)[0] for word in own if word.startswith("--")} - {"--"}
 
 
-def option_words(options: dict[str, Any]) -> list[str]:
-    """Write options as they were given; `None` and empty ones were not."""
-    words: list[str] = []
-    for name, value in options.items():
-        for one in value if isinstance(value, tuple) else (value,):
-            if one is not None:
-                words += [name, f"{one:g}" if isinstance(one, float) else str(one)]
-    return words
+def refuse_beside(branch: str, options: Collection[str]) -> None:
+    """Refuse options that were typed and that this way of a verb does not heed.
+
+    Raises
+    ------
+    UserError
+        There are some.
+    """
+    from hemitwin.pipeline.errors import UserError
+
+    if options:
+        named = ", ".join(sorted(options))
+        msg = f"{branch} must stand without {named}, which it does not heed; leave that out"
+        raise UserError(msg)
+
+
+def without_labels(words: Sequence[str]) -> list[str]:
+    """Take ``--participant-label``, each with its one label, out of a command line.
+
+    Examples
+    --------
+    >>> without_labels(["a", "--participant-label", "01", "--participant-label=02", "b"])
+    ['a', 'b']
+    """
+    kept: list[str] = []
+    is_label = False
+    for word in words:
+        if not (is_label or word == LABEL or word.startswith(f"{LABEL}=")):
+            kept.append(word)
+        is_label = word == LABEL and not is_label
+    return kept
 
 
 def atlas_cache() -> Path:
@@ -167,15 +198,31 @@ def print_rows(title: str, rows: dict[str, str]) -> None:
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
-def finish(outcome: "Outcome[Any]", command: list[str], note: str = "") -> None:
-    """Say what was done; end with 1 and the line to rerun when a case failed."""
+def finish(outcome: "Outcome[Any]", note: str = "", *, by_label: bool = True) -> None:
+    """Say what was done; end with 1 and the line to rerun when a case failed.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Of the stage.
+    note : str
+        What else was done.
+    by_label : bool
+        Whether the verb's cases are chosen by ``--participant-label``: then the line has the
+        words as they were typed, with the labels of the failed cases.
+    """
     done = f"{len(outcome.results)} done{f', {note}' if note else ''}"
     console.print(f"{done}, {len(outcome.failures)} failed", highlight=False)
     if outcome.failures:
-        labels = dict.fromkeys(
-            failure.case.split("_")[0].removeprefix("sub-") for failure in outcome.failures
-        )
-        again = shlex.join(["hemitwin", *command, LABEL, *labels])
+        words = list(TYPED.get())
+        if by_label:
+            labels = dict.fromkeys(
+                failure.case.split("_")[0].removeprefix("sub-") for failure in outcome.failures
+            )
+            words = without_labels(words)
+            end = words.index("--") if "--" in words else len(words)
+            words[end:end] = [LABEL, *labels]
+        again = shlex.join(["hemitwin", *words])
         errors.print(f"run again: {again}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 

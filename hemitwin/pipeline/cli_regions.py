@@ -1,7 +1,8 @@
 """Verbs that name places: a subject's regions, and tables of maps by regions."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -22,12 +23,16 @@ from hemitwin.pipeline.cli_options import (
     console,
     figure_text,
     finish,
-    map_words,
     named_atlas,
-    option_words,
+    refuse_beside,
+    typed_options,
 )
 
-__all__ = ["atlas", "parcellate", "tabulate"]
+if TYPE_CHECKING:
+    from hemitwin.pipeline.atlas_request import AtlasRequest
+    from hemitwin.pipeline.bids import Case
+
+__all__ = ["atlas", "cases_of_atlas", "parcellate", "tabulate"]
 
 
 def parcellate(
@@ -58,10 +63,7 @@ def parcellate(
         for row in top.itertuples():
             table.add_row(str(row.name), f"{row.sum:.5f}", f"{row.share:.1%}")
         console.print(table)
-    options: dict[str, Any] = {"--atlas": tuple(atlas or ()), "--atlas-table": atlas_table}
-    options |= {"--atlas-space": atlas_space, "--atlas-name": atlas_name}
-    words = [*map_words(desc, modality), *option_words(options)]
-    finish(outcome, ["parcellate", str(derivatives), *words])
+    finish(outcome)
 
 
 def atlas(
@@ -99,18 +101,12 @@ def atlas(
     nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Name the regions of each subject's own anatomy, on the scan's own grid."""
-    from hemitwin.atlases import hcpmmp_atlas
-    from hemitwin.pipeline.atlas_request import AtlasRequest
-    from hemitwin.pipeline.lesion_masks import MaskSource
     from hemitwin.pipeline.subject_atlas import build_atlases
 
-    files = chosen_atlas(atlas, atlas_table, atlas_space, atlas_name)
-    request = AtlasRequest(
-        hcpmmp_atlas() if files is None else files,
-        surfaces,
-        annotation,
-        MaskSource(lesion_masks, anomaly_run),
-    )
+    values = {"atlas": atlas, "atlas_table": atlas_table, "atlas_space": atlas_space}
+    values |= {"atlas_name": atlas_name, "surfaces": surfaces, "annotation": annotation}
+    values |= {"lesion_masks": lesion_masks, "anomaly_run": anomaly_run}
+    request = _request_of(values)
     outcome = build_atlases(
         derivatives,
         labels=chosen_labels(participant_label),
@@ -131,20 +127,34 @@ def atlas(
             str(len(fit.small)),
         )
     console.print(table)
-    options = option_words(
-        {
-            "--surfaces": surfaces,
-            "--annotation": annotation,
-            "--atlas": tuple(atlas or ()),
-            "--atlas-table": atlas_table,
-            "--atlas-space": atlas_space,
-            "--atlas-name": atlas_name,
-            "--lesion-masks": lesion_masks,
-            "--anomaly-run": anomaly_run,
-            "--nprocs": nprocs,
-        }
+    finish(outcome)
+
+
+def _request_of(values: Mapping[str, Any]) -> "AtlasRequest":
+    from hemitwin.atlases import hcpmmp_atlas
+    from hemitwin.pipeline.atlas_request import AtlasRequest
+    from hemitwin.pipeline.lesion_masks import MaskSource
+
+    def path(name: str) -> Path | None:
+        return None if values[name] is None else Path(values[name])
+
+    files = [Path(one) for one in values["atlas"] or ()]
+    found = chosen_atlas(files, path("atlas_table"), values["atlas_space"], values["atlas_name"])
+    return AtlasRequest(
+        hcpmmp_atlas() if found is None else found,
+        path("surfaces"),
+        values["annotation"],
+        MaskSource(path("lesion_masks"), path("anomaly_run")),
     )
-    finish(outcome, ["atlas", str(derivatives), *map_words("lrp", modality), *options])
+
+
+def cases_of_atlas(values: Mapping[str, Any]) -> tuple["Case", ...]:
+    """Find what `atlas` would work on, by the values of its command line."""
+    from hemitwin.pipeline.cohort import find_prepared
+
+    _request_of(values).check()
+    labels = chosen_labels(values["participant_label"])
+    return find_prepared(Path(values["derivatives"]), labels=labels, modality=values["modality"])
 
 
 def tabulate(
@@ -170,6 +180,10 @@ def tabulate(
     """Sum any maps over regions: of HCP-MMP, of another atlas, or of a label volume."""
     from hemitwin.pipeline.tabulate import tabulate
 
+    dense = all(path.name.endswith(".dscalar.nii") for path in maps)
+    if dseg is not None or dense:
+        branch = "a .dscalar.nii file" if dense else "--dseg"
+        refuse_beside(branch, typed_options() & {"--space"})
     table = tabulate(
         maps,
         out,

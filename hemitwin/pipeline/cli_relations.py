@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from hemitwin.pipeline.cli_options import (
+    LABEL,
     Derivatives,
     Desc,
     Labels,
@@ -18,8 +19,8 @@ from hemitwin.pipeline.cli_options import (
     chosen_labels,
     console,
     finish,
-    map_words,
-    option_words,
+    refuse_beside,
+    typed_options,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def relate(
     from hemitwin.pipeline.relate import relate, relate_two
     from hemitwin.pipeline.runs import load_run
 
+    if pair is not None:
+        refuse_beside("--pair", typed_options() & {LABEL})
     loaded, cache = load_run(run), atlas_cache()
     if pair is None:
         labels = chosen_labels(participant_label)
@@ -64,8 +67,7 @@ def relate(
         pairs = (f"{value:.4f} {row} {column}" for row, column, value in one.top_pairs())
         table.add_row(one.case.name, f"{one.similarity:.4f}", *shares, "\n".join(pairs))
     console.print(table)
-    words = [*(["--pair", *pair] if pair else []), *option_words({"--directions": directions})]
-    finish(outcome, ["relate", str(run), str(derivatives), *words])
+    finish(outcome, by_label=pair is None)
 
 
 def rank(
@@ -104,6 +106,8 @@ def rank(
     from hemitwin.pipeline.group_scene import write_group_scene
     from hemitwin.pipeline.rank import RankConfig, rank
 
+    if atlas != HCPMMP:
+        refuse_beside(f"--atlas {atlas}", typed_options() & {"--null-draws", "--render"})
     values = {"part": part, "draws": draws, "seed": seed, "null_draws": null_draws}
     found = rank(
         derivatives,
@@ -178,10 +182,7 @@ def asymmetry(
         config=validated(AsymmetryConfig, options, "asymmetry"),
     )
     _print_asymmetries(found)
-    given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-    given |= {"--draws": draws if draws != 2000 else None, "--seed": seed or None}
-    words = [*map_words(desc, modality), *option_words(given)]
-    finish(found.outcome, ["asymmetry", str(derivatives), *words])
+    finish(found.outcome)
 
 
 def _print_asymmetries(found: "Asymmetries") -> None:

@@ -14,7 +14,7 @@ from hemitwin.pipeline.alignment import Pairing
 from hemitwin.pipeline.bids import Case, Modality, find_scans, sidecar_of
 from hemitwin.pipeline.case_sides import warn_of_guessed_sides
 from hemitwin.pipeline.data_config import DataConfig
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.outputs import provenance, read_json
 from hemitwin.pipeline.quality import flagged_cases
 from hemitwin.pipeline.records import content_digest
@@ -124,7 +124,8 @@ def load_brain(
     Raises
     ------
     UserError
-        `resolution_mm` is no whole multiple of the prepared voxel size, or the sidecar is missing.
+        `resolution_mm` is no whole multiple of the prepared voxel size, or the sidecar is missing,
+        or a file is damaged.
     """
     native_mm3 = native_mm3_of(case, pairing=pairing)
 
@@ -147,7 +148,8 @@ def load_brain(
 
 
 def _at_resolution(case: Case, resolution_mm: float, native_mm3_per_mm3: float) -> GridVolume:
-    scan = load_volume(case.scan)
+    with reading(case.scan, "prepare it again"):
+        scan = load_volume(case.scan)
     prepared_mm = abs(float(scan.affine[0, 0]))
     factor = round(resolution_mm / prepared_mm)
     if factor < 1 or not np.isclose(factor * prepared_mm, resolution_mm):
@@ -177,14 +179,15 @@ def native_mm3_of(case: Case, *, pairing: Pairing = "hemispheres") -> float:
     if not sidecar.is_file():
         msg = f"{case.scan} must have its sidecar, {sidecar.name} is not there; prepare it again"
         raise UserError(msg)
-    content = read_json(sidecar)
-    if pairing == "hemispheres" and content.get("Alignment", {}).get("Pairing") == "brains":
-        msg = (
-            f"{case.scan} must be prepared for hemispheres, but it was for pairs of whole brains; "
-            f"prepare it with --pairing hemispheres"
-        )
-        raise UserError(msg)
-    return float(content["Quality"]["native_from_template_determinant"])
+    with reading(sidecar, "prepare it again"):
+        content = read_json(sidecar)
+        if pairing == "hemispheres" and content.get("Alignment", {}).get("Pairing") == "brains":
+            msg = (
+                f"{case.scan} must be prepared for hemispheres, but it was for pairs of whole "
+                f"brains; prepare it with --pairing hemispheres"
+            )
+            raise UserError(msg)
+        return float(content["Quality"]["native_from_template_determinant"])
 
 
 def find_cases(config: DataConfig) -> tuple[Case, ...]:

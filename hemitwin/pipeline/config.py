@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from hemitwin._error_text import error_text
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, HeadConfig, LocalEncoderConfig, LossConfig
@@ -217,14 +218,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         msg = f"the configuration must be a YAML file, got {path}, which is not there"
         raise UserError(msg)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        msg = f"{path} must be valid YAML: {error}"
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        msg = f"{path} must be valid YAML in UTF-8 ({error_text(error)}); correct it"
         raise UserError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{path} must hold 'key: value' lines, got {type(content).__name__}"
+    if content is not None and not isinstance(content, dict):
+        msg = f"{path} must hold 'key: value' lines, got {type(content).__name__}; correct it"
         raise UserError(msg)
-    return content
+    return {str(key): value for key, value in (content or {}).items()}
 
 
 def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
@@ -267,7 +268,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(branch, dict):
             msg = f"--set {override!r}: {part!r} is a value and has no keys below it"
             raise UserError(msg)
-    branch[parts[-1]] = yaml.safe_load(text)
+    try:
+        branch[parts[-1]] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        msg = f"--set {override!r} must have a value in YAML ({error_text(error)}); correct it"
+        raise UserError(msg) from error
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

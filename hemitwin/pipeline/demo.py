@@ -14,6 +14,7 @@ from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
+from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
@@ -136,8 +137,8 @@ def run_demo(out: Path, *, cache: Path, seed: int = 0) -> DemoSummary:
 def _all(outcome: Outcome[Any]) -> tuple[Any, ...]:
     if outcome.failures:
         first = outcome.failures[0]
-        msg = f"{first.case}: {first.stage} failed: {first.reason}"
-        raise RuntimeError(msg)
+        reason = f"{first.reason}; run the demo again: what is done is kept"
+        raise CaseError(first.case, first.stage, reason)
     return outcome.results
 
 

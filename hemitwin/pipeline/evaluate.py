@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
@@ -16,7 +17,7 @@ from hemitwin.pipeline.breakdown import (
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.detection import DetectionBySize, detection_by_size
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
 from hemitwin.pipeline.families import FAMILIES, read_families
@@ -162,7 +163,13 @@ def _detection(table: ScoreTable, learnt: ScoreTable | None, seed: int) -> Detec
 def _validation_pairs(run: Run, brains: Sequence[Brain]) -> pd.DataFrame | None:
     path = run.folder / VALIDATION_PAIRS
     if path.is_file():
-        return pd.read_csv(path, sep="\t")
+        with reading(path, "delete it, and it is made again from the prepared volumes"):
+            pairs = pd.read_csv(path, sep="\t")
+            known = ScoreTable(pairs)
+            if len(set(known.labels)) < 2 or np.isnan(known.scores(known.network_score)).any():
+                msg = "a pair has no score"
+                raise ValueError(msg)
+        return pairs
     wanted = set(run.split.subjects("validation"))
     validation = tuple(brain for brain in brains if brain.subject in wanted)
     missing = wanted - {brain.subject for brain in validation}

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hemitwin.pipeline.config import load_config
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.outputs import digest_json, read_json
 from hemitwin.pipeline.runs import CONFIG, SPLITS, SUMMARY
@@ -74,8 +75,10 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
             f"run 'hemitwin evaluate {folder}'"
         )
         raise UserError(msg)
-    summary, result = read_json(folder / SUMMARY), read_json(folder / f"{stem}.json")
-    split = read_split(folder / SPLITS)
+    with reading(folder / SUMMARY, "restore it or train again"):
+        summary = read_json(folder / SUMMARY)
+        threshold = float(summary["threshold"])
+    result, split = read_json(folder / f"{stem}.json"), read_split(folder / SPLITS)
     known = {"weights_sha256": summary["weights_sha256"], "splits_hash": split.hash}
     if any(result.get(name) != value for name, value in known.items()):
         msg = (
@@ -83,13 +86,19 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
             f"replaced since; run 'hemitwin evaluate {folder}' again"
         )
         raise UserError(msg)
-    rows = pd.read_csv(folder / f"{stem}_pairs.tsv", sep="\t", dtype={"subject": str})
+    families, pairs = read_families(folder / FAMILIES), folder / f"{stem}_pairs.tsv"
+    with reading(pairs, f"run 'hemitwin evaluate {folder}' again"):
+        rows = pd.read_csv(pairs, sep="\t", dtype={"subject": str})
+        table = ScoreTable(rows, families)
+        if not len(table.labels) or np.isnan(table.scores(table.network_score)).any():
+            msg = "a pair has no score"
+            raise ValueError(msg)
     return EvaluatedRun(
         folder,
         _flat(load_config(folder / CONFIG).model_dump(mode="json")),
         split.hash,
-        float(summary["threshold"]),
-        ScoreTable(rows, read_families(folder / FAMILIES)),
+        threshold,
+        table,
     )
 
 

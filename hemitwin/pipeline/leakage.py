@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, read_families, write_families
 from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.records import VOXELS, content_digest, digest_voxels, read_product
@@ -110,7 +110,8 @@ def unseen_brains(folder: Path, split: Split, brains: Sequence[Brain]) -> tuple[
         msg = (
             f"every test subject of {folder} must have a prepared volume, but "
             f"{', '.join(sorted(missing))} has none; prepare it: a test without it is another "
-            f"test"
+            f"test; 'hemitwin evaluate' scores the run's own test fold, scans of other people are "
+            f"scored by 'hemitwin explain {folder} DERIVATIVES'"
         )
         raise UserError(msg)
     require_unseen(folder, split, [brain.case for brain in tested])
@@ -143,9 +144,10 @@ def require_unseen(folder: Path, split: Split, cases: Sequence[Case]) -> None:
     if not path.is_file():
         logger.warning("%s is not there: copies of training scans go unnoticed", path)
         return
-    content = read_json(path)
-    salt = str(content["salt"])
-    seen = {digest: fold for fold in ("train", "validation") for digest in content[fold]}
+    with reading(path, "restore it or train again"):
+        content = read_json(path)
+        salt = str(content["salt"])
+        seen = {digest: fold for fold in ("train", "validation") for digest in content[fold]}
     digests = {case.name: fingerprint(case.scan, salt=salt) for case in cases}
     copies = {name: seen[digest] for name, digest in digests.items() if digest in seen}
     if copies:
@@ -203,7 +205,10 @@ def refuse_copies(cases: Sequence[Case], split: Split) -> None:
     """
     first: dict[str, Case] = {}
     for case in cases:
-        twin = first.setdefault(fingerprint(case.scan), case)
+        try:
+            twin = first.setdefault(fingerprint(case.scan), case)
+        except ValueError:  # cannot be read: that is the case's own failure, where it is loaded
+            continue
         if split.folds[twin.subject] != split.folds[case.subject]:
             msg = (
                 f"each volume must belong to one subject, but {twin.name} and {case.name} hold "

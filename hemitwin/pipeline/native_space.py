@@ -8,7 +8,7 @@ import numpy as np
 
 from hemitwin._shapes import Affine
 from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.errors import CaseError
+from hemitwin.pipeline.errors import CaseError, reading
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.transforms import Scan
 
@@ -41,14 +41,20 @@ class NativeSpace:
         ------
         CaseError
             The sidecar is missing.
+        UserError
+            It is damaged.
         """
         sidecar = sidecar_of(case.scan)
         if not sidecar.is_file():
             reason = f"{sidecar} must be there, with the transform; run 'hemitwin prepare' again"
             raise CaseError(case.name, stage, reason)
-        content: dict[str, Any] = read_json(sidecar)
-        scan = (sidecar.parent / content["SourcePath"]).resolve()
-        values = np.zeros(content["NativeShape"], dtype=np.float32)
-        affine = np.array(content["NativeAffine"], dtype=float)
-        grid = Scan(values, affine, scan, tuple(content.get("HeaderNotes", ())))
-        return cls(scan, grid, np.array(content["NativeFromTemplate"], dtype=float))
+        with reading(sidecar, "run 'hemitwin prepare' again"):
+            content: dict[str, Any] = read_json(sidecar)
+            scan = (sidecar.parent / content["SourcePath"]).resolve()
+            values = np.zeros(content["NativeShape"], dtype=np.float32)
+            affine, from_template = (
+                np.array(content[name], dtype=float).reshape(4, 4)
+                for name in ("NativeAffine", "NativeFromTemplate")
+            )
+            grid = Scan(values, affine, scan, tuple(content.get("HeaderNotes", ())))
+        return cls(scan, grid, from_template)

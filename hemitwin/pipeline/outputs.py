@@ -5,14 +5,16 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 
 from hemitwin._atomic import atomic_path, sweep_leftovers
+from hemitwin._error_text import error_text
+from hemitwin.pipeline.errors import UserError
 
 __all__ = [
     "describe_dataset",
@@ -65,22 +67,43 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+class _Content(dict[str, Any]):
+    """What a JSON file holds; where a key is missing, the error names the file."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, key: str) -> NoReturn:
+        msg = f"{self._path} must have the key {key}, but it has not; write the file again"
+        raise UserError(msg)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
+    Returns
+    -------
+    dict
+        To ask it, or an object in it, for a key that is missing is a `UserError` with the file's
+        name.
+
     Raises
     ------
-    ValueError
+    UserError
         The file is not JSON, or not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} must be a JSON file, but it cannot be read ({error}); write it again"
-        raise ValueError(msg) from error
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=partial(_Content, path))
+    except (ValueError, RecursionError) as error:
+        msg = (
+            f"{path} must be a JSON file, but it cannot be read ({error_text(error)}); write it "
+            f"again"
+        )
+        raise UserError(msg) from error
     if not isinstance(content, dict):
         msg = f"{path} must hold a JSON object, got {type(content).__name__}; write it again"
-        raise ValueError(msg)  # noqa: TRY004 (the caller's mistake is the file's value)
+        raise UserError(msg)
     return content
 
 

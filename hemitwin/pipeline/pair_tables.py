@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import write_private
 
 __all__ = ["read_brain_pairs", "shareable_pairs", "write_brain_pairs", "write_shareable_pairs"]
@@ -51,7 +51,8 @@ def read_brain_pairs(path: Path) -> pd.DataFrame:
     if not path.is_file():
         msg = f"{path} must be a table of pairs, but it is not there; score the pairs again"
         raise UserError(msg)
-    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_NAMES, str))
+    with reading(path, "score the pairs again"):
+        table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_NAMES, str))
     if missing := [name for name in (*_NAMES, *_KEPT) if name not in table.columns]:
         msg = f"{path} must have the columns of pairs, it lacks {', '.join(missing)}"
         raise UserError(msg)

@@ -12,6 +12,7 @@ from torch import Tensor
 from hemitwin._shapes import Batch, Volume
 from hemitwin.models import Items
 from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.errors import UserError
 from hemitwin.transforms import (
     AsymmetrySpec,
     HemispherePair,
@@ -47,16 +48,26 @@ class LesionSource:
     library: LesionMaskLibrary | None = None
 
     def sample(self, brain: Brain, rng: np.random.Generator, side: Side) -> LesionSpec:
-        """Draw a lesion for one side of a brain; its size is in the subject's own mm3."""
+        """Draw a lesion for one side of a brain; its size is in the subject's own mm3.
+
+        Raises
+        ------
+        UserError
+            The brain has no room for it, or a file of a real mask is damaged.
+        """
         scale = {"native_mm3_per_mm3": brain.native_mm3_per_mm3}
-        return sample_lesion(
-            rng,
-            self.config.model_copy(update=scale),
-            brain.mask,
-            brain.affine,
-            side=side,
-            mask_library=self.library,
-        )
+        try:
+            return sample_lesion(
+                rng,
+                self.config.model_copy(update=scale),
+                brain.mask,
+                brain.affine,
+                side=side,
+                mask_library=self.library,
+            )
+        except ValueError as error:
+            msg = f"{brain.case.name}: {error}"
+            raise UserError(msg) from error
 
     def inject(self, brain: Brain, spec: LesionSpec) -> tuple[Volume, Bool[Tensor, " x y z"]]:
         """Put a lesion into a brain; return the volume and the exact mask."""

@@ -44,7 +44,14 @@ from hemitwin.transforms import (
     volume_members,
 )
 
-__all__ = ["PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
+__all__ = [
+    "PrepareConfig",
+    "Prepared",
+    "cases_to_prepare",
+    "prepare",
+    "prepare_case",
+    "prepared_tail",
+]
 
 _MIDPLANE_MM = 2.0
 
@@ -135,15 +142,27 @@ def prepare(
         taken as they are aligned.
     """
     config = config or PrepareConfig()
-    cases = find_sources(source, labels=labels, config=sources)
-    reasons = [reason_against(case, config.pairing) for case in cases]
-    if all(reasons):
-        raise UserError(next(filter(None, reasons)))
+    cases = cases_to_prepare(source, labels=labels, pairing=config.pairing, sources=sources)
     describe_dataset(out, source=source)
     work = partial(prepare_case, out=out, config=config)
     outcome = run_cases(work, cases, stage="prepare", log_folder=out / "logs", nprocs=nprocs)
     write_quality_table(out)
     return outcome
+
+
+def cases_to_prepare(
+    source: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    pairing: Pairing = "hemispheres",
+    sources: SourceConfig | None = None,
+) -> tuple[Case, ...]:
+    """Find what `prepare` works on; parameters and errors are the same."""
+    cases = find_sources(source, labels=labels, config=sources)
+    reasons = [reason_against(case, pairing) for case in cases]
+    if all(reasons):
+        raise UserError(next(filter(None, reasons)))
+    return cases
 
 
 def prepared_tail(case: Case) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TemplateImage, save_table
 from hemitwin.pipeline.bids import visible
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.transforms import Scan, guessed_side, mirror_asymmetry, resample, similarity_quality
 
@@ -232,21 +233,24 @@ def _sidecars(derivatives: Path) -> list[Path]:
 
 
 def _row(path: Path) -> dict[str, Any] | None:
-    try:
-        content = read_json(path)
-    except FileNotFoundError:  # another process is preparing this scan anew
-        return None
-    except ValueError as error:
-        logger.warning("%s: no figures: %s", path.name, error)
-        return None
     modality = path.stem.rsplit("_", 1)[-1]
     case = path.name.split("_space-")[0]
-    figures, notes = content.get("Quality", {}), content.get("HeaderNotes", ())
+    if not path.exists():  # another process is preparing this scan anew
+        return None
+    try:
+        with reading(path, "prepare it again"):
+            content = read_json(path)
+            figures = dict(content.get("Quality", {}))
+            flags = flags_of(figures, modality=modality, notes=content.get("HeaderNotes", ()))
+            figures |= {name: float(figures[name]) for name in GATES if name in figures}
+    except UserError as error:
+        logger.warning("no figures: %s", error)
+        return None
     return {
         "case": case,
         "modality": modality,
         **figures,
-        "flags": flags_of(figures, modality=modality, notes=notes),
+        "flags": flags,
     }
 
 

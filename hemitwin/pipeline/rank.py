@@ -20,7 +20,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.case_sides import side_is_guess
-from hemitwin.pipeline.errors import CaseError, UserError
+from hemitwin.pipeline.errors import CaseError, UserError, reading
 from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
@@ -146,14 +146,13 @@ def rank(
     config = config or RankConfig()
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
     paths, kinds = _tables_of(cases, derivatives, desc, config.atlas)
-    tables = [pd.read_csv(path, sep="\t") for path in paths]
+    tables = [_read_table(path, config.part) for path in paths]
     _warn_of_mixed_regions(kinds)
-    first = tables[0]
-    regions = first[first["index"] > 0]
+    regions, _ = tables[0]
     subjects = sorted({case.subject for case in cases})
     groups = kinship_of(subjects, None, families).groups(subjects)
     ranking = rank_regions(
-        [shares_of(table, config.part) for table in tables],
+        [shares for _, shares in tables],
         regions,
         [groups[case.subject] for case in cases],
         draws=config.draws,
@@ -190,6 +189,17 @@ def _tell_of_fewer(path: Path, cases: int) -> None:
             cases,
             before,
         )
+
+
+def _read_table(path: Path, part: Part) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a map's regions, and what each of them has of its relevance."""
+    with reading(path, "run 'hemitwin parcellate' again"):
+        table = pd.read_csv(path, sep="\t")
+        shares = shares_of(table, part)
+        if shares.isna().to_numpy().any():
+            msg = "a region has no number"
+            raise ValueError(msg)
+        return table[table["index"] > 0], shares
 
 
 def _warn_of_mixed_regions(kinds: Sequence[str]) -> None:

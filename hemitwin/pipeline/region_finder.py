@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from hemitwin.atlases import HCPMMP, Region, Ribbon, hcpmmp_atlas
-from hemitwin.pipeline.atlas_request import AtlasRequest
+from hemitwin.pipeline.atlas_request import GLASSER, AtlasRequest
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
@@ -16,7 +16,6 @@ from hemitwin.pipeline.subject_places import SubjectPlaces
 
 __all__ = ["RegionFinder", "atlas_name", "choose_annotation", "find_regions"]
 
-_GLASSER = "HCP-MMP1"
 _BY_TEMPLATE = (
     "carried over from the symmetric template by an affine map and a diffeomorphic deformation"
 )
@@ -51,8 +50,8 @@ def choose_annotation(case: Case, cortex: OwnCortex | None, request: AtlasReques
     """Choose an annotation: the one asked for, or the areas of the HCP-MMP where they are."""
     if isinstance(cortex, FreeSurferSubject):
         asked = request.annotation
-        if asked is None and request.atlas.name == HCPMMP and cortex.has_annotation(_GLASSER):
-            return _GLASSER
+        if asked is None and request.atlas.name == HCPMMP and cortex.has_annotation(GLASSER):
+            return GLASSER
         paths = cortex.fslr_paths if asked is None else cortex.annotation_paths(asked)
         if missing := [str(path) for path in paths if not path.is_file()]:
             reason = f"all of the subject's files must be there, missing: {', '.join(missing)}"
@@ -66,7 +65,7 @@ def choose_annotation(case: Case, cortex: OwnCortex | None, request: AtlasReques
 
 def atlas_name(request: AtlasRequest, annotation: str | None) -> str:
     """Name the atlas in files."""
-    if annotation is None or annotation == _GLASSER:
+    if annotation is None or annotation == GLASSER:
         return request.atlas.name
     return "".join(one for one in annotation if one.isalnum())
 
@@ -84,7 +83,7 @@ def find_regions(
     atlas = request.atlas
     if annotation is not None and isinstance(places.cortex, FreeSurferSubject):
         ribbons, regions = places.cortex.annotated(annotation)
-        if annotation == _GLASSER:
+        if annotation == GLASSER:
             ribbons = _as_hcpmmp(places.case, ribbons, regions)
             label, regions = places.by_ribbons(ribbons, atlas), atlas.regions
         else:
@@ -104,7 +103,7 @@ def _as_hcpmmp(
     if names != set(index):
         odd = sorted(names ^ set(index))
         reason = (
-            f"the annotation {_GLASSER} must have the 360 areas of the HCP-MMP 1.0, it differs in "
+            f"the annotation {GLASSER} must have the 360 areas of the HCP-MMP 1.0, it differs in "
             f"{', '.join(odd[:5])}; take it away, or name another with --annotation"
         )
         raise CaseError(case.name, "atlas", reason)

@@ -5,6 +5,7 @@ import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import torch
 
 from hemitwin._atomic import sweep_leftovers
-from hemitwin.pipeline.errors import CaseError, CaseFailure
+from hemitwin.pipeline.errors import CaseFailure, reason_of
 from hemitwin.pipeline.outputs import write_text
 from hemitwin.pipeline.progress import progress_bar
 
@@ -71,7 +72,8 @@ def run_cases(
     stage : str
         The verb, for messages and logs.
     log_folder : Path
-        A failed case leaves its traceback there, as ``<case>_<stage>.log``.
+        A failed case leaves its traceback there, as ``<case>_<stage>.log``, if that can be
+        written.
     nprocs : int
         Processes. Cores are shared out among them.
 
@@ -103,10 +105,11 @@ def _attempt(function: Callable[[C], R], stage: str, log_folder: Path, case: C) 
     try:
         result = function(case)
     except Exception as error:  # noqa: BLE001 (one bad case must not end the others)
-        write_text(log, traceback.format_exc())
-        reason = error.reason if isinstance(error, CaseError) else str(error)
-        return CaseFailure(case.name, stage, reason or type(error).__name__)
-    log.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written: the reason says so already
+            write_text(log, traceback.format_exc())
+        return CaseFailure(case.name, stage, reason_of(error))
+    with suppress(OSError):  # likewise, where all is done and nothing need be written
+        log.unlink(missing_ok=True)
     return result
 
 

@@ -12,7 +12,7 @@ from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.config import RunConfig, load_config
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.outputs import (
     digest_file,
     digest_json,
@@ -38,6 +38,7 @@ WEIGHTS = "model.safetensors"
 SUMMARY = "run.json"
 CONFIG = "config.yaml"
 SPLITS = "splits.json"
+_AGAIN = "restore it or train again"
 
 _PATHS = (
     ("data", "prepared"),
@@ -100,18 +101,20 @@ class Run:
 
     def summary_rows(self) -> dict[str, str]:
         """Return what training ended with, as the lines of a short table."""
-        summary = read_json(self.folder / SUMMARY)
-        rates = {
-            f"{name.replace('_', ' ')} (validation)": f"{value:.3f}"
-            for name, value in summary["validation"].items()
-        }
-        return {
-            "best epoch": str(summary["best_epoch"]),
-            "parameters": f"{summary['parameters']:,}",
-            "precision": summary["precision"],
-            "threshold (validation)": f"{self.threshold:.4f}",
-            **rates,
-        }
+        path = self.folder / SUMMARY
+        with reading(path, _AGAIN):
+            summary = read_json(path)
+            rates = {
+                f"{name.replace('_', ' ')} (validation)": f"{value:.3f}"
+                for name, value in summary["validation"].items()
+            }
+            return {
+                "best epoch": str(summary["best_epoch"]),
+                "parameters": f"{summary['parameters']:,}",
+                "precision": summary["precision"],
+                "threshold (validation)": f"{self.threshold:.4f}",
+                **rates,
+            }
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
@@ -179,7 +182,8 @@ def load_run(folder: Path) -> Run:
     Raises
     ------
     UserError
-        The folder holds no finished run, its split was edited, or its weights were replaced.
+        The folder holds no finished run, its split was edited, its weights were replaced, or a
+        file is missing or damaged.
     """
     summary_path = folder / SUMMARY
     if not summary_path.is_file():
@@ -188,20 +192,27 @@ def load_run(folder: Path) -> Run:
             f"finish training with 'hemitwin train CONFIG -o {folder}'"
         )
         raise UserError(msg)
-    summary: dict[str, Any] = read_json(summary_path)
-    digest = digest_file(folder / WEIGHTS)
-    if digest != summary["weights_sha256"]:
-        msg = f"{folder / WEIGHTS} must be the file that training wrote; restore it or train again"
-        raise UserError(msg)
-    network, _ = load_weights(folder / WEIGHTS)
+    with reading(summary_path, _AGAIN):
+        summary: dict[str, Any] = read_json(summary_path)
+        trained = str(summary["weights_sha256"])
+        threshold = float(summary["threshold"])
+        reference_score = float(summary["reference_score"])
+        # Runs of before it was written down: the threshold is of the logits' size.
+        reference_logit = float(summary.get("reference_logit", abs(threshold)))
+    weights = folder / WEIGHTS
+    with reading(weights, _AGAIN):
+        digest = digest_file(weights)
+        if digest != trained:
+            msg = f"{weights} must be the file that training wrote; {_AGAIN}"
+            raise UserError(msg)
+        network, _ = load_weights(weights)
     return Run(
         folder=folder,
         config=load_config(folder / CONFIG),
         split=read_split(folder / SPLITS),
         network=network.float().eval(),
-        threshold=float(summary["threshold"]),
-        reference_score=float(summary["reference_score"]),
-        # Runs of before it was written down: the threshold is of the logits' size.
-        reference_logit=float(summary.get("reference_logit", abs(float(summary["threshold"])))),
+        threshold=threshold,
+        reference_score=reference_score,
+        reference_logit=reference_logit,
         weights_digest=digest,
     )

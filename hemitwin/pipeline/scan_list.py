@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
+from hemitwin._error_text import error_text
 from hemitwin.pipeline.bids import Alignment, Case, Modality, entities_of, normalise_labels
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.hcp import HCP_TEMPLATE
 from hemitwin.transforms import volume_members
 
@@ -65,7 +66,10 @@ def _text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin with a byte-order mark
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"a list of scans must be a text file in UTF-8, {path} is not ({error}); save it so"
+        msg = (
+            f"a list of scans must be a text file in UTF-8, {path} is not ({error_text(error)}); "
+            f"save it so"
+        )
         raise UserError(msg) from error
     if "\0" in text:
         msg = f"a list of scans must be a text file, {path} is not; give a list, not a scan"
@@ -75,17 +79,19 @@ def _text(path: Path) -> str:
 
 def _table(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     reader = csv.reader(text.splitlines(), delimiter=_DELIMITERS[path.suffix])
-    header = [name.strip().lower() for name in next(reader, [])]
+    with reading(path, "save it again as a table"):
+        (_, names), *lines = [(reader.line_num, cells) for cells in reader] or [(1, [])]
+    header = [name.strip().lower() for name in names]
     subject = next((name for name in _SUBJECT if name in header), None)
     if subject is None or "scan" not in header:
         msg = f"{path} must have columns subject and scan, got {', '.join(header)}; name them so"
         raise UserError(msg)
     rows = []
-    for cells in reader:
+    for number, cells in lines:
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         row["subject"] = row.get(subject, "")
         if any(cells):
-            rows.append((reader.line_num, row))
+            rows.append((number, row))
     return rows
 
 

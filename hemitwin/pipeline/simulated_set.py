@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cohort import Brain, load_brain
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.evaluation_manifest import MANIFEST, specification_of
 from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
@@ -21,6 +22,7 @@ __all__ = ["pairs_of_set", "truths_of_set"]
 
 Truth = Bool[Tensor, " h y z"]
 
+_AGAIN = "simulate the set again"
 _INSIDE = 0.5
 """Share of a voxel of the network's grid that must have been changed."""
 
@@ -82,17 +84,20 @@ def _files(folder: Path, brain: Brain) -> Iterator[tuple[Path, str]]:
     if not manifest.is_file():
         msg = f"an evaluation set must hold {MANIFEST}, {folder} has none; 'hemitwin simulate'"
         raise UserError(msg)
-    table = pd.read_csv(manifest, sep="\t")
-    rows = table[table["case"] == brain.case.name]
-    source = content_digest(brain.case.scan)
-    if len(rows) == 0 or set(rows["source_sha256"]) != {source}:
+    with reading(manifest, _AGAIN):
+        table = pd.read_csv(manifest, sep="\t", dtype=str)
+        rows = table[table["case"] == brain.case.name]
+        made_from = set(rows["source_sha256"])
+        files = [
+            (folder / str(one), str(digest)) for one, digest in rows[["file", "sha256"]].values
+        ]
+    if len(rows) == 0 or made_from != {content_digest(brain.case.scan)}:
         msg = (
             f"{folder} must be made from the prepared volumes at hand, but {brain.case.name} is "
             f"{'another volume in it' if len(rows) else 'not in it'}; simulate the set again"
         )
         raise UserError(msg)
-    for row in rows.itertuples():
-        yield folder / str(row.file), str(row.sha256)
+    yield from files
 
 
 def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> ScoredPair:
@@ -102,7 +107,9 @@ def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> Sco
         raise UserError(msg)
     changed = load_brain(replace(brain.case, scan=path), resolution_mm)
     pair = split_brain(brain, changed.volume)
-    return ScoredPair(brain.subject, pair.left, pair.right, specification_of(content))
+    with reading(sidecar_of(path), _AGAIN):
+        spec = specification_of(content)
+    return ScoredPair(brain.subject, pair.left, pair.right, spec)
 
 
 def _truth_of(path: Path, brain: Brain) -> Truth:

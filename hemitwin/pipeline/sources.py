@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from hemitwin._error_text import error_text
 from hemitwin.pipeline.bids import Alignment, Case, Modality, find_scans, normalise_labels
 from hemitwin.pipeline.bids_filter import Filter, keep_matching, read_filter
 from hemitwin.pipeline.derivatives import find_derivatives
@@ -71,8 +72,17 @@ def find_sources(
     config = config or SourceConfig()
     wanted = _filter(config)
     kind = config.input_type if config.input_type != "auto" else _kind_of(source)
+    if config.filter_file is not None and kind not in {"bids", "derivatives"}:
+        msg = (
+            f"--bids-filter-file chooses by the names of a BIDS dataset, but {source} is {kind}; "
+            f"leave it out"
+        )
+        raise UserError(msg)
     if config.space and kind not in {"derivatives", "hcp"}:
-        msg = f"--space chooses among derivatives or in an HCP tree, but {source} is {kind}"
+        msg = (
+            f"--space chooses among derivatives or in an HCP tree, but {source} is {kind}; leave "
+            f"it out"
+        )
         raise UserError(msg)
     cases = _find(kind, source, labels, config, wanted)
     if kind in {"bids", "derivatives"}:
@@ -153,9 +163,13 @@ def _compare_with_participants(
     if not path.is_file():
         return
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str)
-    except (ValueError, UnicodeDecodeError) as error:
-        logger.warning("%s cannot be read (%s): subjects not compared", path, error)
+        table = pd.read_csv(path, sep="\t", dtype=str, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        logger.warning(
+            "%s cannot be read (%s): subjects not compared; save it as a table in UTF-8",
+            path,
+            error_text(error),
+        )
         return
     if "participant_id" not in table.columns:
         logger.warning("%s has no column participant_id: subjects not compared", path)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import groups_of, read_table
 from hemitwin.pipeline.outputs import digest_json, read_json, write_json
 
@@ -236,12 +236,13 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         msg = f"the run must hold splits.json, but {path} is not there; train again"
         raise UserError(msg)
-    content = read_json(path)
-    folds = content.get("folds", {})
-    if not folds or not set(folds.values()) <= set(_FOLDS):
-        msg = f"{path} must give each subject one of {', '.join(_FOLDS)}; train again"
-        raise UserError(msg)
-    split = Split(folds, int(content.get("seed", 0)))
+    with reading(path, "restore it or train again"):
+        content = read_json(path)
+        folds = dict(content["folds"])
+        if not folds or not set(folds.values()) <= set(_FOLDS):
+            msg = f"{path} must give each subject one of {', '.join(_FOLDS)}; train again"
+            raise UserError(msg)
+        split = Split(folds, int(content.get("seed", 0)))
     if split.hash != content.get("hash"):
         msg = (
             f"{path} must not be edited: its hash is {content.get('hash')!s:.12}, its content "

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases import TemplateImage, load_template, save_table, save_volume
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.outputs import write_json, write_text
 from hemitwin.pipeline.runner import run_cases
 from hemitwin.transforms import (
@@ -109,9 +109,10 @@ def write_cohort(folder: Path, config: CohortConfig, *, nprocs: int = 1) -> tupl
     work = partial(_write_person, folder=folder, config=config, template=template)
     outcome = run_cases(work, people, stage="cohort", log_folder=folder / "logs", nprocs=nprocs)
     if outcome.failures:
-        reason = outcome.failures[0].reason
-        msg = f"every synthetic person must be made, {len(outcome.failures)} failed: {reason}"
-        raise RuntimeError(msg)
+        first = outcome.failures[0]
+        count = len(outcome.failures)
+        reason = f"every synthetic person must be made, {count} failed: {first.reason}"
+        raise CaseError(first.case, first.stage, reason)
     rows = [
         {"participant_id": one.name, "group": "patient" if one.patient else "control"}
         for one in people

@@ -19,7 +19,7 @@ from hemitwin.atlases import (
     save_table,
     save_volume,
 )
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.families import write_private
 from hemitwin.pipeline.outputs import write_json, write_text
 from hemitwin.pipeline.pedigree import FamilyCounts, Relation, draw_pedigree, pedigree_table
@@ -183,9 +183,10 @@ def write_families_cohort(
         nprocs=nprocs,
     )
     if outcome.failures:
-        reason = outcome.failures[0].reason
-        msg = f"every synthetic person must be made, {len(outcome.failures)} failed: {reason}"
-        raise RuntimeError(msg)
+        first = outcome.failures[0]
+        count = len(outcome.failures)
+        reason = f"every synthetic person must be made, {count} failed: {first.reason}"
+        raise CaseError(first.case, first.stage, reason)
     table = family_table or folder / FAMILY_TABLE
     write_private(table, pedigree_table(people).to_csv(index=False, lineterminator="\n"))
     describe_cohort(folder, _participants(people, config), readme=_README)

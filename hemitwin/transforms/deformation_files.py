@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 
 from hemitwin._atomic import atomic_path
+from hemitwin._error_text import error_text
 from hemitwin.transforms.deformation import Deformation
 from hemitwin.transforms.loading import load_vectors
 
@@ -51,7 +52,8 @@ def load_deformation(path: Path) -> Deformation:
     try:
         vectors, affine = load_vectors(path)
     except ValueError as error:
-        msg = f"{path} must be a displacement field ({error}); run 'hemitwin atlas' again"
+        reason = error_text(error)
+        msg = f"{path} must be a displacement field ({reason}); run 'hemitwin atlas' again"
         raise ValueError(msg) from error
     shift = np.ascontiguousarray(vectors @ _LPS.astype(np.float32))
     return Deformation(shift, np.round(affine, 6))

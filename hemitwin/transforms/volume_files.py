@@ -25,6 +25,7 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
+from hemitwin._error_text import error_text
 from hemitwin.transforms.unpacking import check_header_size, unpack
 
 __all__ = ["has_no_orientation", "open_volume", "read_voxels", "volume_members"]
@@ -168,7 +169,10 @@ def _readable(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        msg = f"a {what} must be a whole, readable image; {path} is not ({error}); copy it again"
+        msg = (
+            f"a {what} must be a whole, readable image; {path} is not ({error_text(error)}); "
+            f"copy it again"
+        )
         raise ValueError(msg) from error
 
 

@@ -213,7 +213,10 @@ def test_labels_with_and_without_prefix_are_taken_one_after_the_other(bids, tmp_
         (["parcellate", "@bids"], "prepared T1w"),
         (["export", "@tmp/none"], "must be a folder"),
         (["slice", "@bids", "@tmp/out"], "prepared T1w"),
-        (["batch", "write", "train", "x", "-o", "@tmp/a.sbatch"], "prepare or explain"),
+        (
+            ["batch", "write", "train", "x", "-o", "@tmp/a.sbatch"],
+            "is not one of 'prepare', 'explain'",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_met_exits_with_2(bids, tmp_path, capfd, words, message):
