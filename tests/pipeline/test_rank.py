@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, read_json, write_json
@@ -129,7 +130,14 @@ def test_cohens_d_has_families_as_units(tables, regions):
         ]
     )
     assert apart.subcortical.value == pytest.approx(gaps.mean())
-    assert apart.subcortical_d.value == pytest.approx(gaps.mean() / gaps.std())
+    assert apart.subcortical_d.value == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+    in_order = gaps[sorted(range(PEOPLE), key=str)]  # families are numbered by their names
+    times = Clusters.of([str(k) for k in range(PEOPLE)]).draw(400, 0)
+    drawn = [np.repeat(in_order, row) for row in times]
+    effects = [one.mean() / one.std(ddof=1) for one in drawn]
+    low, high = np.quantile(effects, [0.025, 0.975])
+    interval = (apart.subcortical_d.low, apart.subcortical_d.high)
+    assert interval == pytest.approx((low, high))
     # Copies of one person are one family: the interval must not become narrower.
     twice = rank_regions(maps * 2, regions, [str(k) for k in range(PEOPLE)] * 2, draws=400)
     assert twice.subcortical.low == pytest.approx(apart.subcortical.low)
