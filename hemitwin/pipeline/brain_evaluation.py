@@ -48,7 +48,7 @@ class BrainEvaluation:
         Of the network at the threshold from validation; the positive class is what belongs
         together, as in the literature of twins.
     identification : dict of int to Estimate
-        Share of brains whose mate is among the k nearest of all of the fold, by k.
+        Share of brains with a mate among the k nearest of all of the fold, by k.
     pairs : DataFrame
         One row a pair; it names relatives.
     """
@@ -167,7 +167,7 @@ def _summarise(
 def _identify(
     run: Run, tested: Sequence[Brain], embeddings: torch.Tensor, people: People
 ) -> dict[int, Estimate]:
-    """Look for each brain's mate among all brains of the fold."""
+    """Look for each brain's mates among all brains of the fold."""
     config = run.config
     positive = config.pairs.positive if config.pairs else "mz"
     cases = [brain.case for brain in tested]
@@ -182,10 +182,10 @@ def _identify(
     distances = np.full((len(brains), len(brains)), np.finfo(np.float64).max)
     distances[pairs.first, pairs.second] = distances[pairs.second, pairs.first] = scores
     np.fill_diagonal(distances, 0.0)
-    mates = np.full(len(brains), -1)
+    mates = np.zeros((len(brains), len(brains)), dtype=bool)
     for row in table[table["label"] == "same"].itertuples():
         one, other = rows[str(row.case)], rows[str(row.partner_case)]
-        mates[one], mates[other] = other, one
+        mates[one, other] = mates[other, one] = True
     groups = people.kinship.groups([brain.subject for brain in brains])
     families = [groups[brain.subject] for brain in brains]
     return identification_rates(
