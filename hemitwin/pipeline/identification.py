@@ -52,8 +52,8 @@ def ranks_of_mates(
         )
         raise ValueError(msg)
     if mates.diagonal().any():
-        own = np.flatnonzero(mates.diagonal()).tolist()
-        msg = f"a mate must be another row, but rows {own} are their own; leave the diagonal False"
+        wrong = np.flatnonzero(mates.diagonal()).tolist()
+        msg = f"a mate must be another row, but {wrong} are their own; leave the diagonal False"
         raise ValueError(msg)
     probes = np.flatnonzero(mates.any(axis=1))
     rows, own = distances[probes], mates[probes]
