@@ -135,7 +135,7 @@ class _Scored:
             self.contender.name,
             len(tables),
             sum(len(table.rows) for table in tables),
-            len({name for table in tables for name in table.rows["subject"]}),
+            len({name for table in tables for name in table.subjects}),
             settings[self.contender.name],
             figures,
             differences,
@@ -147,12 +147,11 @@ class _Scored:
 def _fold_draws(
     run: EvaluatedRun, draws: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Float[np.ndarray, " draws"]], dict[str, str]]:
-    table = run.table
-    labels, scores = table.labels, table.scores(table.network_score)
-    whole = figure_draws(labels, scores, np.ones((1, labels.size)), threshold=run.threshold)
+    labels, scores, threshold = run.judged()
+    whole = figure_draws(labels, scores, np.ones((1, labels.size)), threshold=threshold)
     parts = [
-        figure_draws(labels, scores, weights, threshold=run.threshold)
-        for weights in table.clusters.weights_in_parts(draws, seed)
+        figure_draws(labels, scores, weights, threshold=threshold)
+        for weights in run.table.clusters.weights_in_parts(draws, seed)
     ]
     values = {name: float(value[0]) for name, value in whole.items()}
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in values}
@@ -160,8 +159,8 @@ def _fold_draws(
 
 
 def _right(run: EvaluatedRun) -> Bool[np.ndarray, " n"]:
-    called = run.table.scores(run.table.network_score) > run.threshold
-    return np.asarray(called == run.table.labels)
+    labels, scores, threshold = run.judged()
+    return np.asarray((scores > threshold) == labels)
 
 
 def _differences(first: _Scored, other: _Scored) -> dict[str, Difference]:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.outputs import digest_json, read_json
+from hemitwin.pipeline.pair_tables import read_brain_pairs
 from hemitwin.pipeline.runs import CONFIG, SPLITS, SUMMARY
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.split import read_split
@@ -42,6 +45,28 @@ class EvaluatedRun:
     threshold: float
     table: ScoreTable
 
+    @property
+    def compares_brains(self) -> bool:
+        """Whether its pairs are two brains, and not two halves of one."""
+        return "partner" in self.table.rows
+
+    def judged(self) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"], float]:
+        """Return labels, scores and threshold with the positive class that `evaluate` takes.
+
+        Returns
+        -------
+        labels : (n,) bool
+            True where a lesion is; of two brains, where they belong together.
+        scores : (n,) float
+            High means positive.
+        threshold : float
+            Scores above it are called positive.
+        """
+        labels, scores = self.table.labels, self.table.scores(self.table.network_score)
+        if self.compares_brains:
+            return ~labels, -scores, -self.threshold
+        return labels, scores, self.threshold
+
 
 @dataclass(frozen=True, eq=False)
 class Contender:
@@ -64,7 +89,8 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
     Raises
     ------
     UserError
-        The run is not finished, not evaluated, or was trained again since.
+        The run is not finished, not evaluated, or was trained again since; or a run on brains was
+        handed over without its private table: no other tells its pairs apart.
     """
     wanted = [folder / name for name in (SUMMARY, CONFIG, f"{stem}.json", f"{stem}_pairs.tsv")]
     missing = [path.name for path in wanted if not path.is_file()]
@@ -83,14 +109,32 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
             f"replaced since; run 'hemitwin evaluate {folder}' again"
         )
         raise UserError(msg)
-    rows = pd.read_csv(folder / f"{stem}_pairs.tsv", sep="\t", dtype={"subject": str})
+    config = load_config(folder / CONFIG)
+    rows = _brain_pairs(folder, stem) if config.pairs else _halves(folder, stem)
     return EvaluatedRun(
         folder,
-        _flat(load_config(folder / CONFIG).model_dump(mode="json")),
+        _flat(config.model_dump(mode="json")),
         split.hash,
         float(summary["threshold"]),
         ScoreTable(rows, read_families(folder / FAMILIES)),
     )
+
+
+def _halves(folder: Path, stem: str) -> pd.DataFrame:
+    return pd.read_csv(folder / f"{stem}_pairs.tsv", sep="\t", dtype={"subject": str})
+
+
+def _brain_pairs(folder: Path, stem: str) -> pd.DataFrame:
+    """Read the private table: two pairs of the same families are one to the shareable one."""
+    path = folder / f"{stem}_pairs.private.tsv"
+    if not path.is_file():
+        msg = (
+            f"{folder} must hold {path.name} to be compared, since a table without names does not "
+            f"tell its pairs apart; compare the runs where they were evaluated, or run 'hemitwin "
+            f"evaluate {folder}'"
+        )
+        raise UserError(msg)
+    return read_brain_pairs(path)
 
 
 def contenders_of(runs: Sequence[EvaluatedRun]) -> tuple[Contender, ...]:
@@ -168,10 +212,13 @@ def _difference(one: EvaluatedRun, two: EvaluatedRun) -> str:
         )
     if one.table.keys.equals(two.table.keys):
         return ""
-    return (
-        f"{one.folder} and {two.folder} have other pairs; give both the same seed, lesions and "
-        f"lesions_per_subject, or score both on one set ('hemitwin evaluate RUN --simulated SET')"
+    remedy = (
+        "tables and section pairs"
+        if one.compares_brains or two.compares_brains
+        else "lesions and lesions_per_subject, or score both on one set ('hemitwin evaluate RUN "
+        "--simulated SET')"
     )
+    return f"{one.folder} and {two.folder} have other pairs; give both the same seed, {remedy}"
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
