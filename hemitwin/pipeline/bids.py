@@ -1,5 +1,6 @@
 """BIDS names: finding scans, reading labels, building the names of results."""
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ __all__ = [
     "Modality",
     "entities_of",
     "find_scans",
+    "nearest_subjects",
     "normalise_labels",
     "sidecar_of",
     "subjects_in",
@@ -161,6 +163,20 @@ def normalise_labels(
             )
             raise UserError(msg)
     return tuple(dict.fromkeys(normal))
+
+
+def nearest_subjects(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that are spelled most like one that nobody bears, nearest first.
+
+    Examples
+    --------
+    >>> nearest_subjects("sub-control1", ["sub-control01", "sub-patient01"])
+    ('sub-control01',)
+    """
+    # The prefix, which all share, would make any two alike.
+    bare = {one.removeprefix("sub-"): one for one in sorted(known)}
+    found = difflib.get_close_matches(name.removeprefix("sub-"), bare, cutoff=0.5)
+    return tuple(bare[one] for one in found)
 
 
 def subjects_in(folder: Path) -> tuple[str, ...]:
