@@ -17,6 +17,7 @@ __all__ = [
     "find_scans",
     "nearest_subjects",
     "normalise_labels",
+    "session_of",
     "sidecar_of",
     "subjects_in",
     "visible",
@@ -79,8 +80,7 @@ class Case:
     @property
     def session(self) -> str | None:
         """The session with its prefix (``ses-2``), or ``None``."""
-        found = re.search(r"(?:^|_)(ses-[a-zA-Z0-9+]+)", self.name)
-        return found.group(1) if found else None
+        return session_of(self.name)
 
     def folder(self, out: Path) -> Path:
         """Return this case's anatomical folder below the derivatives' folder `out`."""
@@ -108,6 +108,18 @@ def sidecar_of(volume: Path) -> Path:
     'sub-01_T1w.json'
     """
     return volume.with_name(volume.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def session_of(name: str) -> str | None:
+    """Return the session that a scan's name has, with its prefix, or ``None``.
+
+    Examples
+    --------
+    >>> session_of("sub-01_ses-2_run-1"), session_of("sub-01")
+    ('ses-2', None)
+    """
+    found = re.search(r"(?:^|_)(ses-[a-zA-Z0-9+]+)", name)
+    return found.group(1) if found else None
 
 
 def entities_of(name: str) -> dict[str, str]:
