@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
-from hemitwin.pipeline.bootstrap import Estimate
+from hemitwin.pipeline.bootstrap import Estimate, tell_of_few
 from hemitwin.pipeline.brain_data import IndexedPairs, pairs_of_fold
 from hemitwin.pipeline.brain_pairs import People, all_pairs
 from hemitwin.pipeline.brain_scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
@@ -116,7 +116,9 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     shared = [name for name in result.auc if name not in _PRIVATE]
     write_brain_pairs(run.folder / f"{_STEM}_pairs.private.tsv", scored)
     write_shareable_pairs(run.folder / f"{_STEM}_pairs.tsv", scored, shared)
+    families = IndexedPairs.of(scored, tested).clusters.count
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
+    splits |= {"caution": tell_of_few(families)}
     write_json(run.folder / f"{_STEM}.json", {**result.to_dict(), **splits})
     return result
 

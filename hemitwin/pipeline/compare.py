@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.bootstrap import Estimate, unavailable
+from hemitwin.pipeline.bootstrap import Estimate, tell_of_few, unavailable
 from hemitwin.pipeline.comparison import Comparison, ComparisonRow
 from hemitwin.pipeline.comparison_picture import picture_of_comparison
 from hemitwin.pipeline.errors import UserError
@@ -91,7 +91,9 @@ def compare(
     result = Comparison(tuple(rows), draws)
     save_table(out / "compare.tsv", pd.DataFrame([row.to_line() for row in rows]))
     picture_of_comparison(out / "compare.png", result)
-    write_json(out / "compare.json", {**result.to_dict(), "GeneratedBy": provenance()})
+    families = min(run.table.clusters.count for run in contenders[0].runs)
+    content = {**result.to_dict(), "caution": tell_of_few(families)}
+    write_json(out / "compare.json", {**content, "GeneratedBy": provenance()})
     return result
 
 

@@ -338,15 +338,16 @@ def z_of(derivatives, path, subject="15", **options):
     return one.table.set_index("left").sort_index()["z"], sidecar(one.path)
 
 
-def into_session(derivatives, subject, session):
+def into_session(derivatives, record_tables, subject, session):
     """Let a subject's only scan be one of a session."""
     (derivatives / subject / session).mkdir()
     (derivatives / subject / "anat").rename(derivatives / subject / session / "anat")
     for path in (derivatives / subject / session / "anat").iterdir():
         path.rename(path.with_name(path.name.replace(subject, f"{subject}_{session}")))
+    record_tables(derivatives, subject)
 
 
-def test_of_a_persons_ages_that_of_the_scans_session_counts(derivatives):
+def test_of_a_persons_ages_that_of_the_scans_session_counts(derivatives, record_tables):
     plain, _ = z_of(derivatives, people_table(derivatives))
 
     def sessions(lines):
@@ -355,7 +356,7 @@ def test_of_a_persons_ages_that_of_the_scans_session_counts(derivatives):
 
     header = "participant_id\tsession_id\tage\tgroup"
     for subject in ("sub-03", "sub-15"):
-        into_session(derivatives, subject, "ses-2")
+        into_session(derivatives, record_tables, subject, "ses-2")
     found, content = z_of(derivatives, people_table(derivatives, sessions, header))
     np.testing.assert_allclose(found, plain)
     assert content["ReferenceSubjects"] == PEOPLE - 1
@@ -407,7 +408,9 @@ def test_a_table_of_other_names_is_refused(derivatives):
         asymmetry(derivatives, config=AsymmetryConfig(participants=path))
 
 
-def test_the_group_of_a_persons_lines_is_that_of_the_scans_session(derivatives, caplog):
+def test_the_group_of_a_persons_lines_is_that_of_the_scans_session(
+    derivatives, record_tables, caplog
+):
     header = "participant_id\tsession_id\tage\tgroup"
 
     def converted(lines):
@@ -415,7 +418,7 @@ def test_the_group_of_a_persons_lines_is_that_of_the_scans_session(derivatives, 
         return [*lines, "02\t2\t26\till", "03\t2\t29\till"]
 
     path = people_table(derivatives, converted, header)
-    into_session(derivatives, "sub-02", "ses-2")
+    into_session(derivatives, record_tables, "sub-02", "ses-2")
     config = AsymmetryConfig(reference=path, reference_group="group=control", draws=100)
     found = asymmetry(derivatives, labels=("15",), config=config)
     # Of twelve, sub-02 was scanned when it was ill, and of sub-03 nobody can tell.

@@ -247,6 +247,37 @@ def test_a_ranking_of_fewer_maps_says_that_it_takes_the_place_of_one_of_more(der
     assert f"is of 3 maps now, and was of {PEOPLE}" in caplog.text
 
 
+def test_regions_that_were_found_in_two_ways_are_not_ranked_together(derivatives, record_tables):
+    record_tables(derivatives, "03", regions="the subject's own")
+    match = r"sub-03: .*those the subject's own, .* for all subjects, or for none"
+    with pytest.raises(UserError, match=match):
+        rank(derivatives, config=RankConfig(draws=100, null_draws=0))
+    others = tuple(f"{k:02d}" for k in range(PEOPLE) if k != 3)
+    found = rank(derivatives, labels=others, config=RankConfig(draws=100, null_draws=0))
+    assert found.ranking.cases == PEOPLE - 1
+
+
+@pytest.mark.parametrize(("families", "told"), [(7, True), (8, False)])
+def test_few_families_are_a_caution_in_both_sidecars(derivatives, families, told):
+    relatives = families_of(derivatives, lambda number: number % families)
+    found = rank(derivatives, families=relatives, config=RankConfig(draws=100, null_draws=20))
+    for path in (found.path, found.groups_path):
+        caution = read_json(path.with_suffix(".json"))["Caution"]
+        assert (caution is not None) == told
+        assert caution is None or f"of {families} families" in caution
+        assert caution is None or "places as units" in caution
+
+
+def test_the_command_is_cautious_about_four_brains(derivatives, capsys):
+    labels = ["--participant-label", "00", "01", "02", "03"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20", *labels])
+    out = capsys.readouterr().out
+    assert "CAUTION" in out
+    assert "trust none of fewer than 8" in out
+    assert "spatial p has places as units and says nothing about people" in out
+
+
 def test_the_command_prints_the_first_regions(derivatives, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20"])
@@ -256,6 +287,7 @@ def test_the_command_prints_the_first_regions(derivatives, capsys):
     assert "Cohen's d over families" in out
     assert "Primary Visual" in out
     assert "spatial p" in out
+    assert "CAUTION" not in out
 
 
 def test_another_atlas_is_ranked_without_what_only_the_areas_know(derivatives, record_tables):
