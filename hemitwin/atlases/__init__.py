@@ -41,7 +41,11 @@ from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
 from hemitwin.atlases.region_rows import regions_of_table
-from hemitwin.atlases.region_tables import asymmetry_by_pair, relevance_by_region
+from hemitwin.atlases.region_tables import (
+    COLUMN_NOTES,
+    asymmetry_by_pair,
+    relevance_by_region,
+)
 from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
 from hemitwin.atlases.ribbon import Ribbon, label_in_ribbons
@@ -86,11 +90,11 @@ from hemitwin.atlases.world import label_at
 
 # fmt: off
 __all__ = [
-    "BRAIN_SURFACES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP", "TEMPLATE_SPACE",
-    "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region", "Ribbon", "Surface",
-    "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain", "assemble_dense",
-    "asymmetry_by_pair", "dense_by_region", "dseg_table_of", "fslr_interpolation",
-    "fslr_surface_file",
+    "BRAIN_SURFACES", "COLUMN_NOTES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP",
+    "TEMPLATE_SPACE", "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region",
+    "Ribbon", "Surface", "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain",
+    "assemble_dense", "asymmetry_by_pair", "dense_by_region", "dseg_table_of",
+    "fslr_interpolation", "fslr_surface_file",
     "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels",
     "hcpmmp_volume", "is_no_area", "label_at", "label_in_ribbons", "load_annotation",
     "load_atlas", "load_dense_scalars", "load_freesurfer_surface", "load_fslr_surface",

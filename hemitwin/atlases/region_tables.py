@@ -8,7 +8,26 @@ from hemitwin._shapes import Affine
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.world import check_affine, check_volume, regrid_labels
 
-__all__ = ["asymmetry_by_pair", "relevance_by_region", "row_numbers", "row_of_label"]
+__all__ = [
+    "COLUMN_NOTES",
+    "asymmetry_by_pair",
+    "relevance_by_region",
+    "row_numbers",
+    "row_of_label",
+]
+
+COLUMN_NOTES = {
+    "sum": {"Description": "Sum of the signed values; all rows add up to the whole"},
+    "positive": {
+        "Description": "Sum of the positive values alone; sum less positive is the negative part"
+    },
+    "share": {
+        "Description": "sum over the sum of all rows. Values of either sign cancel in both: a "
+        "share may be above 1 or below 0, and is no share of what is large in the map; for that "
+        "take positive over the sum of positive"
+    },
+}
+"""What columns of a region table are that could be mistaken, for a sidecar."""
 
 _UNASSIGNED, _BIAS, _STABILISER = 0, -1, -2
 
@@ -47,7 +66,8 @@ def relevance_by_region(
     DataFrame
         One row a region, then `unassigned` (index 0: white matter and background), `bias` (-1) and
         `stabiliser` (-2). Columns: index, name, hemisphere, partner, cortex; n_voxels (of the
-        map); volume_mm3; sum; positive (sum of the positive values); mean; share (of the total);
+        map); volume_mm3; sum; positive (sum of the positive values); mean; share (of the signed
+        total: above 1 or below 0 where values of either sign cancel);
         peak (the value of largest magnitude) with peak_x_mm, peak_y_mm, peak_z_mm (RAS+); coverage
         (share of the region's own volume inside the map's field of view); nearest_region and
         nearest_mm (for the peak of `unassigned`: the nearest region's name, and the distance to

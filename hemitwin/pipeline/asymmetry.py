@@ -94,9 +94,10 @@ def asymmetry(
     if labels is not None:
         wanted = find_explained(derivatives, desc, labels=labels, modality=modality)
     tables = PairTables.of(everyone, derivatives, desc)
-    scans = {name: [one.sides for one in many] for name, many in tables.by_subject.items()}
-    cohort = AsymmetryCohort.of(scans, config)
-    _require_reference(cohort, [case.subject for case in wanted if case.name in tables.read])
+    sides = {name: [one.sides for one in many] for name, many in tables.by_subject.items()}
+    names = {name: [one.case.name for one in many] for name, many in tables.by_subject.items()}
+    cohort = AsymmetryCohort.of(sides, config, names)
+    _require_reference(cohort, [case for case in wanted if case.name in tables.read])
     log_folder = derivatives / "logs"
     work = partial(
         _score,
@@ -111,15 +112,17 @@ def asymmetry(
     return Asymmetries(outcome, group, path)
 
 
-def _require_reference(cohort: AsymmetryCohort, subjects: Sequence[str]) -> None:
+def _require_reference(cohort: AsymmetryCohort, cases: Sequence[Case]) -> None:
     """Refuse the request where nobody has a reference; one among others fails as a case."""
     errors = []
-    for subject in subjects:
+    for case in cases:
         try:
-            cohort.reference_for(subject)
+            cohort.against(case)
         except UserError as error:
             errors.append(error)
-    if errors and len(errors) == len(subjects):
+        else:
+            return
+    if errors:
         raise errors[0]
 
 
@@ -132,9 +135,7 @@ def _score(
 ) -> SubjectAsymmetry:
     """Hold one map against its reference, unless that was done from these very tables."""
     own = tables.get(case)
-    reference = cohort.reference_for(case.subject)
-    design = cohort.covariates.design(reference)
-    row = cohort.covariates.row(case.subject, design)
+    reference, design, row = cohort.against(case)
     content = {
         "Description": "Asymmetry of relevance by homotopic pairs, against a reference group",
         "Note": f"{MEASURE} {_SCORE}",

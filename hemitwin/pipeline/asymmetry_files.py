@@ -22,7 +22,7 @@ from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.errors import CaseError, UserError, reading, reason_of
 from hemitwin.pipeline.outputs import digest_file
-from hemitwin.pipeline.parcellate import pair_table_path, read_region_sidecar
+from hemitwin.pipeline.parcellate import pair_table_path, read_region_sidecar, unlike_most
 from hemitwin.pipeline.records import Record
 
 __all__ = [
@@ -159,31 +159,19 @@ def _read_pairs(case: Case, derivatives: Path, desc: str) -> CasePairs:
 
 
 def _unlike_most(read: Mapping[str, CasePairs]) -> dict[str, CaseError]:
-    """Find the tables that have other pairs than most, or pairs of other regions.
-
-    The template's regions are alike on both sides, a subject's own are not: held against one
-    another, the difference is the atlas'.
-    """
-    counted = Counter((tuple(one.sides.index), one.regions) for one in read.values())
-    (pairs, regions), _ = counted.most_common(1)[0] if counted else (((), ""), 0)
-    problems: dict[str, CaseError] = {}
-    for name, one in read.items():
-        if tuple(one.sides.index) != pairs:
-            reason = (
-                f"all tables must have the same pairs of regions, {one.path.name} has others than "
-                f"most; run 'hemitwin parcellate' again for it"
-            )
-        elif one.regions != regions:
-            reason = (
-                f"all tables must be of regions that were found in the same way, "
-                f"{one.path.name} has those {one.regions or 'of an older version'}, most have "
-                f"those {regions or 'of an older version'}; run 'hemitwin atlas' in the same way "
-                f"for all subjects, or for none, and then 'hemitwin parcellate'"
-            )
-        else:
-            continue
-        problems[name] = CaseError(name, "asymmetry", reason)
-    return problems
+    """Find the tables that have other pairs than most, or pairs of other regions."""
+    counted = Counter(tuple(one.sides.index) for one in read.values())
+    pairs = counted.most_common(1)[0][0] if counted else ()
+    reasons = {
+        name: f"all tables must have the same pairs of regions, {one.path.name} has others than "
+        f"most; run 'hemitwin parcellate' again for it"
+        for name, one in read.items()
+        if tuple(one.sides.index) != pairs
+    }
+    reasons |= unlike_most(
+        {name: (one.path.name, one.regions) for name, one in read.items() if name not in reasons}
+    )
+    return {name: CaseError(name, "asymmetry", reason) for name, reason in reasons.items()}
 
 
 def asymmetry_path(case: Case, derivatives: Path, desc: str) -> Path:

@@ -10,6 +10,7 @@ from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
 from hemitwin.pipeline.asymmetry_files import PairTables
 from hemitwin.pipeline.asymmetry_statistics import Effects, group_effects
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.bootstrap import tell_of_few
 from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.map_request import map_desc
@@ -88,6 +89,7 @@ def write_group(
         "SidesGuessed": sum(side_is_guess(one.case) for one in tables.read.values()),
         **cohort.describe(config, design),
         **_counts(cohort, found, len(set(families))),
+        "Caution": tell_of_few(len(set(families))) or None,
         "Settings": {"draws": config.draws, "seed": config.seed},
         "GeneratedBy": provenance(),
     }

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from sklearn.mixture import GaussianMixture
 
 from hemitwin._shapes import Volume
+from hemitwin.pipeline.bids import session_of
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.demographics import Demographics
 from hemitwin.pipeline.errors import UserError
@@ -117,7 +118,10 @@ def brain_baselines(
         np.array([volumes[name].tissue_mm3 for name in pairs[end]]).reshape(-1, 3) for end in ends
     ]
     people = ("subject", "partner")
-    ages = [pairs[end].map(demographics.age_years).to_numpy(dtype=float) for end in people]
+    ages = [
+        np.array([_age(demographics, *one) for one in zip(pairs[who], pairs[end], strict=True)])
+        for who, end in zip(people, ends, strict=True)
+    ]
     sexes = [pairs[end].map(demographics.sex) for end in people]
     known = sexes[0].notna() & sexes[1].notna()
     scores = {
@@ -127,6 +131,11 @@ def brain_baselines(
         "sex_mismatch": (sexes[0] != sexes[1]).astype(float).where(known),
     }
     return pd.DataFrame(scores, index=pairs.index)
+
+
+def _age(demographics: Demographics, subject: str, case: str) -> float:
+    age = demographics.age_of(subject, session_of(case))
+    return float("nan") if age is None else age
 
 
 def hemisphere_baselines(pair: ScoredPair, *, seed: int = 0) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """BIDS names: finding scans, reading labels, building the names of results."""
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ __all__ = [
     "Modality",
     "entities_of",
     "find_scans",
+    "nearest_subjects",
     "normalise_labels",
+    "session_of",
     "sidecar_of",
     "subjects_in",
     "visible",
@@ -77,8 +80,7 @@ class Case:
     @property
     def session(self) -> str | None:
         """The session with its prefix (``ses-2``), or ``None``."""
-        found = re.search(r"(?:^|_)(ses-[a-zA-Z0-9+]+)", self.name)
-        return found.group(1) if found else None
+        return session_of(self.name)
 
     def folder(self, out: Path) -> Path:
         """Return this case's anatomical folder below the derivatives' folder `out`."""
@@ -106,6 +108,18 @@ def sidecar_of(volume: Path) -> Path:
     'sub-01_T1w.json'
     """
     return volume.with_name(volume.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def session_of(name: str) -> str | None:
+    """Return the session that a scan's name has, with its prefix, or ``None``.
+
+    Examples
+    --------
+    >>> session_of("sub-01_ses-2_run-1"), session_of("sub-01")
+    ('ses-2', None)
+    """
+    found = re.search(r"(?:^|_)(ses-[a-zA-Z0-9+]+)", name)
+    return found.group(1) if found else None
 
 
 def entities_of(name: str) -> dict[str, str]:
@@ -161,6 +175,20 @@ def normalise_labels(
             )
             raise UserError(msg)
     return tuple(dict.fromkeys(normal))
+
+
+def nearest_subjects(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that are spelled most like one that nobody bears, nearest first.
+
+    Examples
+    --------
+    >>> nearest_subjects("sub-control1", ["sub-control01", "sub-patient01"])
+    ('sub-control01',)
+    """
+    # The prefix, which all share, would make any two alike.
+    bare = {one.removeprefix("sub-"): one for one in sorted(known)}
+    found = difflib.get_close_matches(name.removeprefix("sub-"), bare, cutoff=0.5)
+    return tuple(bare[one] for one in found)
 
 
 def subjects_in(folder: Path) -> tuple[str, ...]:

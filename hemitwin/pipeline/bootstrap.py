@@ -1,12 +1,26 @@
 """Bootstrap over families: relatives, and the pairs of one person, are drawn together."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-__all__ = ["Clusters", "Estimate", "unavailable"]
+__all__ = [
+    "LEAST_FAMILIES",
+    "Clusters",
+    "Estimate",
+    "caution_of",
+    "tell_of_few",
+    "unavailable",
+]
+
+logger = logging.getLogger(__name__)
+
+LEAST_FAMILIES = 8
+"""With fewer an interval is not to be trusted. Of the mean of so many normal values a 95 %
+percentile bootstrap interval holds the truth in 89 of 100 groups, of 4 in 80, of 2 in 51."""
 
 _WEIGHTS_AT_ONCE = 4_000_000
 
@@ -54,6 +68,32 @@ def unavailable(reason: str) -> Estimate:
     """Return the estimate of a figure that the data cannot give."""
     nan = float("nan")
     return Estimate(nan, nan, nan, reason)
+
+
+def tell_of_few(families: int) -> str:
+    """Return `caution_of`, and log it where there is something to say."""
+    if caution := caution_of(families):
+        logger.warning("%s", caution)
+    return caution
+
+
+def caution_of(families: int) -> str:
+    """Say that there are too few families for an interval, where it is so; else nothing.
+
+    Examples
+    --------
+    >>> caution_of(4)
+    'of 4 families the 95 % intervals are too narrow: trust none of fewer than 8'
+    >>> caution_of(8)
+    ''
+    """
+    if families >= LEAST_FAMILIES:
+        return ""
+    word = "family" if families == 1 else "families"
+    return (
+        f"of {families} {word} the 95 % intervals are too narrow: trust none of fewer than "
+        f"{LEAST_FAMILIES}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
-from hemitwin.pipeline.bootstrap import Estimate
+from hemitwin.pipeline.bootstrap import Estimate, tell_of_few
 from hemitwin.pipeline.brain_data import IndexedPairs, pairs_of_fold
 from hemitwin.pipeline.brain_pairs import People, all_pairs
 from hemitwin.pipeline.brain_scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
@@ -48,7 +48,7 @@ class BrainEvaluation:
         Of the network at the threshold from validation; the positive class is what belongs
         together, as in the literature of twins.
     identification : dict of int to Estimate
-        Share of brains whose mate is among the k nearest of all of the fold, by k.
+        Share of brains with a mate among the k nearest of all of the fold, by k.
     pairs : DataFrame
         One row a pair; it names relatives.
     """
@@ -116,7 +116,9 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     shared = [name for name in result.auc if name not in _PRIVATE]
     write_brain_pairs(run.folder / f"{_STEM}_pairs.private.tsv", scored)
     write_shareable_pairs(run.folder / f"{_STEM}_pairs.tsv", scored, shared)
+    families = IndexedPairs.of(scored, tested).clusters.count
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
+    splits |= {"caution": tell_of_few(families)}
     write_json(run.folder / f"{_STEM}.json", {**result.to_dict(), **splits})
     return result
 
@@ -167,7 +169,7 @@ def _summarise(
 def _identify(
     run: Run, tested: Sequence[Brain], embeddings: torch.Tensor, people: People
 ) -> dict[int, Estimate]:
-    """Look for each brain's mate among all brains of the fold."""
+    """Look for each brain's mates among all brains of the fold."""
     config = run.config
     positive = config.pairs.positive if config.pairs else "mz"
     cases = [brain.case for brain in tested]
@@ -182,10 +184,10 @@ def _identify(
     distances = np.full((len(brains), len(brains)), np.finfo(np.float64).max)
     distances[pairs.first, pairs.second] = distances[pairs.second, pairs.first] = scores
     np.fill_diagonal(distances, 0.0)
-    mates = np.full(len(brains), -1)
+    mates = np.zeros((len(brains), len(brains)), dtype=bool)
     for row in table[table["label"] == "same"].itertuples():
         one, other = rows[str(row.case)], rows[str(row.partner_case)]
-        mates[one], mates[other] = other, one
+        mates[one, other] = mates[other, one] = True
     groups = people.kinship.groups([brain.subject for brain in brains])
     families = [groups[brain.subject] for brain in brains]
     return identification_rates(

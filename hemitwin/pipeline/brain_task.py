@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hemitwin.models import (
@@ -17,10 +18,10 @@ from hemitwin.models import (
 from hemitwin.models.heads import Side
 from hemitwin.pipeline.brain_data import IndexedPairs
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.metrics import auc_with_interval
+from hemitwin.pipeline.metrics import auc
 from hemitwin.pipeline.task import SiameseTask, balanced_cross_entropy, channels_last
 
-__all__ = ["BrainTask", "score_embedded"]
+__all__ = ["BrainTask", "mean_hinge", "score_embedded"]
 
 
 class BrainTask(SiameseTask):
@@ -64,16 +65,43 @@ class BrainTask(SiameseTask):
         self._embedded.clear()
         scores = score_embedded(self.network, embeddings, self._pairs)["score"]
         labels = self._pairs.different
-        area = auc_with_interval(labels, scores, self._pairs.clusters, draws=100).value
+        area = auc(labels, scores)
         if self.network.head.gives_logit:
             loss = balanced_cross_entropy(scores, labels)
         else:
-            gaps = scores[labels][:, None] - scores[~labels][None]
-            loss = float(np.maximum(0.0, self._loss.margin - gaps).mean())
+            loss = mean_hinge(scores, labels, self._loss.margin)
         self.log_dict({"validation_auc": area, "validation_loss": loss}, prog_bar=True)
 
     def _relate(self, anchors: Items, others: Items) -> Relations:
         return relate_brains(anchors, others, self._loss.negatives)
+
+
+def mean_hinge(
+    scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"], margin: float
+) -> float:
+    """Return the mean over every two pairs of what a different one lacks of `margin` to a same.
+
+    Parameters
+    ----------
+    scores : (n,) float
+        High for different brains.
+    labels : (n,) bool
+        True where the brains are different.
+    margin : float
+        By how much each different pair should be above each that is the same.
+
+    Examples
+    --------
+    >>> mean_hinge(np.array([1.0, 0.0, 0.5]), np.array([True, False, False]), 0.75)
+    0.125
+    """
+    same = np.sort(scores[~labels].astype(float))
+    different = scores[labels].astype(float)
+    # Sums from each place up: a matrix of all pairs of pairs would not fit the memory.
+    sums = np.append(np.cumsum(same[::-1])[::-1], 0.0)
+    first = np.searchsorted(same, different - margin, side="right")
+    lacking = sums[first] + (margin - different) * (same.size - first)
+    return float(lacking.sum() / (same.size * different.size))
 
 
 def score_embedded(

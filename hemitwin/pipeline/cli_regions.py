@@ -29,6 +29,8 @@ from hemitwin.pipeline.cli_options import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hemitwin.pipeline.atlas_request import AtlasRequest
     from hemitwin.pipeline.bids import Case
 
@@ -58,12 +60,36 @@ def parcellate(
         atlas=named,
     )
     for one in outcome.results[:1]:
-        top = one.table.nlargest(5, "sum")
-        table = Table("region", "relevance", "share", title=f"{one.case.name}: largest regions")
-        for row in top.itertuples():
-            table.add_row(str(row.name), f"{row.sum:.5f}", f"{row.share:.1%}")
-        console.print(table)
+        console.print(_largest_regions(one.case.name, one.table))
     finish(outcome)
+
+
+def _largest_regions(name: str, table: "pd.DataFrame") -> Table:
+    """Show the regions with the largest sums, and apart from them what completes the score."""
+    shown = Table(
+        *("region", "sum", "positive", "negative", "share of positive"),
+        title=f"{name}: largest regions",
+        caption="In a sum positive and negative cancel: it has no share.",
+    )
+    positive = table["positive"].sum()
+
+    def add(label: str, rows: "pd.DataFrame", *, parted: bool = True) -> None:
+        total, above = rows["sum"].sum(), rows["positive"].sum()
+        parts = [f"{above:.5f}", f"{total - above:.5f}"] if parted else []
+        share = [f"{above / positive:.1%}"] if parted and positive > 0 else []
+        shown.add_row(label, f"{total:.5f}", *parts, *share)
+
+    regions = table[table["index"] > 0]
+    top = regions.nlargest(5, "sum")
+    for row in top.index:
+        add(str(top["name"][row]), top.loc[[row]])
+    add(f"{len(regions) - len(top)} others", regions.drop(top.index))
+    shown.add_section()
+    add("unassigned", table[table["index"] == 0])
+    add("bias, stabiliser", table[table["index"] < 0], parted=False)
+    shown.add_section()
+    add("score", table, parted=False)
+    return shown
 
 
 def atlas(

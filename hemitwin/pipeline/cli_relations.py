@@ -58,7 +58,8 @@ def relate(
         outcome = relate(loaded, derivatives, cache=cache, labels=labels, directions=directions)
     else:
         outcome = relate_two(loaded, derivatives, pair, cache=cache, directions=directions)
-    table = Table(title="hemitwin relate")
+    caption = "shares are of a signed sum: they may be above 100 % or below 0"
+    table = Table(title="hemitwin relate", caption=caption)
     for name in ("case", "similarity", "neglected", "diagonal"):
         table.add_column(name, no_wrap=True)
     table.add_column("largest pairs")
@@ -118,7 +119,7 @@ def rank(
         config=validated(RankConfig, {**values, "atlas": atlas}, "rank"),
     )
     ranking = found.ranking
-    _print_ranking(ranking)
+    _print_ranking(ranking, part)
     if len(found.groups):
         _print_groups(found.groups)
     lines = {
@@ -129,6 +130,8 @@ def rank(
         "written": found.path,
         **({"groups": found.groups_path} if len(found.groups) else {}),
     }
+    if found.caution:
+        lines = {"CAUTION": found.caution, **lines}
     for name, value in lines.items():
         console.print(f"{name:<38} {value}", highlight=False, soft_wrap=True)
     if atlas == HCPMMP:
@@ -210,9 +213,10 @@ def _pairs(table: "pd.DataFrame", statistic: str) -> str:
     return "\n".join(lines)
 
 
-def _print_ranking(ranking: "Ranking") -> None:
+def _print_ranking(ranking: "Ranking", part: str) -> None:
     title = f"hemitwin rank: {ranking.cases} maps, {ranking.families} families"
-    table = Table(title=title)
+    of = "all magnitudes" if part == "signed" else f"all {part} relevance"
+    table = Table(title=title, caption=f"share: of {of} of a map, also outside of the regions")
     # The interval of a rank, and how often a region is among the first ten, are in the table.
     for column in ("rank", "region", "share, %", "enrichment"):
         table.add_column(column, no_wrap=True)
@@ -230,7 +234,8 @@ def _print_ranking(ranking: "Ranking") -> None:
 
 def _print_groups(groups: "pd.DataFrame") -> None:
     """Print the three groups with most relevance for their size, cortices and networks alike."""
-    table = Table(title="groups of regions")
+    caption = "p spatial: units are places in the mean map, not people"
+    table = Table(title="groups of regions", caption=caption)
     for column in ("group", "of", "enrichment", "p spatial", "q"):
         table.add_column(column, no_wrap=column != "group")
     for _, row in groups.nlargest(3, "enrichment").iterrows():

@@ -11,17 +11,33 @@ import torch
 from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.alignment import Pairing
-from hemitwin.pipeline.bids import Case, Modality, find_scans, sidecar_of
+from hemitwin.pipeline.bids import (
+    Case,
+    Modality,
+    find_scans,
+    nearest_subjects,
+    sidecar_of,
+    subjects_in,
+)
 from hemitwin.pipeline.case_sides import warn_of_guessed_sides
 from hemitwin.pipeline.data_config import DataConfig
 from hemitwin.pipeline.errors import UserError, reading
+from hemitwin.pipeline.kinship import subject_name
 from hemitwin.pipeline.outputs import provenance, read_json
 from hemitwin.pipeline.quality import flagged_cases
 from hemitwin.pipeline.records import content_digest
 from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_volume
 
-__all__ = ["Brain", "find_cases", "find_prepared", "load_brain", "load_brains", "native_mm3_of"]
+__all__ = [
+    "Brain",
+    "find_cases",
+    "find_prepared",
+    "load_brain",
+    "load_brains",
+    "native_mm3_of",
+    "require_excluded",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -198,11 +214,11 @@ def find_cases(config: DataConfig) -> tuple[Case, ...]:
     UserError
         No volume is left.
     """
-    excluded = {f"sub-{label.removeprefix('sub-')}" for label in config.exclude}
+    excluded = _excluded(config)
     found = find_prepared(
         config.prepared, modality=config.modality, space=config.space, quiet=True
     )
-    cases = tuple(case for case in found if case.subject not in excluded)
+    cases = tuple(case for case in found if not {case.subject, case.name} & excluded)
     if not cases:
         msg = f"data.exclude must leave some subjects, but it leaves none of {config.prepared}"
         raise UserError(msg)
@@ -221,8 +237,13 @@ def load_brains(config: DataConfig, *, pairing: Pairing = "hemispheres") -> tupl
         No volume is left.
     """
     cases = find_cases(config)
-    names = [case.name for case in cases]
-    for name, reasons in flagged_cases(config.prepared, names).items():
+    flagged = flagged_cases(
+        config.prepared,
+        [case.name for case in cases],
+        modality=config.modality,
+        space=config.space,
+    )
+    for name, reasons in flagged.items():
         logger.warning(
             "%s takes part although prepare flagged it (%s): look at it, and put it into "
             "data.exclude if it is bad",
@@ -233,3 +254,35 @@ def load_brains(config: DataConfig, *, pairing: Pairing = "hemispheres") -> tupl
     return tuple(
         load_brain(case, config.resolution_mm, store=store, pairing=pairing) for case in cases
     )
+
+
+def require_excluded(config: DataConfig) -> None:
+    """Refuse names to be left out that nobody bears: the patient who was meant would be learnt.
+
+    Before training only: a finished run may be scored where those whom it left out are not.
+
+    Raises
+    ------
+    UserError
+        No prepared subject or scan has such a name.
+    """
+    scans = find_prepared(
+        config.prepared, modality=config.modality, space=config.space, quiet=True
+    )
+    known = {*subjects_in(config.prepared), *(case.name for case in scans)}
+    unknown = sorted(_excluded(config) - known)
+    if unknown:
+        listed = ", ".join(
+            f"{name} (nearest: {', '.join(near)})" if near else name
+            for name in unknown
+            for near in [nearest_subjects(name, known)]
+        )
+        msg = (
+            f"data.exclude must name subjects or scans of {config.prepared}, but {listed} is "
+            f"none; correct the name, or take it out"
+        )
+        raise UserError(msg)
+
+
+def _excluded(config: DataConfig) -> set[str]:
+    return {subject_name(label) for label in config.exclude}

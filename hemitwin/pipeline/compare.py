@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.bootstrap import Estimate, unavailable
+from hemitwin.pipeline.bootstrap import Estimate, tell_of_few, unavailable
 from hemitwin.pipeline.comparison import Comparison, ComparisonRow
 from hemitwin.pipeline.comparison_picture import picture_of_comparison
 from hemitwin.pipeline.errors import UserError
@@ -91,7 +91,9 @@ def compare(
     result = Comparison(tuple(rows), draws)
     save_table(out / "compare.tsv", pd.DataFrame([row.to_line() for row in rows]))
     picture_of_comparison(out / "compare.png", result)
-    write_json(out / "compare.json", {**result.to_dict(), "GeneratedBy": provenance()})
+    families = min(run.table.clusters.count for run in contenders[0].runs)
+    content = {**result.to_dict(), "caution": tell_of_few(families)}
+    write_json(out / "compare.json", {**content, "GeneratedBy": provenance()})
     return result
 
 
@@ -135,7 +137,7 @@ class _Scored:
             self.contender.name,
             len(tables),
             sum(len(table.rows) for table in tables),
-            len({name for table in tables for name in table.rows["subject"]}),
+            len({name for table in tables for name in table.subjects}),
             settings[self.contender.name],
             figures,
             differences,
@@ -147,12 +149,11 @@ class _Scored:
 def _fold_draws(
     run: EvaluatedRun, draws: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Float[np.ndarray, " draws"]], dict[str, str]]:
-    table = run.table
-    labels, scores = table.labels, table.scores(table.network_score)
-    whole = figure_draws(labels, scores, np.ones((1, labels.size)), threshold=run.threshold)
+    labels, scores, threshold = run.judged()
+    whole = figure_draws(labels, scores, np.ones((1, labels.size)), threshold=threshold)
     parts = [
-        figure_draws(labels, scores, weights, threshold=run.threshold)
-        for weights in table.clusters.weights_in_parts(draws, seed)
+        figure_draws(labels, scores, weights, threshold=threshold)
+        for weights in run.table.clusters.weights_in_parts(draws, seed)
     ]
     values = {name: float(value[0]) for name, value in whole.items()}
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in values}
@@ -160,8 +161,8 @@ def _fold_draws(
 
 
 def _right(run: EvaluatedRun) -> Bool[np.ndarray, " n"]:
-    called = run.table.scores(run.table.network_score) > run.threshold
-    return np.asarray(called == run.table.labels)
+    labels, scores, threshold = run.judged()
+    return np.asarray((scores > threshold) == labels)
 
 
 def _differences(first: _Scored, other: _Scored) -> dict[str, Difference]:

@@ -45,7 +45,9 @@ class DataConfig(_Frozen):
         "alike; 0 for twins, who are alike in the fine.",
     )
     exclude: tuple[str, ...] = Field(
-        default=(), description="Subjects left out of every fold, for example known patients."
+        default=(),
+        description="Subjects left out of every fold, for example known patients, or single "
+        "scans: sub-01_ses-2.",
     )
 
 

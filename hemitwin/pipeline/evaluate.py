@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
+from hemitwin.pipeline.bootstrap import tell_of_few
 from hemitwin.pipeline.breakdown import (
     SIZE_BINS_MM3,
     auc_by_bin,
@@ -103,7 +104,9 @@ def evaluate(
     write_json(run.folder / f"{stem}_lesions.json", manifest)
     save_table(run.folder / f"{stem}_pairs.tsv", pairs)
     picture_of_evaluation(run.folder / f"{stem}.png", result)
+    table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
+    splits |= {"caution": tell_of_few(table.clusters.count)}
     write_json(run.folder / f"{stem}.json", {**result.to_dict(), **splits})
     return result
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.outputs import digest_json, read_json
+from hemitwin.pipeline.pair_tables import read_brain_pairs
 from hemitwin.pipeline.runs import CONFIG, SPLITS, SUMMARY
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.split import read_split
@@ -43,6 +45,28 @@ class EvaluatedRun:
     threshold: float
     table: ScoreTable
 
+    @property
+    def compares_brains(self) -> bool:
+        """Whether its pairs are two brains, and not two halves of one."""
+        return "partner" in self.table.rows
+
+    def judged(self) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"], float]:
+        """Return labels, scores and threshold with the positive class that `evaluate` takes.
+
+        Returns
+        -------
+        labels : (n,) bool
+            True where a lesion is; of two brains, where they belong together.
+        scores : (n,) float
+            High means positive.
+        threshold : float
+            Scores above it are called positive.
+        """
+        labels, scores = self.table.labels, self.table.scores(self.table.network_score)
+        if self.compares_brains:
+            return ~labels, -scores, -self.threshold
+        return labels, scores, self.threshold
+
 
 @dataclass(frozen=True, eq=False)
 class Contender:
@@ -65,7 +89,8 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
     Raises
     ------
     UserError
-        The run is not finished, not evaluated, or was trained again since.
+        The run is not finished, not evaluated, or was trained again since; or a run on brains was
+        handed over without its private table: no other tells its pairs apart.
     """
     wanted = [folder / name for name in (SUMMARY, CONFIG, f"{stem}.json", f"{stem}_pairs.tsv")]
     missing = [path.name for path in wanted if not path.is_file()]
@@ -86,20 +111,37 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
             f"replaced since; run 'hemitwin evaluate {folder}' again"
         )
         raise UserError(msg)
-    families, pairs = read_families(folder / FAMILIES), folder / f"{stem}_pairs.tsv"
-    with reading(pairs, f"run 'hemitwin evaluate {folder}' again"):
-        rows = pd.read_csv(pairs, sep="\t", dtype={"subject": str})
-        table = ScoreTable(rows, families)
+    config = load_config(folder / CONFIG)
+    named = f"{stem}_pairs.private.tsv" if config.pairs else f"{stem}_pairs.tsv"
+    with reading(folder / named, f"run 'hemitwin evaluate {folder}' again"):
+        rows = _brain_pairs(folder / named) if config.pairs else _halves(folder / named)
+        table = ScoreTable(rows, read_families(folder / FAMILIES))
         if not len(table.labels) or np.isnan(table.scores(table.network_score)).any():
             msg = "a pair has no score"
             raise ValueError(msg)
     return EvaluatedRun(
         folder,
-        _flat(load_config(folder / CONFIG).model_dump(mode="json")),
+        _flat(config.model_dump(mode="json")),
         split.hash,
         threshold,
         table,
     )
+
+
+def _halves(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", dtype={"subject": str})
+
+
+def _brain_pairs(path: Path) -> pd.DataFrame:
+    """Read the private table: two pairs of the same families are one to the shareable one."""
+    if not path.is_file():
+        msg = (
+            f"{path.parent} must hold {path.name} to be compared, since a table without names "
+            f"does not tell its pairs apart; compare the runs where they were evaluated, or run "
+            f"'hemitwin evaluate {path.parent}'"
+        )
+        raise UserError(msg)
+    return read_brain_pairs(path)
 
 
 def contenders_of(runs: Sequence[EvaluatedRun]) -> tuple[Contender, ...]:
@@ -177,10 +219,13 @@ def _difference(one: EvaluatedRun, two: EvaluatedRun) -> str:
         )
     if one.table.keys.equals(two.table.keys):
         return ""
-    return (
-        f"{one.folder} and {two.folder} have other pairs; give both the same seed, lesions and "
-        f"lesions_per_subject, or score both on one set ('hemitwin evaluate RUN --simulated SET')"
+    remedy = (
+        "tables and section pairs"
+        if one.compares_brains or two.compares_brains
+        else "lesions and lesions_per_subject, or score both on one set ('hemitwin evaluate RUN "
+        "--simulated SET')"
     )
+    return f"{one.folder} and {two.folder} have other pairs; give both the same seed, {remedy}"
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

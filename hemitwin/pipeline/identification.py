@@ -1,9 +1,9 @@
-"""Identification: whether the mate is among the k nearest of everybody."""
+"""Identification: whether a mate is among the k nearest of everybody."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from hemitwin.pipeline.bootstrap import Clusters, Estimate, unavailable
 
@@ -11,17 +11,20 @@ __all__ = ["identification_rates", "ranks_of_mates"]
 
 
 def ranks_of_mates(
-    distances: Float[np.ndarray, "rows columns"], mates: Int[np.ndarray, " n"]
+    distances: Float[np.ndarray, "rows columns"], mates: Bool[np.ndarray, "n n"]
 ) -> Int[np.ndarray, " probes"]:
-    """Return at which place each probe's mate comes among all others, from 1.
+    """Return at which place each probe's nearest mate comes among all who are no mates, from 1.
+
+    A probe may have several mates, as each of three scans of one person has two: they are no
+    impostors of one another, and the nearest of them counts.
 
     Parameters
     ----------
     distances : (n, n) float
         Row: probe; column: whom it is compared with. The diagonal is not looked at.
-    mates : (n,) int
-        Index of each row's mate; -1 for people who have none: they are no probes, but everybody
-        is compared with them too.
+    mates : (n, n) bool
+        Whom each row is to be recognised as. Rows without a mate are no probes, but everybody is
+        compared with them too.
 
     Returns
     -------
@@ -32,45 +35,49 @@ def ranks_of_mates(
     Raises
     ------
     ValueError
-        The matrix is not square, a distance is NaN, or somebody is their own mate.
+        A matrix is not square, a distance is NaN, or somebody is their own mate.
 
     Examples
     --------
     >>> distances = np.array([[0, 1, 2], [1, 0, 3], [2, 1, 0]], dtype=float)
-    >>> ranks_of_mates(distances, np.array([1, 2, -1])).tolist()
-    [1, 2]
+    >>> mates = np.array([[False, True, False], [True, False, False], [False, False, False]])
+    >>> ranks_of_mates(distances, mates).tolist()
+    [1, 1]
     """
-    size = mates.size
+    size = len(mates)
     if distances.shape != (size, size) or np.isnan(distances).any():
         msg = (
-            f"distances must be a matrix of {size} x {size} numbers, one row a mate, got "
+            f"distances must be a matrix of {size} x {size} numbers, as that of mates is, got "
             f"{distances.shape} with {int(np.isnan(distances).sum())} NaN; compare all pairs"
         )
         raise ValueError(msg)
-    probes = np.flatnonzero(mates >= 0)
-    if (mates[probes] == probes).any() or (mates >= size).any():
-        msg = f"a mate must be another row below {size}, got {mates.tolist()}; write -1 for none"
+    if mates.diagonal().any():
+        wrong = np.flatnonzero(mates.diagonal()).tolist()
+        msg = f"a mate must be another row, but {wrong} are their own; leave the diagonal False"
         raise ValueError(msg)
-    rows = distances[probes]
-    as_near = rows <= rows[np.arange(probes.size), mates[probes]][:, None]
-    as_near[np.arange(probes.size), probes] = False
-    return np.asarray(as_near.sum(1))
+    probes = np.flatnonzero(mates.any(axis=1))
+    rows, own = distances[probes], mates[probes]
+    nearest = np.where(own, rows, np.inf).min(axis=1, initial=np.inf)
+    before = (rows <= nearest[:, None]) & ~own
+    before[np.arange(probes.size), probes] = False
+    return np.asarray(1 + before.sum(axis=1))
 
 
 def identification_rates(
     distances: Float[np.ndarray, "rows columns"],
-    mates: Int[np.ndarray, " n"],
+    mates: Bool[np.ndarray, "n n"],
     families: Sequence[str],
     *,
     ks: Sequence[int] = (1, 5, 10),
     draws: int = 2000,
     seed: int = 0,
 ) -> dict[int, Estimate]:
-    """Return the share of probes whose mate is among the k nearest, for each k.
+    """Return the share of probes with a mate among the k nearest, for each k.
 
     Parameters
     ----------
-    distances, mates : (n, n) float, (n,) int
+    distances : (n, n) float
+    mates : (n, n) bool
         As for `ranks_of_mates`.
     families : sequence of str
         Each row's family.
@@ -83,7 +90,7 @@ def identification_rates(
     Returns
     -------
     dict of int to Estimate
-        By k; NaN with a reason where k others are all there are.
+        By k; NaN with a reason where k others are all that some probe has to find one mate among.
 
     Raises
     ------
@@ -93,17 +100,18 @@ def identification_rates(
     Examples
     --------
     >>> distances = np.array([[0, 1, 2], [1, 0, 3], [2, 1, 0]], dtype=float)
-    >>> rates = identification_rates(distances, np.array([1, 0, -1]), ["a", "a", "b"], ks=(1,))
-    >>> rates[1].value
+    >>> mates = np.array([[False, True, False], [True, False, False], [False, False, False]])
+    >>> identification_rates(distances, mates, ["a", "a", "b"], ks=(1,))[1].value
     1.0
     """
     ranks = ranks_of_mates(distances, mates)
     if ranks.size == 0:
-        msg = "somebody must have a mate, but all of them are -1; identification needs pairs"
+        msg = "somebody must have a mate, but none of them has; identification needs pairs"
         raise ValueError(msg)
-    probes = [families[k] for k in np.flatnonzero(mates >= 0).tolist()]
+    counts = mates.sum(axis=1)
+    probes = [families[k] for k in np.flatnonzero(counts).tolist()]
     weights = np.concatenate(list(Clusters.of(probes).weights_in_parts(draws, seed)))
-    others = mates.size - 1
+    others = len(mates) - int(counts.max())  # who are no mates, and one who is
     return {
         k: Estimate.of(
             float((ranks <= k).mean()), weights @ (ranks <= k).astype(float) / weights.sum(1)

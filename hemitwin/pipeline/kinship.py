@@ -1,5 +1,6 @@
 """Who is related to whom: connected components over family, parents and subjects."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -203,5 +204,11 @@ def _name_of(component: Sequence[tuple[str, str]]) -> str:
 
 
 def subject_name(identifier: str) -> str:
-    """Return an identifier in the form ``sub-01``, with or without the prefix given."""
-    return f"sub-{identifier.removeprefix('sub-')}"
+    """Return an identifier in the form ``sub-01``, with or without the prefix given.
+
+    Examples
+    --------
+    >>> subject_name("01"), subject_name("SUB-01")
+    ('sub-01', 'sub-01')
+    """
+    return f"sub-{re.sub('^sub-', '', identifier, flags=re.IGNORECASE)}"

@@ -13,6 +13,7 @@ __all__ = [
     "CALLED",
     "RANKED",
     "Estimate",
+    "auc",
     "auc_with_interval",
     "figure_draws",
     "figures_with_intervals",
@@ -63,6 +64,30 @@ def plain_name(figure: str) -> str:
     return _PLAIN.get(figure, figure.replace("_", " "))
 
 
+def auc(labels: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
+    """Area under the ROC curve, without an interval.
+
+    Parameters
+    ----------
+    labels : (n,) bool
+        True where a lesion is.
+    scores : (n,) float
+        Larger means more asymmetric.
+
+    Raises
+    ------
+    ValueError
+        Only one class is there, or a score is not finite.
+
+    Examples
+    --------
+    >>> auc(np.array([False, True, False, True]), np.array([0.1, 0.9, 0.2, 0.8]))
+    1.0
+    """
+    _require_both_classes(labels, scores)
+    return float(roc_auc_score(labels, scores))
+
+
 def auc_with_interval(
     labels: Bool[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
@@ -105,11 +130,11 @@ def auc_with_interval(
     >>> auc_with_interval(labels, np.array([0.1, 0.9, 0.2, 0.8]), ["a", "a", "b", "b"]).value
     1.0
     """
-    _require_both_classes(labels, scores)
+    value = auc(labels, scores)
     clusters = subjects if isinstance(subjects, Clusters) else Clusters.of(subjects)
     parts = clusters.weights_in_parts(draws, seed)
     areas = [RocCurves.of(labels, scores, weights).area() for weights in parts]
-    return Estimate.of(float(roc_auc_score(labels, scores)), np.concatenate(areas))
+    return Estimate.of(value, np.concatenate(areas))
 
 
 def figures_with_intervals(
@@ -272,9 +297,15 @@ def youden_threshold(labels: Bool[np.ndarray, " n"], scores: Float[np.ndarray, "
     if ordered.size == 1:
         return float(ordered[0])
     candidates = (ordered[:-1] + ordered[1:]) / 2
-    above = scores[None] > candidates[:, None]
-    gain = above[:, labels].mean(1) - above[:, ~labels].mean(1)
+    gain = _share_above(candidates, scores[labels]) - _share_above(candidates, scores[~labels])
     return float(candidates[int(np.argmax(gain))])
+
+
+def _share_above(
+    thresholds: Float[np.ndarray, " m"], scores: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " m"]:
+    at_most = np.searchsorted(np.sort(scores), thresholds, side="right")
+    return np.asarray((scores.size - at_most) / scores.size)
 
 
 def rates_at(

@@ -46,7 +46,8 @@ def read_brain_pairs(path: Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        The file is not there, or is no table of pairs of brains.
+        The file is not there, is no table of pairs of brains, or has another label than same and
+        different.
     """
     if not path.is_file():
         msg = f"{path} must be a table of pairs, but it is not there; score the pairs again"
@@ -55,6 +56,9 @@ def read_brain_pairs(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_NAMES, str))
     if missing := [name for name in (*_NAMES, *_KEPT) if name not in table.columns]:
         msg = f"{path} must have the columns of pairs, it lacks {', '.join(missing)}"
+        raise UserError(msg)
+    if unknown := sorted(set(map(str, table["label"])) - {"same", "different"}):
+        msg = f"{path} must have the labels same and different, got {', '.join(unknown[:8])}"
         raise UserError(msg)
     if "matched" in table.columns:
         table["matched"] = table["matched"].fillna("n/a")

@@ -1,5 +1,7 @@
 """Parcellate: a relevance map becomes a table of named regions that sums to the score."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from hemitwin.atlases import (
+    COLUMN_NOTES,
     HCPMMP,
     Atlas,
     Parcellation,
@@ -45,6 +48,7 @@ __all__ = [
     "read_region_sidecar",
     "read_relevance",
     "region_table_path",
+    "unlike_most",
 ]
 
 _NOTE = "Rows unassigned, bias and stabiliser complete the sum to the score."
@@ -229,6 +233,7 @@ def parcellate_case(
         **common,
         "ExplainedScore": audit["ExplainedScore"],
         "Sum": float(table["sum"].sum()),
+        **COLUMN_NOTES,
     }
     record.write(path.with_suffix(".json"), sidecar, files)
     return RegionTable(case, path, table)
@@ -299,6 +304,34 @@ def read_region_sidecar(
         f"'hemitwin parcellate {derivatives}' again, with the options that made it"
     )
     raise CaseError(case.name, "parcellate", reason)
+
+
+def unlike_most(kinds: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Find the maps whose regions were found in another way than those of most.
+
+    The template's regions are alike on both sides and in all subjects, a subject's own are not:
+    what is taken together from both differs by the atlas.
+
+    Parameters
+    ----------
+    kinds : mapping of str to (str, str)
+        By case, its table's name, and how its regions were found (`Regions` of the sidecar).
+
+    Returns
+    -------
+    dict of str to str
+        By case, why it cannot be taken with the others.
+    """
+    counted = Counter(kind for _, kind in kinds.values())
+    most = counted.most_common(1)[0][0] if counted else ""
+    return {
+        name: f"all tables must be of regions that were found in the same way, {file} has those "
+        f"{kind or 'of an older version'}, most have those {most or 'of an older version'}; run "
+        f"'hemitwin atlas' in the same way for all subjects, or for none, and then 'hemitwin "
+        f"parcellate'"
+        for name, (file, kind) in kinds.items()
+        if kind != most
+    }
 
 
 def _record(

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 QUALITY_TABLE = "desc-prepared_quality.tsv"
 """The cohort's table, in the derivatives' folder."""
 
+_NAMED = ["case", "space", "modality"]
 _OUTLIER_SDS = 5.0
 _MAD_TO_SD = 1.4826  # of a normal distribution
 _LARGEST_Z = 6.0
@@ -209,8 +210,13 @@ def quality_table(derivatives: Path) -> pd.DataFrame:
         median by 1.4826 times the median absolute deviation, within one modality; missing where
         there are fewer than 8 scans), and `flags`, reasons parted by "; ", empty for a good scan.
     """
+    return _with_spaces(derivatives).drop(columns="space")
+
+
+def _with_spaces(derivatives: Path) -> pd.DataFrame:
+    """Return the table with each volume's space: one scan may be prepared in several."""
     rows = [row for path in _sidecars(derivatives) if (row := _row(path)) is not None]
-    table = pd.DataFrame(rows, columns=["case", "modality", *GATES, "mirror_asymmetry", "flags"])
+    table = pd.DataFrame(rows, columns=[*_NAMED, *GATES, "mirror_asymmetry", "flags"])
     for name in GATES:
         table[name] = table[name].astype(float)
         table[f"{name}_z"] = table.groupby("modality")[name].transform(
@@ -234,7 +240,7 @@ def _sidecars(derivatives: Path) -> list[Path]:
 
 def _row(path: Path) -> dict[str, Any] | None:
     modality = path.stem.rsplit("_", 1)[-1]
-    case = path.name.split("_space-")[0]
+    case, _, rest = path.name.partition("_space-")
     if not path.exists():  # another process is preparing this scan anew
         return None
     try:
@@ -248,6 +254,7 @@ def _row(path: Path) -> dict[str, Any] | None:
         return None
     return {
         "case": case,
+        "space": rest.partition("_desc-")[0],
         "modality": modality,
         **figures,
         "flags": flags,
@@ -276,7 +283,11 @@ def _cohort_flags(row: "pd.Series[Any]") -> list[str]:
 
 
 def flagged_cases(
-    derivatives: Path, cases: Sequence[str] | None = None
+    derivatives: Path,
+    cases: Sequence[str] | None = None,
+    *,
+    modality: str | None = None,
+    space: str | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return the flagged scans below a derivatives' folder, with their reasons.
 
@@ -286,14 +297,19 @@ def flagged_cases(
         What `prepare` wrote.
     cases : sequence of str, optional
         Only these; all by default.
+    modality, space : str, optional
+        Only volumes of this modality, in this space: a subject's scans share their names.
 
     Returns
     -------
     dict of str to tuple of str
         Empty where every scan passed.
     """
+    table = _with_spaces(derivatives)
+    for column, wanted in (("modality", modality), ("space", space)):
+        table = table if wanted is None else table[table[column] == wanted]
     flagged: dict[str, tuple[str, ...]] = {}
-    for case, flags in _flagged_rows(quality_table(derivatives)):
+    for case, flags in _flagged_rows(table):
         if cases is None or case in cases:
             flagged[case] = (*flagged.get(case, ()), *flags.split("; "))
     return flagged

@@ -19,6 +19,7 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.pipeline.bids import Case, Modality
+from hemitwin.pipeline.bootstrap import caution_of
 from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.errors import CaseError, UserError, reading
 from hemitwin.pipeline.families import kinship_of
@@ -28,6 +29,7 @@ from hemitwin.pipeline.parcellate import (
     find_explained,
     read_region_sidecar,
     region_table_path,
+    unlike_most,
 )
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
@@ -53,6 +55,13 @@ _SPATIAL_NOTE = (
     "template); its units are places, and it makes no claim about people. q_spatial is after "
     "Benjamini and Hochberg, within the grouping."
 )
+
+
+_SHARE = {
+    "positive": "Of all positive relevance of a map, that outside of all regions included; mean",
+    "negative": "Of all negative relevance of a map, that outside of all regions included; mean",
+    "signed": "Signed sum over the sum of all magnitudes of a map; mean over the group",
+}
 
 
 class RankConfig(BaseModel):
@@ -98,6 +107,13 @@ class Ranked:
     groups_path: Path
 
     @property
+    def caution(self) -> str:
+        """What must be known of few families; nothing where there are enough."""
+        few = caution_of(self.ranking.families)
+        units = "; spatial p has places as units and says nothing about people"
+        return f"{few}{units if len(self.groups) else ''}" if few else ""
+
+    @property
     def subcortical_p(self) -> float:
         """The spatial p of the subcortex against the cortex; NaN without surrogates."""
         if not len(self.groups):
@@ -140,14 +156,13 @@ def rank(
     Raises
     ------
     UserError
-        A map has no region table, or no relevance of this part; or the families' table lacks a
-        subject.
+        A map has no region table, no relevance of this part, or regions that were found in
+        another way than those of most; or the families' table lacks a subject.
     """
     config = config or RankConfig()
     cases = find_explained(derivatives, desc, labels=labels, modality=modality)
-    paths, kinds = _tables_of(cases, derivatives, desc, config.atlas)
+    paths = _tables_of(cases, derivatives, desc, config.atlas)
     tables = [_read_table(path, config.part) for path in paths]
-    _warn_of_mixed_regions(kinds)
     regions, _ = tables[0]
     subjects = sorted({case.subject for case in cases})
     groups = kinship_of(subjects, None, families).groups(subjects)
@@ -202,15 +217,6 @@ def _read_table(path: Path, part: Part) -> tuple[pd.DataFrame, pd.DataFrame]:
         return table[table["index"] > 0], shares
 
 
-def _warn_of_mixed_regions(kinds: Sequence[str]) -> None:
-    if len(set(kinds)) > 1:
-        logger.warning(
-            "regions were not found in the same way in all maps (%s): run 'hemitwin atlas' for "
-            "all subjects or for none, and then 'hemitwin parcellate'",
-            "; ".join(sorted(set(kinds))),
-        )
-
-
 def _contrast_groups(ranking: Ranking, config: RankConfig) -> pd.DataFrame:
     if config.atlas != HCPMMP:
         return pd.DataFrame()
@@ -239,6 +245,7 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
         **sources,
         "Cases": ranking.cases,
         "Families": ranking.families,
+        "Caution": found.caution or None,
         "Settings": config.model_dump(),
         "SpatialNullP": None if np.isnan(p_value) else p_value,
         "NullDraws": config.null_draws,
@@ -247,6 +254,7 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
     content = {
         "Description": f"Regions ranked by {config.part} relevance over a group",
         "Note": f"{_NOTE_HCPMMP} {_NOTE}" if config.atlas == HCPMMP else _NOTE,
+        "share": {"Description": _SHARE[config.part]},
         "Stability": ranking.stability.to_dict(),
         "SubcorticalLessCortical": ranking.subcortical.to_dict(),
         "CohensD": ranking.subcortical_d.to_dict(),
@@ -266,20 +274,22 @@ def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfi
     write_json(found.groups_path.with_suffix(".json"), content)
 
 
-def _tables_of(
-    cases: Sequence[Case], derivatives: Path, desc: str, atlas: str
-) -> tuple[list[Path], list[str]]:
-    """Find each map's region table, and how its regions were found."""
+def _tables_of(cases: Sequence[Case], derivatives: Path, desc: str, atlas: str) -> list[Path]:
+    """Find each map's region table; all of regions that were found in the same way."""
     paths = [region_table_path(case, derivatives, desc, atlas) for case in cases]
-    problems, kinds = [], []
+    problems: dict[str, str] = {}
+    kinds: dict[str, tuple[str, str]] = {}
     for case, path in zip(cases, paths, strict=True):
         try:
             content = read_region_sidecar(case, derivatives, desc, path, atlas)
         except CaseError as error:
-            problems.append(f"{case.name}: {error.reason}")
+            problems[case.name] = error.reason
         else:
-            kinds.append(str(content["Regions"]))
+            kinds[case.name] = path.name, str(content["Regions"])
+    problems = problems or unlike_most(kinds)
     if problems:
+        name, reason = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(problems[0] + more)
-    return paths, kinds
+        msg = f"{name}: {reason}{more}"
+        raise UserError(msg)
+    return paths

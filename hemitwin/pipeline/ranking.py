@@ -36,7 +36,7 @@ class Ranking:
     subcortical : Estimate
         Enrichment of all subcortical voxels less that of all cortical ones, mean over families.
     subcortical_d : Estimate
-        That over its SD over families: Cohen's d of a paired difference.
+        That over its SD (n - 1) over families: Cohen's d of a paired difference.
     regions_d : float
         Cohen's d of the regions' enrichment, subcortical against cortical, with regions as units:
         it says nothing about people.
@@ -229,11 +229,14 @@ def _contrast(
     times = (weights @ (members / size)) * clusters.count
     times /= times.sum(axis=1, keepdims=True)
     means = times @ by_family
+    # The families of a draw are a sample, too: n - 1, as in the figure itself and in `_cohens_d`.
+    free = clusters.count / (clusters.count - 1)
     # Of a draw without two families, or of families that are alike, there is no spread.
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt(np.maximum(times @ by_family**2 - means**2, 0))
+        spread = np.sqrt(free * np.maximum(times @ by_family**2 - means**2, 0))
         effect = np.where(spread > 0, means / spread, np.nan)
-        own = by_family.mean() / by_family.std() if by_family.std() > 0 else np.nan
+        own_spread = by_family.std(ddof=1)
+        own = by_family.mean() / own_spread if own_spread > 0 else np.nan
     return Estimate.of(float(own), effect), Estimate.of(float(by_family.mean()), means)
 
 

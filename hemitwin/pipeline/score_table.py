@@ -8,12 +8,18 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hemitwin.pipeline.bootstrap import Clusters
+from hemitwin.pipeline.errors import UserError
 
 __all__ = ["KEYS", "ScoreTable"]
 
 KEYS = (
+    "case",
+    "partner_case",
     "subject",
     "partner",
+    "group",
+    "partner_group",
+    "relation",
     "lesioned",
     "label",
     "role",
@@ -25,6 +31,14 @@ KEYS = (
 """What a pair is, as far as its table has it; every other column of numbers is a score."""
 
 _NETWORK = ("score", "distance")
+_LABELS = {
+    "true": True,
+    "different": True,
+    "1": True,
+    "false": False,
+    "same": False,
+    "0": False,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +48,12 @@ class ScoreTable:
     Parameters
     ----------
     rows : DataFrame
-        One row a pair: `subject`, and `partner` for two brains; the label in `lesioned` or
-        `label`; with lesions `role`, `volume_mm3` (native) and `contrast`; one column a score,
-        high for a difference.
+        One row a pair: `subject`, and `partner` for two brains; the label in `lesioned` (true or
+        false) or `label` (different or same); with lesions `role`, `volume_mm3` (native) and
+        `contrast`; one column a score, high for a difference.
     families : mapping of str to str
-        Groups of subjects; who is not in it has no relatives.
+        Groups of subjects; who is not in it has no relatives. Pairs of brains have theirs in
+        `group` and `partner_group`.
     """
 
     rows: pd.DataFrame
@@ -46,9 +61,24 @@ class ScoreTable:
 
     @property
     def labels(self) -> Bool[np.ndarray, " n"]:
-        """The positive class: a lesion, or two who are no twins."""
-        column = "lesioned" if "lesioned" in self.rows else "label"
-        return self.rows[column].to_numpy(bool)
+        """Where a difference is: a lesion, or two who do not belong together.
+
+        Raises
+        ------
+        UserError
+            A label is none of the words.
+        """
+        column = self.rows["lesioned" if "lesioned" in self.rows else "label"]
+        if column.dtype == bool:
+            return column.to_numpy()
+        words = column.map(str).str.strip().str.lower().str.removesuffix(".0")
+        if unknown := sorted(set(words) - set(_LABELS)):
+            msg = (
+                f"the column {column.name} must have true and false, or different and same, got "
+                f"{', '.join(unknown[:8])}; score the pairs again"
+            )
+            raise UserError(msg)
+        return words.map(_LABELS).to_numpy(bool)
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -68,10 +98,19 @@ class ScoreTable:
     @property
     def clusters(self) -> Clusters:
         """Families of the pairs, for the bootstrap."""
+        if "group" in self.rows:
+            sides = (self.rows[name].astype(str) for name in ("group", "partner_group"))
+            return Clusters.of(*map(list, sides))
         return Clusters.of(
             self._families("subject"),
             self._families("partner") if "partner" in self.rows else None,
         )
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Whose pairs they are."""
+        sides = [name for name in ("subject", "partner") if name in self.rows]
+        return frozenset(str(one) for name in sides for one in self.rows[name])
 
     @property
     def keys(self) -> pd.DataFrame:

@@ -1,19 +1,19 @@
 """Where scans come from: BIDS, derivatives, an HCP tree or a list, found and checked."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemitwin._error_text import error_text
 from hemitwin.pipeline.bids import Alignment, Case, Modality, find_scans, normalise_labels
 from hemitwin.pipeline.bids_filter import Filter, keep_matching, read_filter
 from hemitwin.pipeline.derivatives import find_derivatives
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.families import read_table, sessions_of
 from hemitwin.pipeline.hcp import find_hcp_scans, is_hcp_tree
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.scan_list import find_listed_scans
@@ -145,6 +145,8 @@ def _keep(cases: Sequence[Case], config: SourceConfig, wanted: Filter) -> tuple[
     kept = set(keep_matching(there, wanted))
     if sessions:
         kept = {case for case in kept if case.session in sessions}
+        if absent := sorted(set(sessions) - {case.session for case in there}):
+            logger.warning("no scan has the session %s", ", ".join(absent))
     left_out = sorted({case.subject for case in there} - {case.subject for case in kept})
     if left_out:
         logger.warning("no scan of %s is meant by session and filter", ", ".join(left_out))
@@ -163,20 +165,14 @@ def _compare_with_participants(
     if not path.is_file():
         return
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        logger.warning(
-            "%s cannot be read (%s): subjects not compared; save it as a table in UTF-8",
-            path,
-            error_text(error),
-        )
+        table = read_table(path)
+    except UserError as error:
+        logger.warning("%s: subjects not compared", error)
         return
-    if "participant_id" not in table.columns:
-        logger.warning("%s has no column participant_id: subjects not compared", path)
-        return
-    ids = [one.strip() for one in table["participant_id"].dropna()]
-    twice = sorted({one for one in ids if ids.count(one) > 1})
-    listed = {f"sub-{one.removeprefix('sub-')}" for one in ids}
+    # Lines of several sessions are no repetition.
+    lines = Counter(zip(table["subject"], sessions_of(table), strict=True))
+    twice = sorted({str(one) for (one, _), count in lines.items() if count > 1})
+    listed = {str(one) for one in table["subject"]}
     findings = {"twice in": twice, "not in": sorted(subjects - listed)}
     if labels is None:
         findings["without a folder but in"] = sorted(listed - subjects)

@@ -1,5 +1,6 @@
 """Leak-proof folds: a subject's relatives, sessions and injected copies stay together."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 
 from hemitwin.pipeline.data_config import SplitConfig
 from hemitwin.pipeline.errors import UserError, reading
@@ -14,6 +16,8 @@ from hemitwin.pipeline.families import groups_of, read_table
 from hemitwin.pipeline.outputs import digest_json, read_json, write_json
 
 __all__ = ["Fold", "Split", "draw_split", "make_split", "read_split", "write_split"]
+
+logger = logging.getLogger(__name__)
 
 Fold = Literal["train", "validation", "test", "unused"]
 _FOLDS: tuple[Fold, ...] = get_args(Fold)
@@ -111,11 +115,29 @@ def _strata_of(subjects: Sequence[str], participants: Path | None, column: str) 
     if participants is None:
         msg = f"split.stratify={column} needs a table, but data.participants is not set; set it"
         raise UserError(msg)
-    table = read_table(participants).drop_duplicates("subject").set_index("subject")
+    table = read_table(participants)
     if column not in table.columns:
         msg = f"{participants} must have the column {column}, got {', '.join(table.columns)}"
         raise UserError(msg)
-    values = table[column].reindex(list(subjects)).fillna("n/a").astype(str)
+    # Whose lines differ is a stratum of its own kind, as a group with several strata is.
+    known = table.dropna(subset=[column]).groupby("subject")[column]
+    values = known.agg(_joined).reindex(list(subjects))
+    missing = [str(one) for one in values.index[values.isna()]]
+    if len(missing) == len(values):
+        msg = (
+            f"{participants} must give the subjects their {column}, but it does so of none of "
+            f"{', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}; write participant_id "
+            f"as the volumes are named, or leave split.stratify out"
+        )
+        raise UserError(msg)
+    if missing:
+        logger.warning(
+            "%s has no %s of %s: they are a stratum of their own",
+            participants,
+            column,
+            ", ".join([*missing[:8], *(["..."] if len(missing) > 8 else [])]),
+        )
+    values = values.fillna("n/a").astype(str)
     if values.nunique() > len(values) / 2:
         msg = (
             f"split.stratify must name a column of few categories, got {column} with "
@@ -123,6 +145,10 @@ def _strata_of(subjects: Sequence[str], participants: Path | None, column: str) 
         )
         raise UserError(msg)
     return {str(name): str(value) for name, value in values.items()}
+
+
+def _joined(values: "pd.Series[str]") -> str:
+    return "+".join(sorted({str(one).strip() for one in values}))
 
 
 def make_split(

@@ -85,8 +85,8 @@ def draw_strangers(
     UserError
         Sex or age is needed and not known, or a positive pair has no stranger.
     """
-    subjects = sorted(groups)
-    demographics.require(subjects, sex="sex" in config.match, age="age" in config.match)
+    people = [(case.subject, case.session) for case in cases]
+    demographics.require(people, sex="sex" in config.match, age="age" in config.match)
     scans: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda one: one.name):
         scans.setdefault(case.subject, []).append(case)
@@ -154,9 +154,11 @@ class _Pool:
     def _option(self, case: Case, replaced: Case, stays: Case) -> _Option:
         excess = 0.0
         if "age" in self.config.match:
-            age = self.demographics.age_years
-            gap = abs(age[case.subject] - age[replaced.subject])
-            excess = max(gap - self.config.caliper_years, 0.0)
+            own, other = (
+                self.demographics.age_of(one.subject, one.session) for one in (case, replaced)
+            )
+            if own is not None and other is not None:
+                excess = max(abs(own - other) - self.config.caliper_years, 0.0)
         on = [kind for kind in self.config.match if kind != "age" or excess == 0]
         text = f"{self.seed}:{self.config.redraw}:{stays.name}:{case.name}"
         order = hashlib.sha256(text.encode()).hexdigest()

@@ -9,6 +9,7 @@ import pandas as pd
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases import (
+    COLUMN_NOTES,
     HCPMMP,
     TEMPLATE_SPACE,
     Atlas,
@@ -95,6 +96,7 @@ def tabulate(
         "Space": "of the label volume" if dseg else space,
         "Sources": [path.name for path in maps],
         "SourcesSHA256": [digest_file(path) for path in maps],
+        **COLUMN_NOTES,
         "GeneratedBy": provenance(),
     }
     write_json(out.with_suffix(".json"), content)

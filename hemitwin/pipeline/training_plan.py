@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hemitwin.models import SiameseNetwork, count_parameters
 from hemitwin.pipeline.brain_pairs import People
-from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.cohort import Brain, load_brains, require_excluded
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.demographics import read_demographics
 from hemitwin.pipeline.errors import UserError
@@ -73,9 +73,10 @@ def plan_training(config: RunConfig) -> TrainingPlan:
     Raises
     ------
     UserError
-        There is no prepared volume, the volumes differ in shape, there are too few groups for the
-        folds, or one volume has two names.
+        There is no prepared volume, nobody has a name that is to be left out, the volumes differ
+        in shape, there are too few groups for the folds, or one volume has two names.
     """
+    require_excluded(config.data)
     brains = load_brains(config.data, pairing="hemispheres" if config.pairs is None else "brains")
     shapes = {tuple(brain.volume.shape) for brain in brains}
     if len(shapes) > 1:

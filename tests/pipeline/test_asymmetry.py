@@ -169,7 +169,7 @@ def test_z_of_a_subject_is_that_of_all_others(derivatives, participants):
     np.testing.assert_allclose(table["q"], expected.q)
     content = sidecar(found.outcome.results[0].path)
     assert content["Covariates"] == ["age_years"]
-    assert content["CovariatesLeftOut"] == {"sex": "not known of everybody"}
+    assert content["CovariatesLeftOut"] == {"sex": "known of nobody"}
     assert (content["ReferenceSubjects"], content["DegreesOfFreedom"]) == (15, 13)
 
 
@@ -321,6 +321,118 @@ def test_a_reference_that_is_nobody_is_refused(derivatives, participants, table,
     config = AsymmetryConfig(reference=participants if table else None, reference_group=group)
     with pytest.raises(UserError, match=message):
         asymmetry(derivatives, config=config)
+
+
+def people_table(derivatives, change=lambda lines: lines, header="participant_id\tage\tgroup"):
+    """Write the participants as the fixture does, changed by number of the line."""
+    group = ["ill" if k > 11 else "control" for k in range(PEOPLE)]
+    lines = [f"{k:02d}\t{20 + 3 * k}\t{group[k]}" for k in range(PEOPLE)]
+    path = derivatives / "participants.tsv"
+    path.write_text("\n".join([header, *change(lines)]) + "\n")
+    return path
+
+
+def z_of(derivatives, path, subject="15", **options):
+    config = AsymmetryConfig(participants=path, draws=100, **options)
+    (one,) = asymmetry(derivatives, labels=(subject,), config=config).outcome.results
+    return one.table.set_index("left").sort_index()["z"], sidecar(one.path)
+
+
+def into_session(derivatives, record_tables, subject, session):
+    """Let a subject's only scan be one of a session."""
+    (derivatives / subject / session).mkdir()
+    (derivatives / subject / "anat").rename(derivatives / subject / session / "anat")
+    for path in (derivatives / subject / session / "anat").iterdir():
+        path.rename(path.with_name(path.name.replace(subject, f"{subject}_{session}")))
+    record_tables(derivatives, subject)
+
+
+def test_of_a_persons_ages_that_of_the_scans_session_counts(derivatives, record_tables):
+    plain, _ = z_of(derivatives, people_table(derivatives))
+
+    def sessions(lines):
+        lines = [line.replace("\t", "\t2\t", 1) for line in lines]
+        return [*lines, "03\t1\t90\tcontrol", "15\t1\t7\till"]
+
+    header = "participant_id\tsession_id\tage\tgroup"
+    for subject in ("sub-03", "sub-15"):
+        into_session(derivatives, record_tables, subject, "ses-2")
+    found, content = z_of(derivatives, people_table(derivatives, sessions, header))
+    np.testing.assert_allclose(found, plain)
+    assert content["ReferenceSubjects"] == PEOPLE - 1
+
+
+def test_a_person_of_two_ages_without_a_session_is_refused_and_in_no_reference(
+    derivatives, caplog
+):
+    path = people_table(derivatives, lambda lines: [*lines, "sub-03\t90\tcontrol"])
+    config = AsymmetryConfig(participants=path, draws=100)
+    found = asymmetry(derivatives, labels=("03", "15"), config=config)
+    (failure,) = found.outcome.failures
+    assert failure.case == "sub-03"
+    assert "its lines give 29 and 90 years, and no session decides" in failure.reason
+    assert {one.reference for one in found.outcome.results} == {PEOPLE - 2}
+    assert "age is not known of sub-03 (its lines give 29 and 90" in caplog.text
+
+
+def test_one_who_has_no_age_leaves_it_to_the_others(derivatives, caplog):
+    path = people_table(derivatives, lambda lines: [*lines[:4], "04\tn/a\tcontrol", *lines[5:]])
+    config = AsymmetryConfig(participants=path, draws=100)
+    found = asymmetry(derivatives, labels=("04", "15"), config=config)
+    assert [failure.case for failure in found.outcome.failures] == ["sub-04"]
+    assert "complete the table" in found.outcome.failures[0].reason
+    content = sidecar(found.outcome.results[0].path)
+    assert content["Covariates"] == ["age_years"]
+    assert content["ReferenceSubjects"] == PEOPLE - 2
+    assert content["SubjectsWithoutCovariate"] == {"age": 1}
+    assert "age is not known of sub-04: they are in no reference" in caplog.text
+    # As if that one had never been explained.
+    z = found.outcome.results[-1].table.set_index("left").sort_index()["z"]
+    table_path(derivatives, "sub-04", "pairs").unlink()
+    without, _ = z_of(derivatives, people_table(derivatives))
+    np.testing.assert_allclose(z, without)
+
+
+def test_a_column_that_few_have_is_refused_with_the_remedy(derivatives):
+    def few(lines):
+        return [line if k < 5 else f"{k:02d}\tn/a\tcontrol" for k, line in enumerate(lines)]
+
+    path = people_table(derivatives, few)
+    with pytest.raises(UserError, match=r"11 are left out for want of age .* take the column out"):
+        asymmetry(derivatives, config=AsymmetryConfig(participants=path))
+
+
+def test_a_table_of_other_names_is_refused(derivatives):
+    path = people_table(derivatives, lambda lines: [line.lstrip("0") for line in lines[1:10]])
+    with pytest.raises(UserError, match=r"there is none, for example sub-1, .* sub-00, sub-01"):
+        asymmetry(derivatives, config=AsymmetryConfig(participants=path))
+
+
+def test_the_group_of_a_persons_lines_is_that_of_the_scans_session(
+    derivatives, record_tables, caplog
+):
+    header = "participant_id\tsession_id\tage\tgroup"
+
+    def converted(lines):
+        lines = [line.replace("\t", "\t1\t", 1) for line in lines]
+        return [*lines, "02\t2\t26\till", "03\t2\t29\till"]
+
+    path = people_table(derivatives, converted, header)
+    into_session(derivatives, record_tables, "sub-02", "ses-2")
+    config = AsymmetryConfig(reference=path, reference_group="group=control", draws=100)
+    found = asymmetry(derivatives, labels=("15",), config=config)
+    # Of twelve, sub-02 was scanned when it was ill, and of sub-03 nobody can tell.
+    assert found.outcome.results[0].reference == 10
+    assert sidecar(found.group_path)["Subjects"] == 5
+    assert "sub-03 is and is not group=control" in caplog.text
+    assert "sub-02" not in caplog.text
+
+
+def test_those_of_the_reference_who_have_no_map_are_named(derivatives, caplog):
+    path = people_table(derivatives, lambda lines: [*lines, "99\t30\tcontrol"])
+    config = AsymmetryConfig(reference=path, reference_group="group=control", draws=100)
+    asymmetry(derivatives, labels=("15",), config=config)
+    assert "1 of the reference in participants.tsv have no map here: sub-99" in caplog.text
 
 
 def test_the_command_names_the_pairs_and_what_to_rerun(derivatives, participants, capsys):

@@ -191,7 +191,7 @@ def test_covariates_that_say_nothing_are_left_out_by_name():
     assert "sex=M" in without.left_out
     np.testing.assert_array_equal(both.row("sub-4", without), [1.0, 50.0])
     partly = Covariates.of(subjects, Demographics(ages, {"sub-1": "F"}))
-    assert partly.left_out == {"sex": "not known of everybody"}
+    assert partly.left_out == {"sex": "the same for everybody"}
     same = Covariates.of(subjects, Demographics(dict.fromkeys(subjects, 30.0), sexes))
     assert same.left_out == {"age": "the same for everybody"}
     # The group comes first: what goes with it is not taken out of its effect.

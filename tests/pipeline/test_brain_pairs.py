@@ -220,6 +220,9 @@ def test_the_scored_table_is_private_and_the_shared_one_names_nobody(tmp_path):
     )
     with pytest.raises(UserError, match="lacks case"):
         read_brain_pairs(shared)
+    write_brain_pairs(path, table.replace({"label": {"same": "twins"}}))
+    with pytest.raises(UserError, match="same and different, got twins"):
+        read_brain_pairs(path)
 
 
 def test_numbers_of_families_are_not_in_the_order_of_names():

@@ -16,14 +16,16 @@ from hemitwin.pipeline.brain_data import BrainSetData, _sets_of, standard_brain
 from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import load_brains
+from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.config import RunConfig, validated
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.pair_tables import read_brain_pairs, write_brain_pairs
 from hemitwin.pipeline.parcellate import parcellate
-from hemitwin.pipeline.runs import load_run
+from hemitwin.pipeline.runs import load_run, write_config
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_plan import plan_training
 from hemitwin.transforms import load_scan
@@ -153,6 +155,36 @@ def test_verification_and_identification_have_figures_and_baselines(run):
     assert written["pairs"] == {"same": 2, "different": 2}
     # Twins that differ by little noise are told from strangers.
     assert result.auc["distance"].value == 1
+
+
+def test_runs_on_brains_are_compared_by_families_and_no_result_names_anybody(run, tmp_path):
+    result = evaluate_brains(run)
+    other = tmp_path / "longer"
+    shutil.copytree(run.folder, other)
+    training = run.config.training.model_copy(update={"epochs": 9})
+    write_config(other, run.config.model_copy(update={"training": training}))
+    table = read_brain_pairs(run.folder / "evaluation_pairs.private.tsv")
+    write_brain_pairs(
+        other / "evaluation_pairs.private.tsv",
+        table.assign(distance=lambda one: one["distance"].max() + 1 - one["distance"]),
+    )
+    draws = run.config.evaluation.bootstrap
+    found = compare([run.folder, other], tmp_path / "out", draws=draws)
+    first, second = found.rows
+    for name, figure in result.figures.items():
+        assert str(first.figures[name]) == str(figure)
+    assert (first.pairs, first.subjects) == (4, 4)
+    assert second.settings == {"training.epochs": 9}
+    assert second.calls is not None
+    assert second.calls.only_first_right > second.calls.only_second_right
+    written = [path.read_bytes() for path in (tmp_path / "out").iterdir()]
+    assert not any(b"sub-" in content for content in written)
+    write_brain_pairs(other / "evaluation_pairs.private.tsv", table[:3])
+    with pytest.raises(UserError, match="have other pairs; give both the same seed, tables"):
+        compare([run.folder, other], tmp_path / "out")
+    (other / "evaluation_pairs.private.tsv").unlink()
+    with pytest.raises(UserError, match=r"must hold evaluation_pairs\.private"):
+        compare([run.folder, other], tmp_path / "out")
 
 
 def test_no_shareable_file_names_relatives(run):

@@ -13,6 +13,7 @@ from hemitwin.pipeline.breakdown import (
     contrast_bins,
 )
 from hemitwin.pipeline.detection import detection_by_size
+from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.psychometric_picture import draw_psychometric
 from hemitwin.pipeline.score_table import ScoreTable
 
@@ -61,6 +62,48 @@ def test_pairs_of_two_brains_have_two_families():
     assert table.clusters.second.tolist() == [1, 0]
     assert table.labels.tolist() == [False, True]
     assert by_role(table, 0.15)[0].called.value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [
+        ("label", ["same", "different", "different"]),
+        ("lesioned", ["False", "True", "true"]),
+        ("lesioned", [0.0, 1.0, 1.0]),
+        ("label", [0, 1, 1]),
+        ("lesioned", [False, True, True]),
+    ],
+)
+def test_a_label_is_what_its_word_says(column, written):
+    rows = pd.DataFrame({"subject": ["a", "b", "c"], column: written, "score": 0.0})
+    assert ScoreTable(rows).labels.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("written", ["twins", np.nan, "", 2])
+def test_a_label_of_another_word_is_refused(written):
+    rows = pd.DataFrame({"subject": ["a", "b"], "label": ["same", written], "score": 0.0})
+    with pytest.raises(UserError, match=f"different and same, got {written}"):
+        _ = ScoreTable(rows).labels
+
+
+def test_families_of_a_table_with_groups_are_its_groups():
+    rows = pd.DataFrame(
+        {
+            "case": ["a", "a_2"],
+            "partner_case": ["b", "c"],
+            "subject": ["a", "a"],
+            "partner": ["b", "c"],
+            "group": [7, 7],
+            "partner_group": [7, 3],
+            "label": ["same", "different"],
+            "distance": [0.1, 0.2],
+        }
+    )
+    table = ScoreTable(rows)
+    assert table.clusters.second.tolist() == [1, 0]
+    assert table.score_names == ("distance",)
+    assert table.subjects == {"a", "b", "c"}
+    assert table.keys.equals(rows.drop(columns="distance"))
 
 
 def test_contrasts_in_sds_have_bins_of_their_own():

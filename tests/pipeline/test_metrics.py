@@ -1,10 +1,13 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from hemitwin.pipeline.metrics import auc_with_interval, rates_at, youden_threshold
+from hemitwin.pipeline.brain_task import mean_hinge
+from hemitwin.pipeline.metrics import auc, auc_with_interval, rates_at, youden_threshold
 
 
 def _cohort(n_subjects=12, per_subject=4, gap=1.0, seed=0):
@@ -68,6 +71,75 @@ def test_no_threshold_beats_youdens(scores, seed):
         others = (gaps[:-1] + gaps[1:]) / 2
         rates = [rates_at(t, labels, values)["balanced_accuracy"] for t in others]
         assert best >= max(rates) - 1e-12  # equal sums, added in another order
+
+
+def _youden_by_hand(labels, scores):
+    """Hold every score against every threshold: what the fast way must give to the last bit."""
+    ordered = np.unique(scores)
+    if ordered.size == 1:
+        return float(ordered[0])
+    candidates = (ordered[:-1] + ordered[1:]) / 2
+    above = scores[None] > candidates[:, None]
+    gain = above[:, labels].mean(1) - above[:, ~labels].mean(1)
+    return float(candidates[int(np.argmax(gain))])
+
+
+@given(
+    scores=st.lists(
+        st.sampled_from([0.0, 0.1, 0.2, 0.3]) | st.floats(-1e3, 1e3), min_size=2, max_size=40
+    ),
+    seed=st.integers(0, 99),
+    single=st.booleans(),
+)
+def test_youdens_threshold_is_that_of_holding_all_against_all(scores, seed, single):
+    values = np.array(scores, dtype=np.float32 if single else np.float64)
+    labels = np.random.default_rng(seed).random(values.size) > 0.5
+    labels[0], labels[1] = True, False
+    assert youden_threshold(labels, values) == _youden_by_hand(labels, values)
+
+
+def test_neighbouring_scores_have_no_place_between_them():
+    values = np.array([1.0, np.nextafter(1.0, 2.0), 2.0])
+    labels = np.array([False, True, True])
+    assert youden_threshold(labels, values) == _youden_by_hand(labels, values)
+
+
+def _peak_mb(work):
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+def test_two_hundred_thousand_scores_need_little_memory():
+    rng = np.random.default_rng(0)
+    labels = rng.random(200_000) > 0.7
+    scores = rng.normal(size=labels.size) + labels
+    assert _peak_mb(lambda: youden_threshold(labels, scores)) < 50
+    assert _peak_mb(lambda: mean_hinge(scores, labels, 0.5)) < 50
+    assert youden_threshold(labels, scores) == pytest.approx(0.5, abs=0.05)
+
+
+@given(
+    scores=st.lists(st.floats(-10, 10), min_size=2, max_size=30),
+    margin=st.floats(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_the_mean_hinge_is_that_of_every_two_pairs(scores, margin, seed):
+    values = np.array(scores)
+    labels = np.random.default_rng(seed).random(values.size) > 0.5
+    labels[0], labels[1] = True, False
+    gaps = values[labels][:, None] - values[~labels][None]
+    expected = np.maximum(0.0, margin - gaps).mean()
+    assert mean_hinge(values, labels, margin) == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_area_without_an_interval_draws_nothing(monkeypatch):
+    labels, scores, subjects = _cohort()
+    expected = auc_with_interval(labels, scores, subjects, draws=10).value
+    monkeypatch.setattr(np.random, "default_rng", None)
+    assert auc(labels, scores) == expected
 
 
 def test_rates_are_what_they_say():

@@ -23,6 +23,7 @@ from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training_plan import plan_training
 from hemitwin.pipeline.transform_files import read_itk_affine, write_itk_affine
 from hemitwin.transforms import load_scan
 
@@ -264,6 +265,28 @@ def test_a_flagged_scan_takes_part_and_is_named(prepared, tmp_path, caplog):
     assert "sub-02" in {brain.subject for brain in brains}
     named = [record.getMessage() for record in caplog.records if "flagged" in record.message]
     assert any(text.startswith("sub-02") and "brain_coverage" in text for text in named)
+
+
+def test_training_on_one_modality_does_not_warn_of_another(prepared, tmp_path, caplog):
+    derivatives = tmp_path / "derivatives"
+    shutil.copytree(prepared.derivatives, derivatives)
+    sidecar = next(derivatives.glob("sub-02/anat/*_desc-prepared_T1w.json"))
+    content = read_json(sidecar)
+    content["Quality"]["brain_coverage"] = 0.5
+    write_json(sidecar.with_name(sidecar.name.replace("T1w", "T2w")), content)
+    load_brains(prepared.config.data.model_copy(update={"prepared": derivatives}))
+    assert "flagged" not in caplog.text
+
+
+def test_a_name_to_be_left_out_that_nobody_bears_is_refused_with_the_nearest(prepared):
+    def plan(*names):
+        data = prepared.config.data.model_copy(update={"exclude": names})
+        return plan_training(prepared.config.model_copy(update={"data": data}))
+
+    with pytest.raises(UserError, match=r"but sub-po1 \(nearest: sub-p01.*\), sub-zzz is none"):
+        plan("po1", "sub-zzz", "sub-02")
+    left = {brain.subject for brain in plan("sub-p01", "02").brains}
+    assert not left & {"sub-p01", "sub-02"}
 
 
 def _stem(path):

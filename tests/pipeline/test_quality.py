@@ -151,6 +151,22 @@ def test_the_table_holds_every_scan_and_names_what_stands_apart(tmp_path, caplog
     assert "sub-09 is flagged" in caplog.text
 
 
+def test_a_flag_is_of_one_modality_in_one_space(tmp_path):
+    anat = tmp_path / "sub-01" / "anat"
+    low = {"Quality": {"brain_coverage": 0.5}}
+    for tail, content in (
+        ("space-MNI152NLin2009aSym_desc-prepared_T1w", {"Quality": {"brain_coverage": 1.0}}),
+        ("space-MNI152NLin2009aSym_desc-prepared_T2w", low),
+        ("space-MNI152NLin6Asym_desc-prepared_T1w", low),
+    ):
+        write_json(anat / f"sub-01_{tail}.json", content)
+    here = {"space": "MNI152NLin2009aSym"}
+    assert flagged_cases(tmp_path, modality="T1w", **here) == {}
+    assert set(flagged_cases(tmp_path, modality="T2w", **here)) == {"sub-01"}
+    assert set(flagged_cases(tmp_path, modality="T1w")) == {"sub-01"}
+    assert "space" not in quality_table(tmp_path)
+
+
 def test_few_scans_make_no_cohort_and_a_lesion_is_no_outlier(tmp_path):
     _write_cohort(tmp_path / "few", [1.0, 0.99])
     assert quality_table(tmp_path / "few")["brain_coverage_z"].isna().all()

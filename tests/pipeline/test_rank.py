@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.bids import sidecar_of
+from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, read_json, write_json
@@ -129,7 +130,14 @@ def test_cohens_d_has_families_as_units(tables, regions):
         ]
     )
     assert apart.subcortical.value == pytest.approx(gaps.mean())
-    assert apart.subcortical_d.value == pytest.approx(gaps.mean() / gaps.std())
+    assert apart.subcortical_d.value == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+    in_order = gaps[sorted(range(PEOPLE), key=str)]  # families are numbered by their names
+    times = Clusters.of([str(k) for k in range(PEOPLE)]).draw(400, 0)
+    drawn = [np.repeat(in_order, row) for row in times]
+    effects = [one.mean() / one.std(ddof=1) for one in drawn]
+    low, high = np.quantile(effects, [0.025, 0.975])
+    interval = (apart.subcortical_d.low, apart.subcortical_d.high)
+    assert interval == pytest.approx((low, high))
     # Copies of one person are one family: the interval must not become narrower.
     twice = rank_regions(maps * 2, regions, [str(k) for k in range(PEOPLE)] * 2, draws=400)
     assert twice.subcortical.low == pytest.approx(apart.subcortical.low)
@@ -239,6 +247,37 @@ def test_a_ranking_of_fewer_maps_says_that_it_takes_the_place_of_one_of_more(der
     assert f"is of 3 maps now, and was of {PEOPLE}" in caplog.text
 
 
+def test_regions_that_were_found_in_two_ways_are_not_ranked_together(derivatives, record_tables):
+    record_tables(derivatives, "03", regions="the subject's own")
+    match = r"sub-03: .*those the subject's own, .* for all subjects, or for none"
+    with pytest.raises(UserError, match=match):
+        rank(derivatives, config=RankConfig(draws=100, null_draws=0))
+    others = tuple(f"{k:02d}" for k in range(PEOPLE) if k != 3)
+    found = rank(derivatives, labels=others, config=RankConfig(draws=100, null_draws=0))
+    assert found.ranking.cases == PEOPLE - 1
+
+
+@pytest.mark.parametrize(("families", "told"), [(7, True), (8, False)])
+def test_few_families_are_a_caution_in_both_sidecars(derivatives, families, told):
+    relatives = families_of(derivatives, lambda number: number % families)
+    found = rank(derivatives, families=relatives, config=RankConfig(draws=100, null_draws=20))
+    for path in (found.path, found.groups_path):
+        caution = read_json(path.with_suffix(".json"))["Caution"]
+        assert (caution is not None) == told
+        assert caution is None or f"of {families} families" in caution
+        assert caution is None or "places as units" in caution
+
+
+def test_the_command_is_cautious_about_four_brains(derivatives, capsys):
+    labels = ["--participant-label", "00", "01", "02", "03"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20", *labels])
+    out = capsys.readouterr().out
+    assert "CAUTION" in out
+    assert "trust none of fewer than 8" in out
+    assert "spatial p has places as units and says nothing about people" in out
+
+
 def test_the_command_prints_the_first_regions(derivatives, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20"])
@@ -248,6 +287,7 @@ def test_the_command_prints_the_first_regions(derivatives, capsys):
     assert "Cohen's d over families" in out
     assert "Primary Visual" in out
     assert "spatial p" in out
+    assert "CAUTION" not in out
 
 
 def test_another_atlas_is_ranked_without_what_only_the_areas_know(derivatives, record_tables):

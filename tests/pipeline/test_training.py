@@ -14,8 +14,11 @@ from lightning.pytorch.callbacks import Callback
 
 from hemitwin.models import Items, LossConfig
 from hemitwin.pipeline import train as train_module
+from hemitwin.pipeline.bootstrap import Clusters
+from hemitwin.pipeline.brain_data import IndexedPairs
+from hemitwin.pipeline.brain_task import BrainTask
 from hemitwin.pipeline.config import RunConfig, validated
-from hemitwin.pipeline.data import BatchSampler
+from hemitwin.pipeline.data import BatchSampler, PairBatch
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain
@@ -70,6 +73,58 @@ def test_every_objective_trains_its_head_to_a_run(small, tmp_path, objective):
     pairs = pd.read_csv(made.folder / "validation_pairs.tsv", sep="\t")
     assert np.isfinite(pairs["score" if again.network.head.gives_logit else "distance"]).all()
     assert evaluate(again).pairs["subject"].nunique() == 2
+
+
+@pytest.fixture
+def no_bootstrap(monkeypatch):
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(Clusters, "draw", refuse)
+
+
+def _validated(task):
+    logged = {}
+    task.log_dict = lambda values, **_: logged.update(values)
+    task.on_validation_epoch_end()
+    return logged
+
+
+@pytest.mark.usefixtures("no_bootstrap")
+def test_a_validation_logs_its_area_without_a_bootstrap(tmp_path):
+    config = RunConfig.model_validate(
+        {
+            "data": {"prepared": tmp_path},
+            "encoder": {"name": "resnet18", "width": 8, "blocks": (1, 1)},
+        }
+    )
+    task = SiameseTask(config, steps=1)
+    half = torch.zeros(4, 1, 2, 2, 2)
+    lesioned = torch.tensor([False, True, False, True])
+    batch = PairBatch(half, half, lesioned, ("sub-1", "sub-1", "sub-2", "sub-2"))
+    task._scores = [(torch.tensor([0.1, 0.9, 0.3, 0.2]), batch)]
+    assert _validated(task)["validation_auc"] == 0.75
+
+
+@pytest.mark.usefixtures("no_bootstrap")
+def test_a_validation_of_brains_logs_its_area_without_a_bootstrap(tmp_path):
+    config = RunConfig.model_validate(
+        {
+            "data": {"prepared": tmp_path},
+            "encoder": {"name": "resnet18", "width": 8, "blocks": (1, 1), "embedding_dim": 2},
+            "pairs": {"positive": "same"},
+        }
+    )
+    pairs = IndexedPairs(
+        torch.tensor([0, 0]),
+        torch.tensor([1, 2]),
+        np.array([False, True]),
+        Clusters.of(["a", "a"], ["a", "b"]),
+    )
+    task = BrainTask(config, steps=1, pairs=pairs)
+    places = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    task._embedded = list(enumerate(places))
+    assert _validated(task)["validation_auc"] == 1.0
 
 
 @pytest.mark.slow
