@@ -39,13 +39,13 @@ from hemitwin.pipeline.quality import flags_of, quality_figures, write_quality_t
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.subject_surfaces import checked_surfaces
-from hemitwin.pipeline.transform_files import write_itk_affine
 from hemitwin.transforms import (
     Scan,
     is_skull_stripped,
     load_scan,
     resample,
     robust_scale,
+    write_itk_affine,
 )
 
 __all__ = ["PrepareConfig", "Prepared", "prepare", "prepare_case", "prepared_tail"]
