@@ -71,7 +71,7 @@ class StateCheckpoint(Callback):
             return
         self._saved_at = trainer.global_step
         beside = self._path.with_suffix(".partial")
-        trainer.save_checkpoint(beside)
+        trainer.save_checkpoint(beside, weights_only=False)
         if trainer.is_global_zero:
             beside.replace(self._path)
 
