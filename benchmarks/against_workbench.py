@@ -64,7 +64,7 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
-from hemitwin.atlases.hcp_files import hcp_file, mesh_file
+from hemitwin.atlases.hcp_files import fsaverage_sphere, hcp_file
 from hemitwin.transforms import load_series
 
 PROGRAM = shutil.which("wb_command") or "wb_command"
@@ -255,8 +255,10 @@ def same_areas(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 def sphere(folder: Path) -> Comparison:
     own, white, moved = (folder / f"{n}.surf.gii" for n in ("own_sphere", "own_white", "moved"))
-    fsaverage = mesh_file("fs_L/fsaverage.L.sphere.164k_fs_L.surf.gii")
-    fslr = mesh_file("fs_L/fs_L-to-fs_LR_fsaverage.L_LR.spherical_std.164k_fs_L.surf.gii")
+    fsaverage, fslr = (folder / f"{name}.surf.gii" for name in ("fsaverage", "fslr"))
+    vertices, faces, there = fsaverage_sphere("L")
+    save_surface(fsaverage, Surface(vertices, faces, "L", "sphere"))
+    save_surface(fslr, Surface(there, faces, "L", "sphere"))
     standard = hcp_file("S1200.L.sphere.32k_fs_LR.surf.gii")
     out = folder / "theirs.surf.gii"
     commands = (

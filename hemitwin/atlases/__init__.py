@@ -30,6 +30,7 @@ from hemitwin.atlases.grayordinates import (
     parcellate_dense,
     subcortex_centres,
 )
+from hemitwin.atlases.hcp_files import data_versions
 from hemitwin.atlases.hcpmmp import (
     HCPMMP,
     hcpmmp_atlas,
@@ -93,7 +94,7 @@ __all__ = [
     "BRAIN_SURFACES", "COLUMN_NOTES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP",
     "TEMPLATE_SPACE", "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region",
     "Ribbon", "Surface", "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain",
-    "assemble_dense", "asymmetry_by_pair", "dense_by_region", "dseg_table_of",
+    "assemble_dense", "asymmetry_by_pair", "data_versions", "dense_by_region", "dseg_table_of",
     "fslr_interpolation", "fslr_surface_file",
     "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions", "hcpmmp_surface_labels",
     "hcpmmp_volume", "is_no_area", "label_at", "label_in_ribbons", "load_annotation",

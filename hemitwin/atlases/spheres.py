@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from nibabel.gifti.gifti import GiftiImage
 from scipy.spatial import KDTree
 
-from hemitwin.atlases.hcp_files import mesh_file
+from hemitwin.atlases.hcp_files import fsaverage_sphere
 from hemitwin.atlases.surfaces import Surface, load_fslr_surface
 
 __all__ = ["Interpolation", "fslr_interpolation", "interpolate_on_sphere", "surface_on_fslr"]
@@ -148,16 +147,8 @@ def _fsaverage_sphere(
     side: str,
 ) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "f 3"], Float[np.ndarray, "n 3"]]:
     """Return the fsaverage sphere, its triangles, and its vertices on the sphere of fsLR."""
-    sphere, moved = (
-        GiftiImage.from_filename(mesh_file(f"fs_{side}/{name}"))
-        for name in (
-            f"fsaverage.{side}.sphere.164k_fs_{side}.surf.gii",
-            f"fs_{side}-to-fs_LR_fsaverage.{side}_LR.spherical_std.164k_fs_{side}.surf.gii",
-        )
-    )
-    vertices, faces = sphere.agg_data(("pointset", "triangle"))
-    there = moved.agg_data("pointset")
-    return vertices.astype(np.float64), faces.astype(np.int64), there.astype(np.float64)
+    vertices, faces, moved = fsaverage_sphere(side)
+    return vertices.astype(np.float64), faces.astype(np.int64), moved.astype(np.float64)
 
 
 def _unit(vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:

@@ -8,8 +8,13 @@ import numpy as np
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, TemplateImage
 from hemitwin.pipeline.bids import Alignment, Case
-from hemitwin.pipeline.transform_files import read_itk_affine
-from hemitwin.transforms import Scan, refine_midplane, register_similarity, resample
+from hemitwin.transforms import (
+    Scan,
+    read_itk_affine,
+    refine_midplane,
+    register_similarity,
+    resample,
+)
 
 __all__ = [
     "SYMMETRIC_SPACES",

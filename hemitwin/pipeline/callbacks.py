@@ -71,11 +71,11 @@ class StateCheckpoint(Callback):
         if trainer.is_last_batch or trainer.global_step - self._saved_at < self._steps:
             return
         self._saved_at = trainer.global_step
-        if not trainer.is_global_zero:
-            trainer.save_checkpoint(self._path)  # the first process writes, and all take part
+        if not trainer.is_global_zero:  # the first process writes, and all take part
+            trainer.save_checkpoint(self._path, weights_only=False)
             return
         with atomic_path(self._path) as temporary:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)
 
 
 class MetricsTable(Callback):

@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -121,12 +120,6 @@ def _root(
     handler = RichHandler(console=errors, show_path=False, show_time=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("hemitwin").setLevel(logging.DEBUG if verbose else logging.INFO)
-    if not verbose:
-        # Lightning advertises and reports devices at INFO (a filter, because it sets its level
-        # when it is imported); its remarks on its own use of torch are nothing a user could mend.
-        talk = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-        talk.addFilter(lambda record: record.levelno >= logging.WARNING)
-        warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 @app.command()

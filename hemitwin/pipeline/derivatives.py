@@ -14,7 +14,7 @@ from hemitwin.pipeline.bids import (
 )
 from hemitwin.pipeline.bids_filter import Filter, keep_matching
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.transform_files import read_itk_affine
+from hemitwin.transforms import read_itk_affine
 
 __all__ = ["find_derivatives"]
 
@@ -37,7 +37,7 @@ def find_derivatives(
     ``desc-preproc`` is taken where it is there, else what has no ``desc``. A ``desc-brain_mask``
     with the same entities is the brain. A scan with a ``space-`` entity of a template is taken as
     non-linearly normalised, as these programs do, unless an ITK affine of at most nine degrees of
-    freedom (``from-T1w_to-<space>_mode-image_xfm.txt``) lies beside it.
+    freedom (``from-T1w_to-<space>_mode-image_xfm.txt`` or ``.mat``) lies beside it.
 
     Parameters
     ----------
@@ -143,13 +143,14 @@ def _described(case: Case) -> Case:
 
 def _alignment_beside(case: Case) -> Alignment:
     """Read how the scan came to its template, where an affine beside it tells."""
-    name = f"{case.name}_from-{case.modality}_to-{case.space}_mode-image_xfm.txt"
-    path = case.scan.with_name(name)
-    if not path.is_file():
+    name = f"{case.name}_from-{case.modality}_to-{case.space}_mode-image_xfm"
+    beside = (case.scan.with_name(f"{name}{suffix}") for suffix in (".txt", ".mat"))
+    path = next((path for path in beside if path.is_file()), None)
+    if path is None:
         return "nonlinear"
     try:
         return alignment_of_matrix(read_itk_affine(path))
-    except ValueError:  # not one affine: composed of several, or warped
+    except ValueError:  # not one affine, or warped
         return "nonlinear"
 
 

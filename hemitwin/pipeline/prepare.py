@@ -33,7 +33,6 @@ from hemitwin.pipeline.records import VOXELS, Record, digest_voxels
 from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.subject_surfaces import checked_surfaces
-from hemitwin.pipeline.transform_files import write_itk_affine
 from hemitwin.transforms import (
     Scan,
     guessed_side,
@@ -42,6 +41,7 @@ from hemitwin.transforms import (
     resample,
     robust_scale,
     volume_members,
+    write_itk_affine,
 )
 
 __all__ = [

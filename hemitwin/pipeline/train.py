@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as pl
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -45,6 +46,7 @@ from hemitwin.pipeline.runs import (
 from hemitwin.pipeline.split import Split, read_split, write_split
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
+from hemitwin.pipeline.training_environment import process_environment, quiet_lightning
 from hemitwin.pipeline.training_material import TrainingMaterial, material_of
 from hemitwin.pipeline.training_plan import plan_training
 
@@ -86,11 +88,13 @@ def train(
     ------
     UserError
         `out` holds a run with other settings, finished or not, or one that was cut off and whose
-        folds would now be others, or the data do not suffice.
+        folds would now be others, the data do not suffice, or Slurm started another number of
+        processes than `training.devices`.
     """
     if _is_finished(config, out):
         logger.info("%s holds this run already", out)
         return load_run(out)
+    environment = process_environment(config.training.devices)
     plan = plan_training(config)
     record = _record(config, plan.split, [brain.case for brain in plan.brains])
     for folder in (out, out / _CHECKPOINTS):
@@ -108,7 +112,8 @@ def train(
     write_split(out / SPLITS, plan.split)
     cases = [brain.case for brain in plan.brains]
     write_guards(out, plan.split, cases, plan.people.kinship.groups(plan.subjects))
-    task = _fit(config, material, out, begun, progress)
+    with quiet_lightning():
+        task = _fit(config, material, out, environment, begun, progress)
     if rank_and_world()[0] == 0:
         _finish(config, task, material, out)
     wait_for_all()
@@ -177,6 +182,7 @@ def _fit(
     config: RunConfig,
     material: TrainingMaterial,
     out: Path,
+    environment: ClusterEnvironment,
     begun: str | None,
     progress: Callable[[int, int, Mapping[str, float]], None] | None,
 ) -> SiameseTask:
@@ -193,6 +199,7 @@ def _fit(
     trainer = pl.Trainer(
         accelerator="auto",
         devices=training.devices,
+        plugins=[environment],
         strategy=_strategy(config),
         max_epochs=training.epochs,
         precision=resolve_precision(training.precision),  # type: ignore[arg-type]

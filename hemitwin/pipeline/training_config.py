@@ -31,7 +31,8 @@ class TrainingConfig(_Frozen):
         default=0.1, ge=0, description="SD of the random log gamma that both halves share."
     )
     augmentation: AugmentationConfig = Field(
-        default=AugmentationConfig(), description="Random changes that both halves share."
+        default=AugmentationConfig(),
+        description="Random changes that both halves share, but for noise.",
     )
     precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
         default="auto", description="auto: bf16 where the device has units for it, else float32."

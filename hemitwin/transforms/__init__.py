@@ -28,6 +28,7 @@ from hemitwin.transforms.heredity import (
     limit_folding,
 )
 from hemitwin.transforms.intensity import robust_scale, standardise
+from hemitwin.transforms.itk_affine import read_itk_affine, write_itk_affine
 from hemitwin.transforms.laterality import (
     GuardedCompose,
     RequireLateralityd,
@@ -108,6 +109,7 @@ __all__ = [
     "midplane_motion",
     "mirror_affine",
     "mirror_asymmetry",
+    "read_itk_affine",
     "refine_midplane",
     "refine_sum",
     "register_deformation",
@@ -130,4 +132,5 @@ __all__ = [
     "standardise",
     "volume_members",
     "voxel_sizes",
+    "write_itk_affine",
 ]

@@ -1,4 +1,4 @@
-"""Augmentation that treats both hemispheres alike, so that it never makes an asymmetry."""
+"""Augmentation that favours no hemisphere: motion and gain are shared, noise is not."""
 # mypy: disallow-untyped-calls=False
 # MONAI's constructors are not annotated throughout.
 
@@ -65,13 +65,17 @@ class AugmentationConfig(BaseModel):
 
 
 class BrainAugmentation:
-    """Change a whole brain at random, its two halves in the same way.
+    """Change a whole brain at random, favouring neither half.
 
     Motions are those that commute with mirroring at the mid-plane: rotation about x, shifts along
     y and z, and scales. Roll, yaw and shifts along x would tear the mid-plane from the grid's
     centre and stand for an asymmetry in every voxel. Fields of intensity are drawn for one half
-    and mirrored onto the other. The brain is changed before it is split, so that no mirrored half
-    is ever moved by itself. (Contrast is `training.intensity_jitter`'s: one gamma a brain.)
+    and mirrored onto the other: they are smooth, and one that differed between the halves would
+    teach the network to overlook smooth differences, which lesions are too. Noise is drawn anew
+    in every voxel of the whole brain, as a scanner's is: mirrored noise would cancel in the
+    comparison of the halves and teach nothing. The brain is changed before it is split, so that
+    no mirrored half is ever moved by itself. (Contrast is `training.intensity_jitter`'s: one
+    gamma a brain.)
 
     The transforms are MONAI's.
 
@@ -151,11 +155,11 @@ class BrainAugmentation:
                 step.set_random_state(seed=int(state))
         if self._motion is not None:
             volume, mask = _moved(self._motion, volume, mask)
-        half = (1, (mask.shape[0] + 1) // 2, *mask.shape[1:])
         if self._gain is not None:
+            half = (1, (mask.shape[0] + 1) // 2, *mask.shape[1:])
             volume = volume * _mirrored(self._gain(torch.ones(half)), mask.shape[0])
         if self._noise is not None:
-            noisy = volume + _mirrored(self._noise(torch.zeros(half)), mask.shape[0])
+            noisy = volume + _plain(self._noise(torch.zeros_like(volume)))
             volume = torch.where(torch.from_numpy(mask), noisy.clamp(min=0), 0.0)
         if self._flip is not None:
             volume, mask = _flipped(self._flip, volume, mask)

@@ -1,7 +1,9 @@
 """Atlases from files: names decide, whatever the numbers and the format."""
 
+import lzma
 import re
 from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -24,23 +26,30 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
-from hemitwin.atlases.hcp_files import subcortex_file
 from hemitwin.atlases.volume_offset import template_from_fslr_volume
 from hemitwin.transforms import load_labels
 
 load_atlas = partial(atlases.load_atlas, read_labels=load_labels)
 
-HCP = subcortex_file().parents[1] / "HCP_S1200_GroupAvg_v1"
-OFFICIAL = HCP / (
-    "Q1-Q6_RelatedValidation210.CorticalAreas_dil_Final_Final_Areas_Group_Colors"
-    ".32k_fs_LR.dlabel.nii"
-)
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def names_on(atlas, side):
     """The name at each vertex, however the atlas numbers and spells it."""
     name = {region.index: region.name.removesuffix("_ROI") for region in atlas.regions}
     return np.array([name.get(index, "") for index in atlas.cortex[side].tolist()])
+
+
+@pytest.fixture
+def golden(tmp_path):
+    """Unpack a file that others wrote."""
+
+    def unpack(name):
+        path = tmp_path / name
+        path.write_bytes(lzma.decompress((GOLDEN / f"{name}.xz").read_bytes()))
+        return path
+
+    return unpack
 
 
 @pytest.fixture
@@ -54,8 +63,9 @@ def volume_file(tmp_path):
     return path
 
 
-def test_the_official_file_numbers_the_sides_otherwise_and_names_the_same_areas():
-    official, own = load_atlas([OFFICIAL], name="Glasser"), hcpmmp_atlas()
+def test_the_official_file_numbers_the_sides_otherwise_and_names_the_same_areas(golden):
+    path = golden("Q1-Q6_RelatedValidation210.dlabel.nii")
+    official, own = load_atlas([path], name="Glasser"), hcpmmp_atlas()
     assert len(official.regions) == 360
     assert official.regions[0].name == "R_V1_ROI"
     for side in "LR":
@@ -64,8 +74,8 @@ def test_the_official_file_numbers_the_sides_otherwise_and_names_the_same_areas(
     assert partners["R_V1_ROI"] == "L_V1_ROI"
 
 
-def test_an_atlas_of_another_source_labels_the_template(volume_file):
-    aparc = load_atlas([HCP / "cvs_avg35_inMNI152.aparc.32k_fs_LR.dlabel.nii"], name="aparc")
+def test_an_atlas_of_another_source_labels_the_template(volume_file, golden):
+    aparc = load_atlas([golden("cvs_avg35_inMNI152.aparc.dlabel.nii")], name="aparc")
     shape, affine = template_grid(4.0)
     found = aparc.volume(shape, affine)
     own = load_atlas([volume_file]).volume(shape, affine)

@@ -6,7 +6,7 @@ from nibabel.gifti.gifti import GiftiImage
 from nilearn.datasets import fetch_surf_fsaverage
 
 from hemitwin.atlases import Surface, load_fslr_surface, save_surface, surface_on_fslr
-from hemitwin.atlases.hcp_files import hcp_file, mesh_file
+from hemitwin.atlases.hcp_files import fsaverage_sphere, hcp_file
 from hemitwin.atlases.spheres import fslr_interpolation, interpolate_on_sphere
 
 
@@ -64,10 +64,12 @@ def test_surfaces_are_resampled_as_by_workbench(fsaverage5, tmp_path, wb_command
         own, Surface(fsaverage5["sphere"].vertices, fsaverage5["sphere"].faces, "L", "sphere")
     )
     save_surface(white, fsaverage5["white"])
-    fs = "fs_L/fsaverage.L.sphere.164k_fs_L.surf.gii"
-    lr = "fs_L/fs_L-to-fs_LR_fsaverage.L_LR.spherical_std.164k_fs_L.surf.gii"
+    fs, lr = tmp_path / "fs.surf.gii", tmp_path / "lr.surf.gii"
+    vertices, faces, there = fsaverage_sphere("L")
+    save_surface(fs, Surface(vertices, faces, "L", "sphere"))
+    save_surface(lr, Surface(there, faces, "L", "sphere"))
     moved, theirs = tmp_path / "moved.surf.gii", tmp_path / "theirs.surf.gii"
-    wb_command("-surface-sphere-project-unproject", own, mesh_file(fs), mesh_file(lr), moved)
+    wb_command("-surface-sphere-project-unproject", own, fs, lr, moved)
     standard = hcp_file("S1200.L.sphere.32k_fs_LR.surf.gii")
     wb_command("-surface-resample", white, moved, standard, "BARYCENTRIC", theirs)
     ours = fslr_interpolation(fsaverage5["sphere"])(fsaverage5["white"].vertices.astype(float))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 
 from hemitwin.atlases import (
     TEMPLATE_SPACE,
@@ -20,8 +21,7 @@ from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.sources import SourceConfig
-from hemitwin.pipeline.transform_files import read_itk_affine, write_itk_affine
-from hemitwin.transforms import load_scan
+from hemitwin.transforms import load_scan, read_itk_affine, write_itk_affine
 
 PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
 
@@ -153,15 +153,19 @@ def test_derivatives_of_a_whole_head_are_masked_by_their_own_mask(phantom, prepa
     assert not again.skipped  # another mask is another result
 
 
-def test_a_listed_scan_with_its_transform_is_not_registered_again(phantom, prepared, tmp_path):
+@pytest.mark.parametrize("suffix", ["txt", "mat"])
+def test_a_listed_scan_with_its_transform_is_not_registered_again(
+    phantom, prepared, tmp_path, suffix
+):
     scan, matrix = phantom
     _save(tmp_path / "a.nii.gz", scan.data, scan.affine)
     write_itk_affine(tmp_path / "a.txt", matrix)
-    table = "subject,scan,transform,Family_ID,ZygosityGT\nA1,a.nii.gz,a.txt,51999_82999,MZGEN\n"
+    sitk.WriteTransform(sitk.ReadTransform(tmp_path / "a.txt"), tmp_path / "a.mat")
+    table = f"subject,scan,transform,Family_ID,ZygosityGT\nA1,a.nii.gz,a.{suffix},51999_82,MZGEN\n"
     (tmp_path / "list.csv").write_text(table)
     (one,) = prepare(tmp_path / "list.csv", tmp_path / "out", config=CONFIG).results
     sidecar = read_json(sidecar_of(one.volume))
-    assert sidecar["Alignment"]["Transform"] == "a.txt"
+    assert sidecar["Alignment"]["Transform"] == f"a.{suffix}"
     np.testing.assert_allclose(sidecar["NativeFromTemplate"], matrix, atol=0.5)
     registered = load_scan(prepared.derivatives / f"sub-01/anat/sub-01_{PREPARED}.nii.gz").data
     assert _correlation(load_scan(one.volume).data, registered) > 0.99

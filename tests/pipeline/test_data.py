@@ -1,12 +1,16 @@
 """What training is fed: the same for the same seed, and alike in both halves."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline import data as data_module
 from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.brain_data import BrainSetData
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.config import RunConfig, validated
 from hemitwin.pipeline.data import BatchSampler, HemisphereData
@@ -17,9 +21,9 @@ from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))
-EVERYTHING = AugmentationConfig(
-    rotation_deg=10.0, shift_mm=6.0, scaling=0.1, bias_field=0.3, noise=0.05
-)
+SYMMETRIC = AugmentationConfig(rotation_deg=10.0, shift_mm=6.0, scaling=0.1, bias_field=0.3)
+EVERYTHING = SYMMETRIC.model_copy(update={"noise": 0.05})
+NOISE = AugmentationConfig(noise=0.02)
 
 
 def make_brain(number, tmp_path):
@@ -86,13 +90,47 @@ def test_a_sample_is_a_function_of_seed_and_epoch(tmp_path, brains, augmentation
 
 
 def test_healthy_halves_of_a_symmetric_brain_stay_alike_and_lesioned_ones_do_not(tmp_path, brains):
-    for batch in batches(run_config(tmp_path, augmentation=EVERYTHING), brains, epoch=3):
+    for batch in batches(run_config(tmp_path, augmentation=SYMMETRIC), brains, epoch=3):
         for subject in batch.items.group.unique():
             own = batch.images[batch.items.group == subject]
             # Left, right, then lesioned left and right: the same change went to all of them.
             torch.testing.assert_close(own[0], own[1], atol=1e-5, rtol=0)
             assert float((own[2] - own[0]).abs().max()) > 0.5
             assert float((own[3] - own[1]).abs().max()) > 0.5
+
+
+def correlation(one, other, inside):
+    return float(np.corrcoef(one[inside].numpy(), other[inside].numpy())[0, 1])
+
+
+def test_each_half_has_noise_of_its_own_and_keeps_it_with_a_lesion(tmp_path, brains):
+    plain, noisy = (
+        torch.cat([batch.images for batch in batches(config, brains, epoch=3)])
+        for config in (run_config(tmp_path), run_config(tmp_path, augmentation=NOISE))
+    )
+    for first in range(0, len(plain), 4):
+        left, right, lesioned = (noisy[first + k] - plain[first + k] for k in range(3))
+        inside = plain[first] != 0
+        assert abs(correlation(left, right, inside)) < 0.15
+        assert correlation(left, lesioned, inside) > 0.7
+
+
+def test_each_brain_of_a_set_has_noise_of_its_own(tmp_path, brains):
+    same = [replace(brains[0], case=brain.case) for brain in brains]
+    names = [brain.case.name for brain in brains]
+    pairs = pd.DataFrame({"case": names[::2], "partner_case": names[1::2], "label": "same"})
+    plain, noisy = (
+        next(iter(BrainSetData(one, same, (), pairs=pairs, families={}).train_dataloader()))
+        for one in (
+            run_config(tmp_path, intensity_jitter=0.0),
+            run_config(tmp_path, intensity_jitter=0.0, augmentation=NOISE),
+        )
+    )
+    noise, inside = noisy.images - plain.images, plain.images[0] != 0
+    for one, other in ((0, 1), (0, 2), (2, 3)):
+        for there in (noise[other], noise[other].flip(1)):
+            assert abs(correlation(noise[one], there, inside)) < 0.15
+    assert abs(correlation(noise[0], noise[0].flip(1), inside)) < 0.15
 
 
 def test_augmentation_changes_training_and_leaves_validation_alone(tmp_path, brains):

@@ -6,10 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hemitwin.pipeline.cohort import load_brains
 from hemitwin.pipeline.config import load_config
@@ -24,8 +21,7 @@ from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_plan import plan_training
-from hemitwin.pipeline.transform_files import read_itk_affine, write_itk_affine
-from hemitwin.transforms import load_scan
+from hemitwin.transforms import load_scan, read_itk_affine
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -218,28 +214,6 @@ def test_every_exported_file_is_there_and_the_sum_is_kept(prepared, cache):
 def test_asking_for_maps_that_are_not_there_is_refused(prepared, cache):
     with pytest.raises(UserError, match="hemitwin explain"):
         export(prepared.derivatives, cache=cache, labels=("03",))
-
-
-@settings(max_examples=20)
-@given(numbers=st.lists(st.floats(-5, 5), min_size=12, max_size=12))
-def test_an_affine_survives_the_itk_file(numbers, tmp_path_factory):
-    matrix = np.eye(4)
-    matrix[:3] = np.array(numbers).reshape(3, 4)
-    path = tmp_path_factory.mktemp("xfm") / "a.txt"
-    write_itk_affine(path, matrix)
-    np.testing.assert_allclose(read_itk_affine(path), matrix, atol=1e-12)
-
-
-def test_an_itk_affine_about_a_centre_means_what_simpleitk_means(tmp_path):
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix([0.9, -0.1, 0.0, 0.1, 0.9, 0.2, 0.0, -0.2, 1.1])
-    transform.SetTranslation([3.0, -4.0, 5.0])
-    transform.SetCenter([10.0, 20.0, -30.0])
-    sitk.WriteTransform(transform, str(tmp_path / "a.txt"))
-    flip = np.array([-1.0, -1.0, 1.0])  # the file is in LPS, we are in RAS
-    point = np.array([11.0, -7.0, 2.0])
-    moved = read_itk_affine(tmp_path / "a.txt") @ [*point, 1.0]
-    np.testing.assert_allclose(moved[:3], flip * transform.TransformPoint(flip * point))
 
 
 def test_volumes_for_pairs_of_brains_are_not_split(prepared, tmp_path):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 
 from hemitwin.pipeline.alignment import SYMMETRIC_SPACES, alignment_of_matrix, reason_against
 from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.sources import SourceConfig, find_sources
-from hemitwin.pipeline.transform_files import write_itk_affine
+from hemitwin.transforms import write_itk_affine
 
 
 def _touch(folder: Path, *names: str) -> Path:
@@ -159,6 +160,9 @@ def test_an_affine_beside_a_derivative_tells_how_it_was_aligned(tmp_path):
         write_itk_affine(path, matrix)
         (case,) = _found(tmp_path, space=space)
         assert case.alignment == alignment_of_matrix(matrix) == alignment
+    sitk.WriteTransform(sitk.ReadTransform(path), path.with_suffix(".mat"))
+    path.unlink()
+    assert _found(tmp_path, space=space)[0].alignment == "affine"
 
 
 HCP = ("T1w_acpc_dc_restore.nii.gz", "brainmask_fs.nii.gz", "T2w_acpc_dc_restore_brain.nii.gz")
