@@ -28,7 +28,7 @@ from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
-from hemitwin.pipeline.lesion_masks import find_lesion
+from hemitwin.pipeline.lesion_masks import find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import provenance, write_json
 from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
@@ -113,6 +113,7 @@ def build_atlases(
     everyone = cases if labels is None else find_prepared(derivatives, modality=modality)
     scans = Counter(case.subject for case in everyone)
     several = frozenset(subject for subject, count in scans.items() if count > 1)
+    tell_of_unclaimed(request.hidden, everyone)
     work = partial(_atlas_case, derivatives=derivatives, request=request, several=several)
     log_folder = derivatives / "logs"
     return run_cases(work, cases, stage="atlas", log_folder=log_folder, nprocs=nprocs)
