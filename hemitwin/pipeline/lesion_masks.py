@@ -1,5 +1,7 @@
 """Where a brain has no counterpart in the template: masks that are given, or that a run draws."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.bids import Case, entities_of, sidecar_of
+from hemitwin.pipeline.bids import Case, entities_of, sidecar_of, visible
 from hemitwin.pipeline.cohort import load_brain
 from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.explained_score import region_of_map
@@ -23,7 +25,9 @@ from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.two_brains import require_halves
 from hemitwin.transforms import Scan, resample
 
-__all__ = ["MaskSource", "check_extent", "find_lesion", "marked_region"]
+__all__ = ["MaskSource", "check_extent", "find_lesion", "marked_region", "tell_of_unclaimed"]
+
+logger = logging.getLogger(__name__)
 
 _OF_PEAK = 0.25
 _MOST_OF_BRAIN = 0.5
@@ -36,7 +40,7 @@ class MaskSource:
     Parameters
     ----------
     folder : Path, optional
-        Holds ``<subject>*_mask.nii[.gz]`` in the space of the scans.
+        Holds ``<subject>*_mask.nii[.gz]`` in the space of the scans, with or without ``sub-``.
     run : Path, optional
         A run whose head draws a map (``head.name: decoder``): where a brain scores above the run's
         threshold, the region about the map's peak is masked.
@@ -93,12 +97,7 @@ def find_lesion(
         return _drawn(case, derivatives, _drawing_run(source.run))
     if source.folder is None:
         return None
-    found = sorted(
-        path
-        for where in ("", "sub-*/anat/", "sub-*/ses-*/anat/")
-        for path in source.folder.glob(f"{where}{case.name}_*mask.nii*")
-        if _is_of_a_lesion(path, case)
-    )
+    found = [path for path in _masks_of(source.folder, case) if _is_of_a_lesion(path, case)]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         reason = (
@@ -112,6 +111,40 @@ def find_lesion(
     if of_template:
         return LesionMask(found[0], np.eye(4))
     return LesionMask(found[0], native.from_template, native.grid)
+
+
+def tell_of_unclaimed(source: MaskSource, cases: Sequence[Case]) -> None:
+    """Name the masks that fit no scan: a lesion that was to be kept out would be registered.
+
+    Parameters
+    ----------
+    source : MaskSource
+        Where masks come from.
+    cases : sequence of Case
+        All that are prepared.
+    """
+    if source.folder is None:
+        return
+    claimed = {path for case in cases for path in _masks_of(source.folder, case)}
+    others = sorted(path.name for path in set(_masks(source.folder, "")) - claimed)
+    if others:
+        logger.warning(
+            "lesion masks must begin with a scan's name, with or without sub-, but %s fits none "
+            "of %s%s",
+            ", ".join(others[:8]),
+            ", ".join(case.name for case in cases[:3]),
+            " ..." if len(cases) > 3 else "",
+        )
+
+
+def _masks_of(folder: Path, case: Case) -> list[Path]:
+    names = (case.name, case.name.removeprefix("sub-"))
+    return sorted(path for name in names for path in _masks(folder, f"{name}_"))
+
+
+def _masks(folder: Path, beginning: str) -> list[Path]:
+    places = ("", "sub-*/anat/", "sub-*/ses-*/anat/")
+    return visible(path for one in places for path in folder.glob(f"{one}{beginning}*mask.nii*"))
 
 
 def _is_of_a_lesion(path: Path, case: Case) -> bool:

@@ -30,7 +30,7 @@ from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
-from hemitwin.pipeline.lesion_masks import find_lesion
+from hemitwin.pipeline.lesion_masks import find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.outputs import provenance, write_json
 from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
@@ -117,6 +117,7 @@ def build_atlases(
         everyone = find_prepared(derivatives, modality=modality, quiet=True)
     scans = Counter(case.subject for case in everyone)
     several = frozenset(subject for subject, count in scans.items() if count > 1)
+    tell_of_unclaimed(request.hidden, everyone)
     work = partial(_atlas_case, derivatives=derivatives, request=request, several=several)
     log_folder = derivatives / "logs"
     return run_cases(work, cases, stage="atlas", log_folder=log_folder, nprocs=nprocs)

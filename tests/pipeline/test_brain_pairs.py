@@ -176,6 +176,27 @@ def test_without_zygosity_twins_or_ages_the_request_is_refused():
         _made(People(people.kinship, Demographics(people.demographics.age_years, wrong)))
 
 
+def test_a_stranger_is_as_old_as_the_scan_that_it_stands_for():
+    """Sessions ten years apart: who is alike at the one is not at the other."""
+    people = _people(twins=1, singles=10)
+    ages = {}
+    for number, name in enumerate(sorted(people.kinship.subjects)):
+        young = name.startswith("sub-00") or number % 2 == 0
+        ages |= {(name, "ses-1"): 30.0 if young else 40.0, (name, "ses-2"): 40.0}
+    known = Demographics({}, people.demographics.sex, ages)
+    cases = _cases(people, sessions=("_ses-1", "_ses-2"))
+    config = CONFIG.model_copy(update={"caliper_years": 1.0, "match": ("age",)})
+    table = _made(People(people.kinship, known), config, cases)
+    others = table[table["label"] == "different"]
+    both = [(row.subject, row.partner) for row in others.itertuples()]
+    assert both
+    assert all(ages[one, "ses-1"] == 30 for pair in both for one in pair)
+    ages["sub-00a", "ses-1"] = None
+    unknown = Demographics({}, people.demographics.sex, ages, {("age", "sub-00a"): "two ages"})
+    with pytest.raises(UserError, match=r"sub-00a \(two ages\) has none"):
+        _made(People(people.kinship, unknown), config, cases)
+
+
 def test_an_empty_caliper_is_refused_or_relaxed_and_said(caplog):
     people = _people(twins=1, singles=10)
     old = dict.fromkeys(people.demographics.age_years, 50.0) | {"sub-00a": 22.0, "sub-00b": 22.0}

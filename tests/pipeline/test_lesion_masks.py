@@ -10,7 +10,7 @@ from hemitwin.models import PairOutput, SiameseNetwork
 from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.cohort import find_prepared, load_brain
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
+from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.transforms import load_scan
 
@@ -62,6 +62,22 @@ def test_the_region_about_the_peak_is_masked_on_its_side(prepared, drawing):
     assert len(marked) == 2 * 3 * 2 + 1
     written = case.path(prepared.derivatives, "space-MNI152NLin2009aSym_desc-anomaly_mask.nii.gz")
     np.testing.assert_array_equal(load_scan(written).data > 0, mask.scan.data > 0)
+
+
+@pytest.mark.parametrize("name", ["sub-01", "01"])
+def test_a_mask_is_found_by_the_subjects_name_with_or_without_sub(
+    prepared, tmp_path, name, caplog
+):
+    (case,) = find_prepared(prepared.derivatives, labels=("01",))
+    native = NativeSpace.of(case, "atlas")
+    for file in (f"{name}_label-lesion_mask.nii.gz", "sub-1_mask.nii.gz"):
+        (tmp_path / file).write_bytes(case.scan.read_bytes())
+    source = MaskSource(tmp_path)
+    mask = find_lesion(case, prepared.derivatives, native, source)
+    assert mask is not None
+    assert mask.path.name.startswith(name)
+    tell_of_unclaimed(source, [case])
+    assert "but sub-1_mask.nii.gz fits none of sub-01" in caplog.text
 
 
 def test_a_brain_below_the_threshold_has_no_mask(prepared, run, monkeypatch):

@@ -96,6 +96,29 @@ def test_subjects_that_only_table_or_folders_know_are_named(tmp_path, caplog):
         assert told in caplog.text
 
 
+def test_lines_of_several_sessions_are_no_repetition(tmp_path, caplog):
+    _touch(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz")
+    table = "participant_id\tsession_id\tage\n01\tses-1\t30\n01\tses-2\t31\n"
+    (tmp_path / "participants.tsv").write_text(table)
+    with caplog.at_level(logging.WARNING):
+        assert _names(_found(tmp_path)) == ["sub-01_ses-1"]
+    assert not caplog.text
+
+
+def test_a_table_in_another_encoding_is_named_with_the_remedy(tmp_path, caplog):
+    _touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+    (tmp_path / "participants.tsv").write_bytes("participant_id\n01\nJosé\n".encode("latin-1"))
+    assert _names(_found(tmp_path)) == ["sub-01"]
+    (record,) = caplog.records
+    assert "iconv -f LATIN1 -t UTF-8" in record.getMessage()
+
+
+def test_a_session_that_no_scan_has_is_named(tmp_path, caplog):
+    _touch(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz")
+    assert _names(_found(tmp_path, sessions=("1", "9"))) == ["sub-01_ses-1"]
+    assert "no scan has the session ses-9" in caplog.text
+
+
 def test_mixed_sessions_are_all_taken_and_said(tmp_path, caplog):
     _touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz")
     _touch(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz")

@@ -8,7 +8,14 @@ from pydantic import ValidationError
 
 from hemitwin.pipeline.data_config import SplitConfig
 from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.split import Split, draw_split, make_split, read_split, write_split
+from hemitwin.pipeline.split import (
+    Split,
+    _strata_of,
+    draw_split,
+    make_split,
+    read_split,
+    write_split,
+)
 
 FOLDS = ("train", "validation", "test")
 
@@ -222,6 +229,18 @@ def test_a_cohorts_tables_give_groups_and_strata(tmp_path):
     ]:
         with pytest.raises(UserError, match=reason):
             draw_split(names, config, participants=where, seed=0)
+
+
+def test_a_subject_of_several_strata_is_one_of_its_own_kind(tmp_path, caplog):
+    participants = tmp_path / "participants.tsv"
+    names = [f"sub-{k:02d}" for k in range(12)]
+    rows = [f"{name[4:]}\t{'FM'[k % 2]}" for k, name in enumerate(names[:10])]
+    participants.write_text("\n".join(["participant_id\tsex", *rows, "01\tF", "02\tF"]) + "\n")
+    found = _strata_of(names, participants, "sex")
+    assert (found["sub-01"], found["sub-02"]) == ("F+M", "F")
+    assert "has no sex of sub-10, sub-11" in caplog.text
+    with pytest.raises(UserError, match="it does so of none of sub-1, sub-2"):
+        _strata_of(["sub-1", "sub-2"], participants, "sex")
 
 
 def test_a_fold_that_does_not_exist_is_refused():
