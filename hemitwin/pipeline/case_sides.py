@@ -4,12 +4,13 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.transforms import guessed_side
 
-__all__ = ["side_is_guess", "warn_of_guessed_sides"]
+__all__ = ["says_guess", "side_is_guess", "warn_of_guessed_sides"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,18 @@ def _warn(scan: Path, name: str, guess: str) -> None:
     )
 
 
+def says_guess(volume: Path) -> bool:
+    """Tell whether a map or label volume that some stage wrote says so of its sides."""
+    return _content(volume).get("SideIsGuess") is True
+
+
 def _guess_of(prepared: Path) -> str | None:
-    sidecar = sidecar_of(prepared)
+    return guessed_side(_content(prepared).get("HeaderNotes", ()))
+
+
+def _content(volume: Path) -> dict[str, Any]:
+    sidecar = sidecar_of(volume)
     try:
-        notes = read_json(sidecar).get("HeaderNotes", ()) if sidecar.is_file() else ()
+        return read_json(sidecar) if sidecar.is_file() else {}
     except ValueError:  # a damaged sidecar is the stage's to report
-        return None
-    return guessed_side(notes)
+        return {}

@@ -24,6 +24,7 @@ from hemitwin.atlases import (
     save_table,
     template_from_fslr_volume,
 )
+from hemitwin.pipeline.case_sides import says_guess
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.outputs import digest_file, provenance, write_json
 from hemitwin.transforms import load_labels, load_series
@@ -97,6 +98,7 @@ def tabulate(
         "Sources": [path.name for path in maps],
         "SourcesSHA256": [digest_file(path) for path in maps],
         **COLUMN_NOTES,
+        "SideIsGuess": any(says_guess(path) for path in (*maps, *([dseg] if dseg else []))),
         "GeneratedBy": provenance(),
     }
     write_json(out.with_suffix(".json"), content)
