@@ -20,6 +20,7 @@ from hemitwin.pipeline.asymmetry_group import MEASURE, group_asymmetry_path, wri
 from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
 from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.outputs import digest_json
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runner import Outcome, run_cases
@@ -145,7 +146,8 @@ def _score(
         "DegreesOfFreedom": len(design.matrix) - design.matrix.shape[1],
     }
     rows = zip(map(tables.digests, reference), design.matrix.tolist(), strict=True)
-    settings = {"own": row.tolist(), "reference": sorted(rows), **content}
+    # A digest of all together: ages and sexes of people are not to be read from a sidecar.
+    settings = {"compared": digest_json([row.tolist(), sorted(rows), content])}
     record = Record("asymmetry", computation=3, inputs={"pairs": own.path}, settings=settings)
     path = path_of(case)
     if (done := read_asymmetry(case, path, record)) is not None:
