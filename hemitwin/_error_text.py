@@ -4,7 +4,7 @@ import re
 
 __all__ = ["error_text"]
 
-_BYTES = re.compile(r"""\bb(['"]).*?\1""")
+_BYTES = re.compile(r"""\bb(['"])(?:\\.|(?!\1).)*\1""")
 _LONGEST = 300
 
 
@@ -34,6 +34,7 @@ def error_text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = _BYTES.sub("other bytes", " ".join(str(error).split()))
+    text = "".join(one if one.isprintable() else "\ufffd" for one in text)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} ..."
     name = type(error).__name__

@@ -215,7 +215,7 @@ def read_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        msg = f"the configuration must be a YAML file, got {path}, which is not there"
+        msg = f"the configuration must be a YAML file, got {path}, which is not there; name it"
         raise UserError(msg)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -276,7 +276,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    lines = [f"{where}: {len(error.errors())} problem(s) in the configuration"]
+    lines = [f"{where}: {len(error.errors())} problem(s) in the configuration; correct it"]
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"] if part not in _ENCODERS)
         if detail["type"] == "extra_forbidden":

@@ -169,8 +169,9 @@ def _validation_pairs(run: Run, brains: Sequence[Brain]) -> pd.DataFrame | None:
         with reading(path, "delete it, and it is made again from the prepared volumes"):
             pairs = pd.read_csv(path, sep="\t")
             known = ScoreTable(pairs)
-            if len(set(known.labels)) < 2 or np.isnan(known.scores(known.network_score)).any():
-                msg = "a pair has no score"
+            everyone = set(pairs["subject"]) == set(run.split.subjects("validation"))
+            if not everyone or np.isnan(known.scores(known.network_score)).any():
+                msg = "a pair or its score is missing"
                 raise ValueError(msg)
         return pairs
     wanted = set(run.split.subjects("validation"))

@@ -146,9 +146,12 @@ class EvaluationSet:
             path = self.path(case, item, case.modality)
             if not (path.is_file() and sidecar_of(path).is_file()):
                 continue
-            content = read_json(sidecar_of(path))
-            if item == "healthy" or content.get("LesionMasksSHA256") == self.masks_digest:
-                rows.append(_row(case, path.relative_to(self.folder), item, content))
+            try:
+                content = read_json(sidecar_of(path))
+                if item == "healthy" or content.get("LesionMasksSHA256") == self.masks_digest:
+                    rows.append(_row(case, path.relative_to(self.folder), item, content))
+            except ValueError as error:  # damaged: as good as missing
+                logger.warning("%s", error)
         return rows
 
     def _cases(self) -> list[Case]:

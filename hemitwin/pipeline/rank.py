@@ -195,8 +195,11 @@ def rank(
 
 def _tell_of_fewer(path: Path, cases: int) -> None:
     sidecar = path.with_suffix(".json")
-    before = read_json(sidecar).get("Cases", 0) if sidecar.is_file() else 0
-    if before > cases:
+    try:
+        before = read_json(sidecar).get("Cases", 0) if sidecar.is_file() else 0
+    except ValueError:  # damaged: it is written anew
+        before = 0
+    if isinstance(before, int) and before > cases:
         logger.warning(
             "%s is of %d maps now, and was of %d: its sidecar names them; rank without "
             "--participant-label for all",

@@ -94,7 +94,7 @@ def _files(folder: Path, brain: Brain) -> Iterator[tuple[Path, str]]:
     if len(rows) == 0 or made_from != {content_digest(brain.case.scan)}:
         msg = (
             f"{folder} must be made from the prepared volumes at hand, but {brain.case.name} is "
-            f"{'another volume in it' if len(rows) else 'not in it'}; simulate the set again"
+            f"{'another volume' if len(rows) else 'not'} in its {MANIFEST}; {_AGAIN}"
         )
         raise UserError(msg)
     yield from files

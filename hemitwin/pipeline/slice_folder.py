@@ -15,7 +15,7 @@ import pandas as pd
 
 from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, write_families
 from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.records import Record, content_digest, recorded_inputs
@@ -128,12 +128,10 @@ class SliceFolder:
         volumes = {case.name: case.scan for case in cases}
         dropped = []
         for path in self._records():
-            content = read_json(path)
-            volume, source = volumes.get(path.stem), recorded_inputs(content).get("volume")
+            volume = volumes.get(path.stem)
+            source, whole = self._look_at(path)
             changed = volume is not None and content_digest(volume) != source
-            if changed or not all(
-                (self.path / row["file"]).is_file() for row in content["Slices"]
-            ):
+            if changed or not whole:
                 path.unlink()
                 self._remove_pictures(path.parent, path.stem, ())
                 dropped.append(path.stem)
@@ -169,6 +167,17 @@ class SliceFolder:
             "Slices": [dict(row) for row in rows],
         }
         record.write(sidecar, content, files)
+
+    def _look_at(self, record: Path) -> tuple[str | None, bool]:
+        """Return the digest of the volume that slices are of, and whether all are there."""
+        try:
+            with reading(record, "slice again"):
+                content = read_json(record)
+                files = [self.path / row["file"] for row in content["Slices"]]
+                return recorded_inputs(content).get("volume"), all(one.is_file() for one in files)
+        except UserError as error:
+            logger.warning("%s", error)
+            return None, False
 
     def _sidecar(self, case: Case, fold: str) -> Path:
         return self.path / fold / case.subject / f"{case.name}.json"

@@ -113,6 +113,11 @@ def test_subjects_are_found_as_the_stage_finds_them(prepared, run, tmp_path, mon
     assert "--target distance" in Path("job.sbatch").read_text()
 
 
+def test_an_account_is_charged(bids):
+    assert _write("prepare", bids, "out", "participant", "--account", "lab") == 0
+    assert "#SBATCH --account=lab" in Path("job.sbatch").read_text().splitlines()
+
+
 def test_another_file_is_not_overwritten(tmp_path):
     call = StageCall("prepare", ("bids", "out", "participant"), _subjects(1))
     foreign = tmp_path / "notes.txt"

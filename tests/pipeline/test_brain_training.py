@@ -207,6 +207,11 @@ def test_the_verb_evaluates_brains_and_hemispheres_alike(run, capfd):
     printed = capfd.readouterr().out
     assert "rank-1 identification" in printed
     assert "AUC, tissue_volumes" in printed
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(run.folder), "--simulated", str(run.folder)])
+    assert ended.value.code == 2
+    told = " ".join(capfd.readouterr().err.split())
+    assert "--simulated must stand with a run on hemispheres" in told
     halves = replace(run, config=run.config.model_copy(update={"pairs": None}))
     with pytest.raises(UserError, match="has no pairs"):
         evaluate_brains(halves)

@@ -70,9 +70,21 @@ def test_a_missing_file_and_broken_yaml_are_refused(tmp_path):
     broken.write_text("a: [1,")
     with pytest.raises(UserError, match="valid YAML"):
         load_config(broken)
-    broken.write_text("- a\n- b\n")
-    with pytest.raises(UserError, match="got list"):
+    for text, kind in (("- a\n- b\n", "list"), ("0\n", "int"), ("false\n", "bool")):
+        broken.write_text(text)
+        with pytest.raises(UserError, match=f"got {kind}; correct it"):
+            load_config(broken)
+    broken.write_bytes("a: caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"valid YAML in UTF-8 .*correct it"):
         load_config(broken)
+    broken.write_text("1: 2\n")
+    with pytest.raises(UserError, match="unknown key '1'"):
+        load_config(broken)
+
+
+def test_a_value_that_is_no_yaml_is_refused_with_its_key(config_file):
+    with pytest.raises(UserError, match=r"--set 'data\.exclude=\[p01' must have a value in YAML"):
+        load_config(config_file, ["data.exclude=[p01"])
 
 
 def test_a_training_without_any_validation_is_refused(config_file):

@@ -94,6 +94,16 @@ def test_a_run_from_before_the_fingerprints_says_so(tmp_path, cases, caplog):
     assert "go unnoticed" in caplog.text
 
 
+def test_a_volume_that_cannot_be_read_is_nobodys_copy(cases):
+    """It fails where it is used, as its own case."""
+    everyone = [cases[k] for k in (1, 2, 3)]
+    cases[2].scan.write_bytes(b"no image")
+    refuse_copies(everyone, SPLIT)
+    cases[3].scan.write_bytes(cases[1].scan.read_bytes())
+    with pytest.raises(UserError, match="sub-1 and sub-3 hold the same voxels"):
+        refuse_copies(everyone, SPLIT)
+
+
 @pytest.mark.xdist_group("path")
 def test_evaluation_refuses_a_copy_of_a_training_scan(run, prepared, tmp_path):
     tested, learnt = run.split.subjects("test"), run.split.subjects("train")[0]

@@ -143,7 +143,7 @@ def test_a_missing_test_subject_is_no_smaller_test(run, prepared, tmp_path):
     target.mkdir(parents=True)
     for path in source.glob("*prepared_T1w*"):
         (target / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(UserError, match="another test"):
+    with pytest.raises(UserError, match=r"another test; .* 'hemitwin explain .* DERIVATIVES'"):
         evaluate(run, prepared=tmp_path)
 
 

@@ -174,10 +174,13 @@ def test_few_scans_make_no_cohort_and_a_lesion_is_no_outlier(tmp_path):
     assert not GATES["mirror_similarity"].in_cohort
 
 
-def test_a_damaged_sidecar_is_named_and_the_others_stay(tmp_path, caplog):
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"Quality": null}', '{"Quality": [1]}', '{"Quality": {"%s": "high"}}']
+)
+def test_a_damaged_sidecar_is_named_and_the_others_stay(tmp_path, caplog, content):
     _write_cohort(tmp_path, [1.0, 1.0])
     broken = next(tmp_path.glob("sub-00/anat/*.json"))
-    broken.write_text("{", encoding="utf-8")
+    broken.write_text(content.replace("%s", "native_brain_ml"), encoding="utf-8")
     assert list(quality_table(tmp_path)["case"]) == ["sub-01"]
     assert broken.name in caplog.text
 

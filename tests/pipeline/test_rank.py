@@ -13,6 +13,7 @@ from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.group_scene import GroupScene
 from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.rank import RankConfig, rank
 from hemitwin.pipeline.ranking import rank_regions, shares_of
@@ -288,6 +289,27 @@ def test_the_command_prints_the_first_regions(derivatives, capsys):
     assert "Primary Visual" in out
     assert "spatial p" in out
     assert "CAUTION" not in out
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_command_draws_the_scene_when_asked(derivatives, monkeypatch, wanted):
+    asked = []
+
+    def write(_, desc, *, cache, render):
+        asked.append((desc, render))
+        return GroupScene(cache, cache, (), ())
+
+    monkeypatch.setattr("hemitwin.pipeline.group_scene.write_group_scene", write)
+    words = ["rank", str(derivatives), "--draws", "100", "--null-draws", "0"]
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--render"] if wanted else words)
+    assert asked == [("lrp", wanted)]
+
+
+def test_what_another_atlas_does_not_have_is_not_asked_for(derivatives, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["rank", str(derivatives), "--atlas", "Mine", "--render", "--null-draws", "0"])
+    assert "--atlas Mine must stand without --null-draws, --render" in capsys.readouterr().err
 
 
 def test_another_atlas_is_ranked_without_what_only_the_areas_know(derivatives, record_tables):
