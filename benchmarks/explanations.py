@@ -86,7 +86,7 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, object]] = []
         table = pd.DataFrame()
-        for row in rows_of(load_run(folder), arguments):
+        for row in rows_of(load_run(folder, device=torch.device("cpu")), arguments):
             rows.append({"run": folder.name, **row})
             # Each row as it comes: some methods take a minute a map.
             table = pd.DataFrame(rows)

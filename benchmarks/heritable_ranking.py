@@ -50,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"hemitwin {version('hemitwin')}, torch {torch.__version__}; load {load}", flush=True)
-    run = load_run(arguments.run)
+    run = load_run(arguments.run, device=torch.device("cpu"))
     pairs = pd.read_csv(arguments.run / "evaluation_pairs.private.tsv", sep="\t")
     truth = pd.read_csv(arguments.truth, sep="\t").set_index("region")["heritability"]
     values = dict(explained(run, pairs, arguments))

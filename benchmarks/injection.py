@@ -74,7 +74,7 @@ def step_seconds(encoder: EncoderConfig, steps: int) -> tuple[float, float]:
     kinds = torch.arange(4).repeat(SUBJECTS)
     subjects = torch.arange(SUBJECTS).repeat_interleave(4)
     batch = TrainingBatch(images, Items(subjects, kinds % 2, subjects, kinds >= 2))
-    bf16 = resolve_precision("auto") == "bf16-mixed"
+    bf16 = resolve_precision("auto", images.device) == "bf16-mixed"
 
     def step() -> None:
         optimizer.zero_grad()

@@ -77,7 +77,7 @@ def interval(values: np.ndarray, rng: np.random.Generator) -> str:
 
 
 def compared(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
-    run = None if arguments.run is None else load_run(arguments.run)
+    run = None if arguments.run is None else load_run(arguments.run, device=torch.device("cpu"))
     cases = find_prepared(arguments.prepared)
     if run is not None:
         cases = tuple(case for case in cases if case.subject in run.split.subjects("test"))

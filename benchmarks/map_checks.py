@@ -44,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"hemitwin {version('hemitwin')}, torch {torch.__version__}; load {load}", flush=True)
-    run = load_run(arguments.run)
+    run = load_run(arguments.run, device=torch.device("cpu"))
     with tempfile.TemporaryDirectory() as cache:
         rows = list(rows_of(run, arguments, Path(cache)))
     table = pd.DataFrame(rows)

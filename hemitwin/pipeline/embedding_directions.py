@@ -72,12 +72,12 @@ class Directions:
         """Orthonormal rows; each brain is embedded once, when a case first asks."""
         if self.count is None:
             return torch.eye(_dimensions(self.run))
-        embed = self.run.network.embed
+        network = self.run.network
         with torch.inference_mode():
             brains = (load_for(self.run, case) for case in self.cases)
             images = (torch.stack(compared_images(self.run, brain)) for brain in brains)
-            embeddings = torch.cat([embed(both) for both in images])
-        return principal_directions(embeddings, self.count)
+            embeddings = torch.cat([network.embed(both.to(network.device)) for both in images])
+        return principal_directions(embeddings.cpu(), self.count)
 
     @cached_property
     def sources(self) -> dict[str, int | list[str] | None]:

@@ -138,8 +138,9 @@ def _compute(
     volumes, rows, residual, largest = [], [], 0.0, 1e-30
     pair = None if run.config.pairs is not None else split_brain(brain, brain.volume)
     sides = (standard_brain(brain),) if pair is None else (pair.left, pair.right)
-    for found in explain_embeddings(run.network, torch.stack(sides), directions, run.config.lrp):
-        maps = found.relevance[0]
+    seen = torch.stack(sides).to(run.network.device)
+    for found in explain_embeddings(run.network, seen, directions, run.config.lrp):
+        maps = found.relevance[0].cpu()
         volumes.append(maps[0] if pair is None else join_maps(pair, maps[:1], maps[1:]))
         rows.append([ledger.to_dict() for ledger in found.ledgers])
         largest = max(largest, *(abs(ledger.explained) for ledger in found.ledgers))

@@ -274,7 +274,8 @@ def _check_atlas(request: MapRequest, cache: Path | None) -> None:
 @torch.inference_mode()
 def _score(run: Run, left: Tensor, right: Tensor) -> float:
     """Return what the run's threshold is for."""
-    return float(run.network(left, right).score)
+    device = run.network.device
+    return float(run.network(left.to(device), right.to(device)).score)
 
 
 def _with_lesion(

@@ -240,7 +240,8 @@ def _write_drawn(path: Path, case: Case, run: Run) -> dict[str, object]:
     """Draw what the decoder marks, if the brain is above the threshold."""
     brain = load_brain(case, run.config.data.resolution_mm)
     pair = split_brain(brain, brain.volume)
-    output = run.network(pair.left[None], pair.right[None])
+    device = run.network.device
+    output = run.network(pair.left[None].to(device), pair.right[None].to(device))
     above = float(output.score) > run.threshold
     content = {
         "Description": f"Where the decoder's map is above {_OF_PEAK:g} of its peak, about it",
@@ -252,7 +253,7 @@ def _write_drawn(path: Path, case: Case, run: Run) -> dict[str, object]:
     }
     if output.anomaly is None or not above or output.anomaly.max() <= 0:
         return content
-    inside = marked_region(output.anomaly)
+    inside = marked_region(output.anomaly.cpu())
     mask = join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5
     save_volume(path, mask, brain.affine, space=TEMPLATE_SPACE)
     return {**content, "Marked": True}

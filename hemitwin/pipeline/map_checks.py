@@ -141,8 +141,9 @@ def _faithfulness(
     labels: Int[Tensor, " *spatial"],
     regions: Int[np.ndarray, " regions"],
 ) -> dict[str, float | int | None]:
-    score = pair_score(choose_score(run.config.head, request.target), run.network, *pair)
-    effects = RegionEffects(run.network, *pair, labels, regions, score)
+    left, right, places = (one.to(run.network.device) for one in (*pair, labels))
+    score = pair_score(choose_score(run.config.head, request.target), run.network, left, right)
+    effects = RegionEffects(run.network, left, right, places, regions, score)
     both = (found.relevance_left + found.relevance_right)[0].sum(dim=0).double()
     relevance = np.array([float(both[labels == int(value)].sum()) for value in regions])
     order = np.argsort(-relevance, kind="stable").tolist()

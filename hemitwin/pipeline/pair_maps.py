@@ -1,5 +1,7 @@
 """Compute one map of one pair, by any method, with its ledger."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -38,7 +40,7 @@ def compute_map(
     run : Run
         A trained network with its settings.
     left, right : (1, 1, *spatial) float32
-        The pair as the network sees it.
+        The pair as the network sees it; it is carried to the network's device.
     request : MapRequest
         Method and score.
     labels : (*spatial) int, optional
@@ -49,14 +51,37 @@ def compute_map(
     Returns
     -------
     PairExplanation
-        Of a method that does not conserve the score, what the map leaves is booked as a constant.
+        On the CPU. Of a method that does not conserve the score, what the map leaves is booked as
+        a constant.
 
     Raises
     ------
     UserError
         The head does not give the score that is asked for.
     """
-    model = run.network if network is None else network
+    device = run.network.device
+    found = _explained(
+        run,
+        (left.to(device), right.to(device)),
+        request,
+        None if labels is None else labels.to(device),
+        run.network if network is None else network,
+    )
+    return replace(
+        found,
+        relevance_left=found.relevance_left.cpu(),
+        relevance_right=found.relevance_right.cpu(),
+    )
+
+
+def _explained(
+    run: Run,
+    pair: tuple[Batch, Tensor],
+    request: MapRequest,
+    labels: Int[Tensor, " *spatial"] | None,
+    model: ComparesPairs,
+) -> PairExplanation:
+    left, right = pair
     head = run.config.head
     name = choose_score(head, request.target)
     if request.method == "lrp" and name == "distance" and head.metric == "euclidean":

@@ -141,8 +141,8 @@ def _relate_case(
     left, right = (image for brain in brains for image in compared_images(run, brain))
     found = match_regions(
         run.network,
-        left[None],
-        right[None],
+        left[None].to(run.network.device),
+        right[None].to(run.network.device),
         labels_left=regions.labels_left,
         labels_right=regions.labels_right,
         regions=regions.values,

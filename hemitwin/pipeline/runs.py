@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from hemitwin.models import SiameseNetwork, load_weights
@@ -12,6 +13,7 @@ from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.config import RunConfig, load_config
+from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.outputs import (
     digest_file,
@@ -61,7 +63,7 @@ class Run:
     split : Split
         Checked against its hash.
     network : SiameseNetwork
-        Best weights, evaluation mode, float32.
+        Best weights, evaluation mode, float32, on the run's device: what it is to see goes there.
     threshold : float
         Distances above it are called asymmetric; from validation.
     reference_score : float
@@ -176,8 +178,15 @@ def lesion_source(config: RunConfig) -> LesionSource:
     return LesionSource(config.lesions, library)
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, *, device: torch.device | None = None) -> Run:
     """Load a finished run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    device : device, optional
+        Where its network scores and is explained; by default as `chosen_device` says.
 
     Raises
     ------
@@ -210,7 +219,7 @@ def load_run(folder: Path) -> Run:
         folder=folder,
         config=load_config(folder / CONFIG),
         split=read_split(folder / SPLITS),
-        network=network.float().eval(),
+        network=network.float().eval().to(chosen_device(device)),
         threshold=threshold,
         reference_score=reference_score,
         reference_logit=reference_logit,

@@ -51,7 +51,7 @@ def score_pairs(
     split.require([pair.subject for group in pairs for pair in group], fold)
     rows = []
     for group in pairs:
-        batch = batch_of(group)
+        batch = batch_of(group).to(network.device)
         with torch.inference_mode():
             output = network(batch.left, batch.right)
         deviation = _deviation(network, batch)

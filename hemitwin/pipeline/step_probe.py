@@ -40,9 +40,9 @@ def probe_step(task: SiameseTask, batch: TrainingBatch, *, precision: str) -> St
     Parameters
     ----------
     task : SiameseTask
-        Not changed.
+        On the device that it will be trained on; not changed.
     batch : TrainingBatch
-        Of training.
+        Of training, on the same device.
     precision : str
         ``bf16-mixed`` or ``32-true``.
     """
@@ -57,12 +57,21 @@ def probe_step(task: SiameseTask, batch: TrainingBatch, *, precision: str) -> St
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    started = time.perf_counter()
+    device = batch.images.device
     enabled = precision == "bf16-mixed"
+    _finish_work(device)
+    started = time.perf_counter()
     with (
         saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled),
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled),
     ):
         loss = trial.training_step(batch, 0)["loss"]
     loss.backward()
+    _finish_work(device)
     return StepCost(time.perf_counter() - started, sum(kept.values()))
+
+
+def _finish_work(device: torch.device) -> None:
+    """Wait for a GPU, which works on while Python goes ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -32,6 +32,7 @@ from hemitwin.models import (
 from hemitwin.models.relations import Items
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import PairBatch
+from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.distributed import gather_batch
 from hemitwin.pipeline.metrics import auc
 from hemitwin.pipeline.pairs import TrainingBatch
@@ -222,8 +223,15 @@ def side_pairs(items: Items) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def resolve_precision(setting: str) -> str:
+def resolve_precision(setting: str, device: torch.device | None = None) -> str:
     """Turn ``auto`` into what the device has units for.
+
+    Parameters
+    ----------
+    setting : str
+        ``training.precision``.
+    device : device, optional
+        Where training runs; by default as `chosen_device` says.
 
     Returns
     -------
@@ -233,7 +241,7 @@ def resolve_precision(setting: str) -> str:
     """
     if setting != "auto":
         return setting
-    if torch.cuda.is_available():
+    if chosen_device(device).type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     units = torch.cpu.get_capabilities()
     has_units = units.get("avx512_bf16") or units.get("amx_bf16") or units.get("bf16")

@@ -3,6 +3,7 @@
 import logging
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.cohort import find_cases
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
+from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.distributed import rank_and_world, wait_for_all
 from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.leakage import write_guards
@@ -61,11 +63,29 @@ RECORD = "record.json"
 _CHECKPOINTS = "checkpoints"
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """What a process of a training runs on."""
+
+    environment: ClusterEnvironment
+    place: torch.device
+
+    @classmethod
+    def of(cls, config: RunConfig, device: torch.device | None) -> "_Machine":
+        """Give each process of a machine its own GPU."""
+        environment = process_environment(config.training.devices)
+        place = chosen_device(device)
+        if place.type == "cuda":
+            place = torch.device("cuda", environment.local_rank())
+        return cls(environment, place)
+
+
 def train(
     config: RunConfig,
     out: Path,
     *,
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
+    device: torch.device | None = None,
 ) -> Run:
     """Train a Siamese network and write its run folder.
 
@@ -78,6 +98,8 @@ def train(
         interrupted one goes on from its last checkpoint.
     progress : callable, optional
         Called after each epoch with the epochs done, the epochs in all, and its values.
+    device : device, optional
+        The CPU or CUDA; by default as `chosen_device` says. Several processes take the first ones.
 
     Returns
     -------
@@ -93,8 +115,8 @@ def train(
     """
     if _is_finished(config, out):
         logger.info("%s holds this run already", out)
-        return load_run(out)
-    environment = process_environment(config.training.devices)
+        return load_run(out, device=device)
+    machine = _Machine.of(config, device)
     plan = plan_training(config)
     record = _record(config, plan.split, [brain.case for brain in plan.brains])
     for folder in (out, out / _CHECKPOINTS):
@@ -102,7 +124,7 @@ def train(
     begun = _latest_state(out / _CHECKPOINTS)
     if (out / CONFIG).is_file() and any((out / _CHECKPOINTS).glob("*.ckpt")):
         _require_same_start(config, plan.split, record, out)
-    material = material_of(plan)
+    material = material_of(plan, machine.place)
     logger.info("%s", plan.describe(material.make_task(1).network))
     out.mkdir(parents=True, exist_ok=True)
     if begun is None:
@@ -113,11 +135,11 @@ def train(
     cases = [brain.case for brain in plan.brains]
     write_guards(out, plan.split, cases, plan.people.kinship.groups(plan.subjects))
     with quiet_lightning():
-        task = _fit(config, material, out, environment, begun, progress)
+        task = _fit(config, material, out, machine, begun, progress)
     if rank_and_world()[0] == 0:
-        _finish(config, task, material, out)
+        _finish(config, task.to(machine.place), material, out)
     wait_for_all()
-    return load_run(out)
+    return load_run(out, device=device)
 
 
 def _is_finished(config: RunConfig, out: Path) -> bool:
@@ -182,12 +204,13 @@ def _fit(
     config: RunConfig,
     material: TrainingMaterial,
     out: Path,
-    environment: ClusterEnvironment,
+    machine: _Machine,
     begun: str | None,
     progress: Callable[[int, int, Mapping[str, float]], None] | None,
 ) -> SiameseTask:
     pl.seed_everything(config.seed, verbose=False)
     training = config.training
+    precision = resolve_precision(training.precision, machine.place)
     data = material.data
     task = material.make_task(training.epochs * len(data.train_dataloader()))
     # torch's own stubs do not know the overload with a memory format alone.
@@ -197,12 +220,12 @@ def _fit(
     )
     reports: list[Callback] = [EpochReport(progress)] if progress else []
     trainer = pl.Trainer(
-        accelerator="auto",
+        accelerator="gpu" if machine.place.type == "cuda" else "cpu",
         devices=training.devices,
-        plugins=[environment],
+        plugins=[machine.environment],
         strategy=_strategy(config),
         max_epochs=training.epochs,
-        precision=resolve_precision(training.precision),  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
         gradient_clip_val=training.gradient_clip,
         check_val_every_n_epoch=training.validate_every or max(1, training.epochs // 15),
         num_sanity_val_steps=0,
@@ -214,13 +237,13 @@ def _fit(
         enable_model_summary=False,
     )
     if begun is None:
-        batch = next(iter(data.train_dataloader()))
-        task.centre(batch)
-        logger.info("%s", probe_step(task, batch, precision=resolve_precision(training.precision)))
+        batch = next(iter(data.train_dataloader())).to(machine.place)
+        task.to(machine.place).centre(batch)
+        logger.info("%s", probe_step(task, batch, precision=precision))
     trainer.fit(task, data, ckpt_path=begun, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
-    return task.cpu().float().eval()
+    return task.float().eval()
 
 
 def _latest_state(folder: Path) -> str | None:
@@ -281,7 +304,7 @@ def _finish(config: RunConfig, task: SiameseTask, material: TrainingMaterial, ou
             "reference_logit": float(np.median(np.abs(values))),
             "validation": rates_at(threshold, labels, values),
             "parameters": count_parameters(task.network),
-            "precision": resolve_precision(config.training.precision),
+            "precision": resolve_precision(config.training.precision, task.network.device),
             "seed": config.seed,
             "best_epoch": best_epoch(out / METRICS),
             "splits_sha256": digest_file(out / SPLITS),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool
 
 from hemitwin._shapes import Volume
@@ -22,6 +23,7 @@ from hemitwin.pipeline.brain_scoring import embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import BrainTask
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import HemisphereData
+from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.pair_tables import write_brain_pairs
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import lesion_source
@@ -62,12 +64,13 @@ class TrainingMaterial:
     write: Callable[[Path, pd.DataFrame], object]
 
 
-def material_of(plan: TrainingPlan) -> TrainingMaterial:
-    """Return what the plan's task needs."""
-    return _halves(plan) if plan.config.pairs is None else _brains(plan)
+def material_of(plan: TrainingPlan, device: torch.device | None = None) -> TrainingMaterial:
+    """Return what the plan's task needs; the reference is taken on the device."""
+    make = _halves if plan.config.pairs is None else _brains
+    return make(plan, chosen_device(device))
 
 
-def _halves(plan: TrainingPlan) -> TrainingMaterial:
+def _halves(plan: TrainingPlan, device: torch.device) -> TrainingMaterial:
     config = plan.config
     data = HemisphereData(
         config, plan.fold("train"), plan.fold("validation"), lesion_source(config)
@@ -81,8 +84,8 @@ def _halves(plan: TrainingPlan) -> TrainingMaterial:
             pair = split_brain(brain, brain.volume)
             yield from (pair.left, pair.right)
 
-    reference = _reference(config, images())
-    local = _local_patterns(config, reference, images())
+    reference = _reference(config, images(), device)
+    local = _local_patterns(config, reference, images(), device)
     return TrainingMaterial(
         data,
         lambda steps: SiameseTask(config, steps=steps, reference=reference, local=deepcopy(local)),
@@ -92,7 +95,7 @@ def _halves(plan: TrainingPlan) -> TrainingMaterial:
     )
 
 
-def _brains(plan: TrainingPlan) -> TrainingMaterial:
+def _brains(plan: TrainingPlan, device: torch.device) -> TrainingMaterial:
     config = plan.config
     validation = plan.fold("validation")
     learnt, checked = (
@@ -117,8 +120,8 @@ def _brains(plan: TrainingPlan) -> TrainingMaterial:
             demographics=plan.people.demographics,
         )
 
-    reference = _reference(config, map(standard_brain, plan.fold("train")))
-    local = _local_patterns(config, reference, map(standard_brain, plan.fold("train")))
+    reference = _reference(config, map(standard_brain, plan.fold("train")), device)
+    local = _local_patterns(config, reference, map(standard_brain, plan.fold("train")), device)
     return TrainingMaterial(
         data,
         lambda steps: BrainTask(
@@ -130,19 +133,27 @@ def _brains(plan: TrainingPlan) -> TrainingMaterial:
     )
 
 
-def _reference(config: RunConfig, images: Iterable[Volume]) -> Reference | None:
+def _reference(
+    config: RunConfig, images: Iterable[Volume], device: torch.device
+) -> Reference | None:
     """Take the reference of the training fold alone, unchanged by augmentation."""
     if not config.data.reference:
         return None
     data = config.data
-    return Reference.fit(images, smooth_voxels=data.reference_mm / data.resolution_mm)
+    seen = (image.to(device) for image in images)
+    return Reference.fit(seen, smooth_voxels=data.reference_mm / data.resolution_mm)
 
 
 def _local_patterns(
-    config: RunConfig, reference: Reference | None, images: Iterable[Volume]
+    config: RunConfig,
+    reference: Reference | None,
+    images: Iterable[Volume],
+    device: torch.device,
 ) -> LocalEncoder | None:
     """Take the local patterns of the training fold alone, unchanged by augmentation."""
     if not isinstance(config.encoder, LocalEncoderConfig):
         return None
-    seen = (image if reference is None else reference(image[None])[0] for image in images)
-    return LocalEncoder.fit(seen, config.encoder)
+    if reference is not None:
+        images = (reference(image[None].to(device))[0].cpu() for image in images)
+    # On the CPU: all images at once are more than a GPU may hold.
+    return LocalEncoder.fit(images, config.encoder)

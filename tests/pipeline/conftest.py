@@ -1,5 +1,9 @@
 """One small cohort that walks the whole way; the stages' tests look at what it left behind."""
 
+import json
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +32,9 @@ from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import LesionConfig
+
+# It registers a device for as long as its process lives.
+collect_ignore = ["elsewhere.py"]
 
 
 @dataclass(frozen=True)
@@ -116,3 +123,23 @@ def one_prepared(tmp_path) -> Path:
     config = PrepareConfig(resolution_mm=4.0)
     assert not prepare(tmp_path / "bids", tmp_path / "derivatives", config=config).failures
     return tmp_path / "derivatives"
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """Give what walks stages of a run on a device that records, in a process of its own."""
+
+    def walk(run, derivatives, *stages, twins=()):
+        folder = tmp_path / "elsewhere"
+        shutil.copytree(run.folder, folder / "run", ignore=shutil.ignore_patterns("checkpoints"))
+        shutil.copytree(derivatives, folder / "derivatives")
+        if twins:
+            (folder / "twins.txt").write_text(" ".join(twins))
+        script = Path(__file__).with_name("elsewhere.py")
+        done = subprocess.run(  # noqa: S603 (our own script)
+            [sys.executable, script, folder, *stages], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return walk

@@ -129,7 +129,8 @@ def test_local_patterns_are_those_of_the_training_fold(config, tmp_path):
     run = train(validated(RunConfig, content, "test"), tmp_path / "run")
     brains = plan_training(run.config).fold("train")
     with torch.no_grad():
-        found = run.network.embed(torch.stack([standard_brain(brain) for brain in brains]))
+        images = torch.stack([standard_brain(brain) for brain in brains])
+        found = run.network.embed(images.to(run.network.device)).cpu()
     assert float(found.mean(0).abs().max()) < 0.01
     squares = found.square().mean(0)
     # Patterns that are rounding are left out: no spread at all.
@@ -250,11 +251,20 @@ def test_two_brains_are_explained_each_on_its_own_volume(run, twins, cache):
     assert explain_two(run, derivatives, ("sub-t00", "t01")).results == outcome.results
 
 
+@pytest.mark.slow
+def test_whole_brains_go_to_the_networks_device_too(run, twins, elsewhere):
+    found = elsewhere(run, twins / "derivatives", twins=("sub-t00", "sub-t01"))
+    assert {"evaluate", "explain", "relate", "training"} == set(found["convolutions"])
+    for name, (there, here) in found["convolutions"].items():
+        assert there > here == 0, name
+        assert found["apart"][name] < 1e-4, name
+
+
 def _distance(run, derivatives, *names):
     config = run.config.data.model_copy(update={"prepared": derivatives})
     brains = {brain.case.name: brain for brain in load_brains(config, pairing="brains")}
     with torch.no_grad():
-        sides = [standard_brain(brains[name])[None] for name in names]
+        sides = [standard_brain(brains[name])[None].to(run.network.device) for name in names]
         return float(run.network(*sides).distance)
 
 

@@ -36,7 +36,7 @@ def _brain(run, prepared, label):
 
 def _cosine(run, images):
     with torch.inference_mode():
-        embeddings = run.network.embed(torch.stack(images)).double()
+        embeddings = run.network.embed(torch.stack(images).to(run.network.device)).double()
     return float(F.cosine_similarity(*embeddings.split(1)))
 
 
@@ -185,7 +185,8 @@ def test_directions_are_those_of_the_training_fold_alone(run, prepared):
     rows = chosen.vectors
     torch.testing.assert_close(rows @ rows.T, torch.eye(3, dtype=rows.dtype))
     with torch.inference_mode():
-        seen = run.network.embed(torch.stack(compared_images(run, load_for(run, chosen.cases[0]))))
+        images = torch.stack(compared_images(run, load_for(run, chosen.cases[0])))
+        seen = run.network.embed(images.to(run.network.device)).cpu()
     assert float((F.normalize(seen.double()) @ rows.T).square().sum(1).min()) > 0.9
 
 
