@@ -35,6 +35,8 @@ from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.subject_surfaces import checked_surfaces
 from hemitwin.transforms import (
     Scan,
+    above_darkest,
+    background_value,
     guessed_side,
     is_skull_stripped,
     load_scan,
@@ -96,6 +98,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Aligned:
+    brain: Scan
     data: Grid
     mask: Mask
     affine: Affine
@@ -255,7 +258,8 @@ def _align(case: Case, scan: Scan, config: PrepareConfig) -> _Aligned:
     require_head(scan)
     stripped = is_skull_stripped(scan)
     mask = brain_of(case, scan)
-    brain = Scan(np.where(mask, scan.data, np.float32(0)), scan.affine, scan.path)
+    bright = above_darkest(scan.data, mask, background=background_value(scan.data))
+    brain = Scan(bright, scan.affine, scan.path)
     template = _template(_MIDPLANE_MM)
     native = scan_from_template(case, brain, mask, template, pairing=config.pairing)
     shape, affine = template_grid(config.resolution_mm)
@@ -266,13 +270,13 @@ def _align(case: Case, scan: Scan, config: PrepareConfig) -> _Aligned:
     # dark rim would differ between the halves more than many a lesion.
     data = np.where(kept, data / np.maximum(inside, 0.5), 0).astype(np.float32)
     native_mm3 = float(mask.sum()) * abs(float(np.linalg.det(scan.affine[:3, :3])))
-    return _Aligned(robust_scale(data, kept), kept, affine, native, stripped, native_mm3)
+    return _Aligned(brain, robust_scale(data, kept), kept, affine, native, stripped, native_mm3)
 
 
 def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
     """Give the figures that tell a bad alignment from a good one."""
     figures = quality_figures(
-        scan,
+        aligned.brain,
         aligned.data,
         aligned.mask,
         aligned.native_from_template,

@@ -27,7 +27,7 @@ from hemitwin.transforms.heredity import (
     least_jacobian,
     limit_folding,
 )
-from hemitwin.transforms.intensity import robust_scale, standardise
+from hemitwin.transforms.intensity import above_darkest, robust_scale, standardise
 from hemitwin.transforms.itk_affine import read_itk_affine, write_itk_affine
 from hemitwin.transforms.laterality import (
     GuardedCompose,
@@ -52,7 +52,7 @@ from hemitwin.transforms.loading import (
     volume_members,
     voxel_sizes,
 )
-from hemitwin.transforms.masking import brain_mask, is_skull_stripped
+from hemitwin.transforms.masking import background_value, brain_mask, dark_layer, is_skull_stripped
 from hemitwin.transforms.midplane import midplane_motion, mirror_asymmetry, refine_midplane
 from hemitwin.transforms.registration import register_similarity, similarity_quality
 from hemitwin.transforms.resampling import resample, resample_back
@@ -83,10 +83,13 @@ __all__ = [
     "ScannerConfig",
     "ScannerSpec",
     "SplitHemispheresd",
+    "above_darkest",
     "apply_scanner",
     "asymmetry_region",
+    "background_value",
     "brain_mask",
     "coarsen",
+    "dark_layer",
     "deform_anatomy",
     "grey_matter_limits",
     "guessed_side",

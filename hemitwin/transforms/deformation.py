@@ -137,7 +137,7 @@ def register_deformation(
     ------
     ValueError
         When the grids differ, are not cubic along the axes, or the brains do not lie on each
-        other.
+        other: by their masks, or by what ITK says.
     """
     _check(brain, template, affine, lesion)
     healthy = (brain != 0) if lesion is None else (brain != 0) & ~lesion
@@ -248,7 +248,12 @@ def _affine_transform(fixed: sitk.Image, moving: sitk.Image, weight: sitk.Image)
     method.SetSmoothingSigmasPerLevel([4.0, 2.0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(transform, True)
-    method.Execute(fixed, moving)
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError as error:  # ITK's "all samples map outside", say
+        reason = str(error).strip().splitlines()[-1].strip()
+        msg = f"brain and template must lie on each other ({reason}); prepare the scan first"
+        raise ValueError(msg) from error
     return transform
 
 

@@ -5,10 +5,49 @@ import torch
 
 from hemitwin._shapes import Grid, Mask, Volume
 
-__all__ = ["robust_scale", "standardise"]
+__all__ = ["above_darkest", "robust_scale", "standardise"]
 
+_DARKEST_PERCENT = 0.1
 _HEADROOM = 0.25
 _LARGEST_DEVIATION = 4.0
+
+
+def above_darkest(data: Grid, mask: Mask, *, background: float | None = None) -> Grid:
+    """Measure a brain's brightness from its darkest voxels; 0 outside it.
+
+    What is compared with 0 or multiplied (a background of 0, half a median, a voxel's share of
+    brain) needs a brightness that does not depend on where a scan's unit has its zero: z-scores
+    and intensities from -1 to 1 are negative in half of the brain.
+
+    Parameters
+    ----------
+    data : (x, y, z) float
+        Intensities in any unit.
+    mask : (x, y, z) bool
+        The brain; may be empty.
+    background : float, optional
+        A value that stands for no value at all (see `background_value`): voxels of the brain that
+        have exactly this, the filled holes of a stripped scan, are as dark as its darkest.
+
+    Returns
+    -------
+    (x, y, z) float32
+        The brain's values less their 0.1th percentile, where that is positive; else 0. One dead
+        voxel is no darkest one.
+
+    Examples
+    --------
+    >>> data = np.array([[[-1000.0, -1.0, 0.0, 2.0]]])
+    >>> above_darkest(data, data > -10).tolist()
+    [[[0.0, 0.0, 1.0, 3.0]]]
+    """
+    known = mask if background is None else mask & (data != background)
+    bright = np.zeros(data.shape, dtype=np.float32)
+    values = data[known]
+    if values.size:
+        darkest = np.percentile(values, _DARKEST_PERCENT, method="lower")
+        bright[known] = np.maximum(values - darkest, 0)
+    return bright
 
 
 def robust_scale(data: Grid, mask: Mask, *, low: float = 1.0, high: float = 99.0) -> Grid:

@@ -1,20 +1,26 @@
 """Tell skull-stripped scans from whole heads, and find the brain in either."""
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
+from hemitwin.transforms.intensity import above_darkest
 from hemitwin.transforms.loading import Scan, voxel_sizes
 from hemitwin.transforms.resampling import resample_array
 
-__all__ = ["brain_mask", "is_skull_stripped"]
+__all__ = ["background_value", "brain_mask", "dark_layer", "is_skull_stripped"]
 
 _MM3_PER_LITRE = 1e6
 _LARGEST_BRAIN_LITRES = 2.5
 _LEAST_BACKGROUND = 0.2
 _MOST_ON_SHELL = 0.1
+_BACKGROUND_TOLERANCE = 1e-3  # of the range: noise and what interpolation leaves behind
+_DARK = 0.3  # of the brightness deep inside
+_SURFACE_MM, _BONE_MM, _DEEP_MM = 4.0, ((4.0, 8.0), (8.0, 12.0)), 20.0
+_MOST_DARK_LAYER = 0.1  # real brains have 0 or less, heads with their air zeroed up to 0.4
 _WORKING_MM = 2.0
 _OPENING_MM = (4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 _REGROWTH_MM = 2.0
@@ -23,48 +29,164 @@ _BRAIN_LITRES = (0.25, 2.2)
 _MOST_OF_HEAD = 0.6
 
 
-def is_skull_stripped(scan: Scan) -> bool:
-    """Tell whether everything but a brain was set to exactly zero.
+def background_value(data: Grid) -> float | None:
+    """Find the value around a brain: what the outer faces of a volume are, but for a tenth.
 
-    Three signs must agree: a fifth or more of the voxels is exactly 0, less than 10 % of the outer
-    faces is not, and what is not 0 fills at most 2.5 litres (a brain does; an adult head does not,
-    even where its air was zeroed).
+    Parameters
+    ----------
+    data : (x, y, z) float
+        Intensities in any unit.
+
+    Returns
+    -------
+    float or None
+        `None` where the faces are not of one value, up to a thousandth of the volume's range.
+
+    Examples
+    --------
+    >>> data = np.full((8, 8, 8), -1000.0)
+    >>> data[2:6, 2:6, 2:6] = 7.0
+    >>> background_value(data)
+    -1000.0
+    """
+    faces = np.concatenate([np.take(data, i, axis).ravel() for axis in range(3) for i in (0, -1)])
+    value = float(np.median(faces))
+    other = np.abs(faces - value) > _tolerance(data, value)
+    return value if other.mean() < _MOST_ON_SHELL else None
+
+
+def _tolerance(data: Grid, background: float) -> float:
+    """Return how far from the background's value a voxel still is background."""
+    # Every other voxel tells the range as well; not the maximum, which may be one hot voxel.
+    spread = np.percentile(np.abs(data[::2, ::2, ::2] - background), 99.9)
+    return _BACKGROUND_TOLERANCE * float(spread)
+
+
+def is_skull_stripped(scan: Scan) -> bool:
+    """Tell whether everything but a brain was set to one value.
+
+    Four signs must agree: a fifth or more of the voxels has the value of the outer faces, up to a
+    thousandth of the range; less than 10 % of these faces has not; what has not fills at most 2.5
+    litres, holes included; and it has no `dark_layer`, as the bone of a head has whose air was
+    zeroed.
 
     Parameters
     ----------
     scan : Scan
-        A T1w scan.
+        A scan of any contrast.
 
     Returns
     -------
     bool
     """
-    inside = scan.data != 0
-    litres = inside.sum() * abs(np.linalg.det(scan.affine[:3, :3])) / _MM3_PER_LITRE
-    faces = np.concatenate(
-        [np.take(inside, i, axis).ravel() for axis in range(3) for i in (0, -1)]
-    )
-    zeroed = 1 - inside.mean()
-    return bool(
-        zeroed >= _LEAST_BACKGROUND
-        and faces.mean() < _MOST_ON_SHELL
-        and litres <= _LARGEST_BRAIN_LITRES
-    )
+    return _stripped_content(scan) is not None
+
+
+def _stripped_content(scan: Scan) -> Mask | None:
+    """Return what is not background where it is a brain, else `None`."""
+    background = background_value(scan.data)
+    if background is None:
+        return None
+    content = np.abs(scan.data - background) > _tolerance(scan.data, background)
+    voxels_per_litre = _MM3_PER_LITRE / abs(np.linalg.det(scan.affine[:3, :3]))
+    most = min((1 - _LEAST_BACKGROUND) * content.size, _LARGEST_BRAIN_LITRES * voxels_per_litre)
+    if not 0 < content.sum() <= most:
+        return None
+    inside = _Inside.of(scan, content)
+    if inside.litres > _LARGEST_BRAIN_LITRES or inside.dark_layer() > _MOST_DARK_LAYER:
+        return None
+    return content
+
+
+def dark_layer(scan: Scan, mask: Mask) -> float:
+    """Say how much more of a mask is dark 4 to 12 mm below its surface than at its surface.
+
+    A brain is darkest at its surface, where fluid and half-filled voxels are, or nowhere; a head
+    is bright there (scalp) and dark below (bone), whatever the contrast. Dark is below 0.3 of the
+    median deeper than 20 mm.
+
+    Parameters
+    ----------
+    scan : Scan
+        Intensities in any unit.
+    mask : (x, y, z) bool
+        What is taken for a brain, on the scan's grid; not empty.
+
+    Returns
+    -------
+    float
+        The larger share of dark voxels 4 to 8 and 8 to 12 mm deep, less that up to 4 mm deep.
+    """
+    return _Inside.of(scan, mask).dark_layer()
+
+
+@dataclass(frozen=True, eq=False)
+class _Inside:
+    """The largest part of a mask, filled, thinned out to voxels of up to 2 mm."""
+
+    brightness: Grid
+    filled: Mask
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, scan: Scan, mask: Mask) -> "_Inside":
+        sizes = voxel_sizes(scan.affine)
+        steps = [max(1, int(_WORKING_MM / size)) for size in sizes]
+        thinned = tuple(slice(None, None, step) for step in steps)
+        whole = _largest(mask[thinned])
+        box = _box(whole)
+        background = background_value(scan.data)
+        bright = above_darkest(scan.data[thinned][box], whole[box], background=background)
+        i, j, k = (size * step for size, step in zip(sizes, steps, strict=True))
+        return cls(np.pad(bright, 1), _filled_in_slices(np.pad(whole[box], 1)), (i, j, k))
+
+    @property
+    def litres(self) -> float:
+        return float(self.filled.sum() * np.prod(self.spacing)) / _MM3_PER_LITRE
+
+    def dark_layer(self) -> float:
+        depth = ndimage.distance_transform_edt(self.filled, sampling=self.spacing)
+        deep = self.brightness[depth > _DEEP_MM]
+        if deep.size == 0:
+            return 0.0
+        dark = self.brightness < _DARK * np.median(deep)
+        outer = max(_SURFACE_MM, *self.spacing)  # in coarse scans one voxel is deeper
+        surface = dark[(depth > 0) & (depth <= outer)]
+        layers = (dark[(depth > max(low, outer)) & (depth <= high)] for low, high in _BONE_MM)
+        below = [float(one.mean()) for one in layers if one.size]
+        return max(below) - float(surface.mean()) if below else 0.0
+
+
+def _filled_in_slices(mask: Mask) -> Mask:
+    """Fill what is closed in a slice along any axis: a skull that is cut off below, too.
+
+    No voxel on the volume's faces may be in the mask.
+    """
+    filled = mask.copy()
+    for axis in range(3):
+        plane = ndimage.generate_binary_structure(3, 1)
+        for end in (0, 2):
+            plane[tuple(end if a == axis else 1 for a in range(3))] = False
+        parts, _ = ndimage.label(~mask, plane)
+        outside = np.moveaxis(parts, axis, 0)[:, :1, :1]
+        filled |= parts != np.moveaxis(outside, 0, axis)
+    return filled
 
 
 def brain_mask(scan: Scan) -> Mask:
-    """Find the brain: what is not zero in a stripped scan, else by threshold and morphology.
+    """Find the brain: what is not background in a stripped scan, else by threshold and morphology.
 
     For whole heads the method is a simple one and good for registration and intensity scaling, not
     for volumetry: at 2 mm, voxels above a threshold between dark and bright (Otsu), opened with a
     ball of growing radius until the largest component has parted from scalp and neck (at most 2.2
     litres and 60 % of what is bright), which is then grown back, closed and filled. Expect it to
-    lose thin gyri or to keep some dura, eye muscle or neck; look at the quality picture.
+    lose thin gyri or to keep some dura, eye muscle or neck; look at the quality picture. It was
+    made for T1w scans: where fluid is bright, scalp and brain seldom part, and it finds nothing.
 
     Parameters
     ----------
     scan : Scan
-        A T1w scan.
+        A scan of any contrast if skull-stripped, else a T1w scan or one with fluid as dark.
 
     Returns
     -------
@@ -76,10 +198,12 @@ def brain_mask(scan: Scan) -> Mask:
     ValueError
         If nothing of a brain's size is found.
     """
-    if is_skull_stripped(scan):
-        return _largest_filled(scan.data != 0)
+    content = _stripped_content(scan)
+    if content is not None:
+        return _largest_filled(content)
     shape, voxel_map = _working_grid(scan)
-    head = resample_array(scan.data, voxel_map, shape)
+    # From its minimum on: a grid that reaches beyond the scan is filled with 0, which is dark.
+    head = resample_array(scan.data - scan.data.min(), voxel_map, shape)
     i, j, k = voxel_sizes(scan.affine @ voxel_map)
     mask = _brain_in_head(head, (i, j, k))
     back = resample_array(
@@ -104,11 +228,13 @@ def _brain_in_head(head: Grid, spacing: tuple[float, float, float]) -> Mask:
     depth = ndimage.distance_transform_edt(np.pad(bright, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     for radius in _OPENING_MM:
         core = _largest(depth > radius)
+        if not core.any():
+            break
         grown = bright & (_distance_to(core, spacing) <= radius + _REGROWTH_MM)
         if grown.sum() * litres_per_voxel > most:
             continue
         mask = _largest_filled(_close(grown, spacing))
-        if mask.sum() * litres_per_voxel >= _BRAIN_LITRES[0]:
+        if _BRAIN_LITRES[0] <= mask.sum() * litres_per_voxel <= _BRAIN_LITRES[1]:
             return mask
     msg = (
         "a whole-head scan must show a brain that parts from the scalp; none of 0.25 to 2.2 "

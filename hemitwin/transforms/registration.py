@@ -9,6 +9,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 from jaxtyping import Bool, Float
 
 from hemitwin._shapes import Affine, Grid
+from hemitwin.transforms.intensity import above_darkest
 from hemitwin.transforms.loading import Scan
 from hemitwin.transforms.masking import brain_mask
 from hemitwin.transforms.resampling import resample_array
@@ -21,6 +22,7 @@ _START_PITCHES_DEG = (0.0, 35.0, -35.0)  # nodding is what differs most between 
 _SCALE_RANGE = (0.6, 1.6)
 _GOOD_QUALITY, _LEAST_QUALITY = 0.85, 0.75
 _BRAIN_LEVEL = 0.05
+_FLOOR = 0.2  # the template's own darkest voxels, measured like a scan from 0 to 1, have 0.28
 _THREADS = 1  # sums in one order: the same bytes on every run
 
 
@@ -44,8 +46,8 @@ def register_similarity(
 
     The brains' centres and the cube root of their volumes' ratio start it; it is optimised at 6
     and 3 mm on Mattes mutual information, so that contrast may differ. Where the result is poor,
-    it is tried again with the head pitched by 35 degrees. Every voxel is used and one thread adds
-    them up: the same input gives the same matrix.
+    or the optimiser gives up, it is tried again with the head pitched by 35 degrees. Every voxel
+    is used and one thread adds them up: the same input gives the same matrix.
 
     Parameters
     ----------
@@ -66,18 +68,28 @@ def register_similarity(
     Raises
     ------
     ValueError
-        If there is no plausible fit: scale beyond 0.6 to 1.6, or cosine similarity below 0.75.
+        If no start leads to a fit, or none is plausible: scale beyond 0.6 to 1.6, or cosine
+        similarity below 0.75.
     """
     mask = brain_mask(moving) if moving_mask is None else moving_mask
     fixed = _brain_on_working_grid(fixed_data, fixed_data != 0, fixed_affine)
-    native = _brain_on_working_grid(moving.data, mask, moving.affine)
+    native = _brain_on_working_grid(above_darkest(moving.data, mask), mask, moving.affine)
     fits: list[tuple[float, sitk.Similarity3DTransform]] = []
+    refusals: list[str] = []
     for pitch_deg in _START_PITCHES_DEG:
         transform = _start(fixed, native, pitch_deg)
-        _optimise(transform, fixed.image, native.image)
+        if refusal := _optimise(transform, fixed.image, native.image):
+            refusals.append(f"pitched by {pitch_deg:g} degrees: {refusal}")
+            continue
         fits.append((_quality(transform, fixed.image, native.image), transform))
         if fits[-1][0] >= _GOOD_QUALITY:
             break
+    if not fits:
+        msg = (
+            "scan and template must overlap to be registered, but no start led to a fit "
+            f"({'; '.join(refusals)}); check the brain mask"
+        )
+        raise ValueError(msg)
     quality, best = max(fits, key=lambda fit: fit[0])
     return _checked_matrix(best, quality)
 
@@ -104,7 +116,7 @@ def _brain_on_working_grid(data: Grid, mask: Bool[np.ndarray, " x y z"], affine:
     brain = resample_array(np.where(mask, data, 0), np.linalg.inv(affine) @ working, (x, y, z))
     values = brain[brain > 0]
     if values.size == 0:
-        msg = "a brain must have positive intensities in its mask, got none; check the masking"
+        msg = "a brain must vary in its mask, but all of it is as dark; check the brain mask"
         raise ValueError(msg)
     brain = np.clip(brain / np.percentile(values, 99), 0, 1.2)
     inside = np.argwhere(brain > _BRAIN_LEVEL)
@@ -150,7 +162,11 @@ def mutual_information() -> sitk.ImageRegistrationMethod:
     return method
 
 
-def _optimise(transform: sitk.Transform, fixed: sitk.Image, native: sitk.Image) -> None:
+def _optimise(transform: sitk.Transform, fixed: sitk.Image, native: sitk.Image) -> str | None:
+    """Improve a start; where ITK refuses to go on from it, return why.
+
+    ITK's "all samples map outside" is a start without a fit: another one may have one.
+    """
     method = mutual_information()
     method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.005, 100, relaxationFactor=0.5)
     method.SetOptimizerScalesFromPhysicalShift()
@@ -160,14 +176,16 @@ def _optimise(transform: sitk.Transform, fixed: sitk.Image, native: sitk.Image) 
     method.SetInitialTransform(transform, True)
     try:
         method.Execute(fixed, native)
-    except RuntimeError as error:  # ITK's "all samples map outside": a failed fit, not a crash
-        reason = str(error).strip().splitlines()[-1]
-        msg = f"scan and template must overlap to be registered ({reason}); check the brain mask"
-        raise ValueError(msg) from error
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[-1].strip()
+    return None
 
 
 def _quality(transform: sitk.Transform, fixed: sitk.Image, native: sitk.Image) -> float:
     aligned = sitk.GetArrayFromImage(sitk.Resample(native, fixed, transform))
+    # Above the background by as much as the template is: else a T2w brain, whose large dark part
+    # is white matter, would seem to be missing there.
+    aligned[aligned > _BRAIN_LEVEL] += _FLOOR
     return similarity_quality(aligned, sitk.GetArrayFromImage(fixed))
 
 

@@ -311,7 +311,8 @@ def test_later_stages_refuse_volumes_that_lost_their_place(guessed, run, tmp_pat
     volumes = sorted(guessed.glob("sub-0[12]/anat/*_desc-prepared_T1w.nii.gz"))
     (case,) = find_prepared(guessed, labels=("01",))
     path = strip_forms(volumes[0], relevance_path(case, guessed, "lrp"))
-    write_json(sidecar_of(path), {"Digest": digest_file(path), "Ledger": {}})
+    audit = {"Digest": digest_file(path), "Ledger": {}, "ExplainedScore": 0.0}
+    write_json(sidecar_of(path), audit)
     label = ("--participant-label", "01")
     place = f"a volume must lie in a stated space; {path}: {GUESS}; set its sform"
     for verb in ("parcellate", "export"):
@@ -388,6 +389,7 @@ PLACERS = {
     "transforms/nifti_header.py": "of the reader",
     "transforms/volume_files.py": "of the reader",
     "transforms/deformation_files.py": "writes",
+    "transforms/itk_affine.py": "a transform between two spaces, not an image",
     "transforms/registration.py": "images in memory",
     "transforms/deformation.py": "images in memory",
     "atlases/grayordinates.py": "a file that is installed with this package",

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 import torch
 
 from hemitwin.atlases import load_template
@@ -100,3 +101,14 @@ def test_grids_must_be_one_and_cubic(template):
         register_deformation(template.data, template.data, np.diag([4.0, 4.0, 3.0, 1.0]))
     with pytest.raises(ValueError, match="1 to 4 mm"):
         register_deformation(template.data, template.data, np.diag([5.0, 5.0, 5.0, 1.0]))
+
+
+def test_a_start_that_itk_refuses_is_named(template, monkeypatch):
+    class RefusingMethod(sitk.ImageRegistrationMethod):
+        def Execute(self, fixed, moving):  # noqa: N802, ARG002  # ITK's name
+            msg = "in itkSomething.hxx:1\nITK ERROR: All samples map outside"
+            raise RuntimeError(msg)
+
+    monkeypatch.setattr("hemitwin.transforms.deformation.mutual_information", RefusingMethod)
+    with pytest.raises(ValueError, match=r"lie on each other \(ITK ERROR: All samples .* prepare"):
+        register_deformation(template.data, template.data, template.affine)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hemitwin.transforms import robust_scale
+from hemitwin.transforms import above_darkest, robust_scale
 from hemitwin.transforms.intensity import standardise
 
 
@@ -48,6 +48,33 @@ def test_impossible_requests_are_refused():
         robust_scale(data, np.zeros_like(mask))
     with pytest.raises(ValueError, match="intensities must vary"):
         robust_scale(np.ones_like(data), mask)
+
+
+@given(st.integers(0, 50), st.floats(0.1, 1000), st.floats(-500, 500))
+def test_brightness_forgets_where_the_unit_has_its_zero(seed, gain, offset):
+    data, mask = random_brain(seed)
+    bright = above_darkest(data, mask)
+    other = above_darkest(gain * data.astype(np.float64) + offset, mask)
+    np.testing.assert_allclose(other, gain * bright, atol=1e-3 * gain)
+    assert bright.min() == 0
+    assert (bright[~mask] == 0).all()
+    assert (np.diff(bright[mask][np.argsort(data[mask])]) >= 0).all()
+    np.testing.assert_array_equal(above_darkest(bright, mask), bright)
+
+
+def test_neither_a_dead_voxel_nor_the_backgrounds_holes_are_a_brains_darkest():
+    data, mask = random_brain(0)
+    mask[:] = True
+    whole = above_darkest(data, mask)
+    dead = data.copy()
+    dead[0, 0, 0] = -1e4
+    assert np.abs((above_darkest(dead, mask) - whole)[1:]).max() < 0.05 * whole.max()
+    holed = data.copy()
+    holed[:2] = -1000.0
+    bright = above_darkest(holed, mask, background=-1000.0)
+    assert (bright[:2] == 0).all()
+    assert np.abs(bright[2:] - whole[2:]).max() < 0.05 * whole.max()
+    assert not above_darkest(data, np.zeros_like(mask)).any()
 
 
 @given(st.integers(0, 50), st.floats(0.1, 1000), st.floats(-500, 500))

@@ -1,9 +1,18 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from hemitwin.transforms import Scan, brain_mask, is_skull_stripped, load_scan
+from hemitwin.transforms import (
+    Scan,
+    background_value,
+    brain_mask,
+    dark_layer,
+    is_skull_stripped,
+    load_scan,
+)
 
 WHOLE_HEAD = Path("/usr/share/mricron/templates/ch2.nii.gz")  # Debian package mricron-data
 
@@ -46,6 +55,64 @@ def test_a_stripped_scans_mask_is_its_support_without_holes_and_crumbs(head_grid
     np.testing.assert_array_equal(brain_mask(Scan(damaged, affine)), data != 0)
 
 
+def z_scored(brain: np.ndarray) -> np.ndarray:
+    inside = brain != 0
+    return ((brain - brain[inside].mean()) / brain[inside].std()).astype(np.float32)
+
+
+@pytest.mark.parametrize("background", [-1000.0, -1.0, 10.0, 0.0, "noise"])
+@pytest.mark.parametrize("unit", [np.array, z_scored])
+def test_a_brain_on_any_one_value_is_stripped(head_grid, background, unit):
+    data, affine = head_grid
+    noise = 1e-6 * np.random.default_rng(0).standard_normal(data.shape)
+    around = noise if background == "noise" else background
+    scan = Scan(np.where(data != 0, unit(data), around).astype(np.float32), affine)
+    assert background_value(scan.data) == pytest.approx(
+        0 if background == "noise" else background, abs=1e-5
+    )
+    assert is_skull_stripped(scan)
+    found = brain_mask(scan)
+    assert (found != (data != 0)).mean() < 1e-3
+
+
+def test_what_interpolation_leaves_around_a_brain_is_background(head_grid):
+    data, affine = head_grid
+    ringing = ndimage.affine_transform(data, np.eye(3), [0.5] * 3, order=3, output=np.float32)
+    assert (ringing != 0).mean() > 0.8
+    scan = Scan(ringing, affine)
+    assert is_skull_stripped(scan)
+    near = ndimage.distance_transform_edt(data == 0) < 7
+    assert not (brain_mask(scan) & ~near).any()
+
+
+def test_faces_of_many_values_have_no_background():
+    noise = np.random.default_rng(0).random((20, 20, 20))
+    assert background_value(noise) is None
+    assert not is_skull_stripped(Scan(noise.astype(np.float32), np.diag([5.0, 5, 5, 1])))
+
+
+@pytest.mark.parametrize("contrast", [np.array, lambda brain: np.where(brain > 0, 1.6 - brain, 0)])
+def test_a_small_head_is_no_brain_though_air_and_bone_are_zero(head_grid, contrast):
+    data, affine = head_grid
+    small = np.diag([0.75, 0.75, 0.75, 1.0]) @ affine
+    head = make_head(contrast(data), affine, air=0.0).data
+    head = Scan(np.where(head > 15, head, 0).astype(np.float32), small)
+    litres = (head.data != 0).sum() * abs(np.linalg.det(small[:3, :3])) / 1e6
+    assert litres < 2.5
+    assert dark_layer(head, head.data != 0) > 0.1
+    assert not is_skull_stripped(head)
+    brain = Scan(contrast(data).astype(np.float32), affine)
+    assert dark_layer(brain, data != 0) <= 0.0
+    assert is_skull_stripped(brain)
+
+
+@pytest.mark.parametrize("offset", [-50.0, 1000.0])
+def test_a_head_is_masked_alike_wherever_its_unit_has_its_zero(head_grid, offset):
+    head = make_head(*head_grid, air=0.02)
+    moved = replace(head, data=head.data / 3 + np.float32(offset))
+    np.testing.assert_array_equal(brain_mask(moved), brain_mask(head))
+
+
 @pytest.mark.parametrize("air", [0.0, 0.02])
 def test_a_brain_is_found_inside_its_head(head_grid, air):
     data, affine = head_grid
@@ -58,6 +125,13 @@ def test_a_volume_without_a_brain_is_refused():
     noise = np.random.default_rng(0).random((30, 30, 30)).astype(np.float32) + 1
     with pytest.raises(ValueError, match="brain that parts from the scalp"):
         brain_mask(Scan(noise, np.diag([5.0, 5, 5, 1])))
+
+
+def test_specks_are_no_brain():
+    specks = 0.1 * np.random.default_rng(0).random((60, 60, 60)).astype(np.float32)
+    specks[::8, ::8, ::8] = 1
+    with pytest.raises(ValueError, match="brain that parts from the scalp"):
+        brain_mask(Scan(specks, np.diag([3.0, 3, 3, 1])))
 
 
 @pytest.mark.data

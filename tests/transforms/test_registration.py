@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 from scipy.spatial.transform import Rotation
 
 from hemitwin.transforms import (
@@ -12,6 +13,7 @@ from hemitwin.transforms import (
     resample,
     similarity_quality,
 )
+from hemitwin.transforms.registration import mutual_information
 
 
 def moved_scan(template_scan: Scan, truth: np.ndarray) -> Scan:
@@ -77,6 +79,57 @@ def test_inverted_contrast_is_registered_or_refused(template, template_scan):
     assert np.abs((found - truth)[:3, :3]).max() < 0.03
 
 
+@pytest.mark.parametrize("inverted", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_fit_forgets_where_the_unit_has_its_zero(template, template_scan, inverted):
+    scan = moved_scan(template_scan, similarity((8, 0, 5), 0.95, (5, 0, 0)))
+    inside = scan.data > 0
+    if inverted:
+        scan = Scan(np.where(inside, 900 - scan.data, 0).astype(np.float32), scan.affine)
+    expected = register_similarity(scan, *template, moving_mask=inside)
+    values = scan.data[inside]
+    z_scored = ((scan.data - values.mean()) / values.std()).astype(np.float32)
+    found = register_similarity(Scan(z_scored, scan.affine), *template, moving_mask=inside)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+class RefusingMethod(sitk.ImageRegistrationMethod):
+    """Like ITK where a start leads nowhere."""
+
+    def Execute(self, fixed, moving):  # noqa: N802, ARG002  # ITK's name
+        msg = "in itkSomething.hxx:1\nITK ERROR: All samples map outside"
+        raise RuntimeError(msg)
+
+
+def test_a_start_that_itk_refuses_is_not_the_last(template, template_scan, monkeypatch):
+    made = []
+
+    def first_refuses():
+        made.append(RefusingMethod() if not made else mutual_information())
+        return made[-1]
+
+    monkeypatch.setattr("hemitwin.transforms.registration.mutual_information", first_refuses)
+    truth = similarity((30, 0, 0), 0.95, (0, 0, 0))
+    found = register_similarity(moved_scan(template_scan, truth), *template)
+    assert len(made) > 1
+    np.testing.assert_allclose(found[:3, :3], truth[:3, :3], atol=0.03)
+
+
+def test_where_itk_refuses_every_start_each_reason_is_told(template, template_scan, monkeypatch):
+    monkeypatch.setattr("hemitwin.transforms.registration.mutual_information", RefusingMethod)
+    scan = moved_scan(template_scan, similarity((0, 0, 0), 0.95, (0, 0, 0)))
+    with pytest.raises(
+        ValueError, match=r"no start .*by 0 degrees: ITK ERROR: All samples.*by -35 degrees"
+    ):
+        register_similarity(scan, *template)
+
+
+def test_a_brain_of_one_value_is_refused(template, template_scan):
+    scan = moved_scan(template_scan, similarity((0, 0, 0), 0.95, (0, 0, 0)))
+    flat = Scan(np.where(scan.data > 0, np.float32(-3), 0).astype(np.float32), scan.affine)
+    with pytest.raises(ValueError, match="must vary in its mask"):
+        register_similarity(flat, *template, moving_mask=scan.data > 0)
+
+
 def test_a_brain_of_impossible_size_is_refused(template, template_scan):
     scan = moved_scan(template_scan, similarity((0, 0, 0), 0.5, (0, 0, 0)))
     with pytest.raises(ValueError, match=r"similarity of scale 0\.6 to 1\.6 .* got scale 0\.[45]"):
@@ -85,9 +138,9 @@ def test_a_brain_of_impossible_size_is_refused(template, template_scan):
 
 def test_something_that_is_no_brain_is_refused(template):
     data = np.zeros((60, 60, 60), dtype=np.float32)
-    data[28:32, 5:55, 5:55] = 1  # a plate
+    data[28:32, 5:55, 5:55] = 1 + np.random.default_rng(0).random((4, 50, 50))  # a plate
     affine = np.diag([3.0, 3, 3, 1])
-    with pytest.raises(ValueError, match=r"check the brain mask"):
+    with pytest.raises(ValueError, match=r"fit the template .* check the brain mask"):
         register_similarity(Scan(data, affine), *template, moving_mask=data > 0)
 
 
