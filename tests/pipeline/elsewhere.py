@@ -61,7 +61,7 @@ OWN_BACKEND = {
 class There(torch.Tensor):
     """A tensor elsewhere."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, held, requires_grad=False):

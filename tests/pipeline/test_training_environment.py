@@ -6,7 +6,8 @@ import warnings
 
 import lightning as pl
 import pytest
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
 from hemitwin.pipeline.config import RunConfig, validated
