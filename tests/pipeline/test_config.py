@@ -74,7 +74,7 @@ def test_a_missing_file_and_broken_yaml_are_refused(tmp_path):
         broken.write_text(text)
         with pytest.raises(UserError, match=f"got {kind}; correct it"):
             load_config(broken)
-    broken.write_bytes("a: caf\u00e9\n".encode("latin-1"))
+    broken.write_bytes("a: Z\u00fcrich\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"valid YAML in UTF-8 .*correct it"):
         load_config(broken)
     broken.write_text("1: 2\n")

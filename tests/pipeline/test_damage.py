@@ -23,7 +23,7 @@ SIDECAR = VOLUME.replace(".nii.gz", ".json")
 DAMAGE = {
     "cut": lambda content: content[: len(content) // 2],
     "empty": lambda _: b"",
-    "latin": lambda _: "key: caf\u00e9\tN\u00fc\n".encode("latin-1"),
+    "latin": lambda _: "key: Z\u00fcrich\tN\u00fc\n".encode("latin-1"),
     "bytes": lambda _: bytes(range(256)) * 8,
     "list": lambda _: b"[1, 2]\n",
     "nothing in it": lambda _: b"{}\n",
