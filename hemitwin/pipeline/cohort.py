@@ -195,8 +195,8 @@ def native_mm3_of(case: Case, *, pairing: Pairing = "hemispheres") -> float:
     if not sidecar.is_file():
         msg = f"{case.scan} must have its sidecar, {sidecar.name} is not there; prepare it again"
         raise UserError(msg)
-    with reading(sidecar, "prepare it again"):
-        content = read_json(sidecar)
+    with reading(sidecar, "prepare it again") as remedy:
+        content = read_json(sidecar, remedy=remedy)
         if pairing == "hemispheres" and content.get("Alignment", {}).get("Pairing") == "brains":
             msg = (
                 f"{case.scan} must be prepared for hemispheres, but it was for pairs of whole "

@@ -48,7 +48,7 @@ class CaseFailure:
 
 
 @contextmanager
-def reading(path: Path, remedy: str) -> Iterator[None]:
+def reading(path: Path, remedy: str) -> Iterator[str]:
     """Name the file, and what to do, in whatever is raised while its content is taken apart.
 
     Parameters
@@ -57,6 +57,11 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         A file that somebody may have changed since it was written: each of its bytes may be wrong.
     remedy : str
         What to do: ``train again``.
+
+    Yields
+    ------
+    str
+        The remedy.
 
     Raises
     ------
@@ -73,7 +78,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
 (could not convert string to float: 'high'); train again
     """
     try:
-        yield
+        yield remedy
     except (UserError, CaseError):
         raise
     except FileNotFoundError as error:
@@ -106,7 +111,8 @@ space that is left'
     if isinstance(error, CaseError):
         return error.reason
     if isinstance(error, OSError) and error.strerror:
-        where = "a file" if error.filename is None else _PARTIAL.sub("", str(error.filename))
+        named = error.filename2 or error.filename  # of a copy or a new name, where it goes
+        where = "a file" if named is None else _PARTIAL.sub("", str(named))
         return (
             f"{where}: {error.strerror}; check the path, who may read and write there, and the "
             f"space that is left"

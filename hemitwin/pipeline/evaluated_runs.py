@@ -100,10 +100,12 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
             f"run 'hemitwin evaluate {folder}'"
         )
         raise UserError(msg)
-    with reading(folder / SUMMARY, "restore it or train again"):
-        summary = read_json(folder / SUMMARY)
+    with reading(folder / SUMMARY, "restore it or train again") as remedy:
+        summary = read_json(folder / SUMMARY, remedy=remedy)
         threshold = float(summary["threshold"])
-    result, split = read_json(folder / f"{stem}.json"), read_split(folder / SPLITS)
+    again = f"run 'hemitwin evaluate {folder}' again"
+    result = read_json(folder / f"{stem}.json", remedy=again)
+    split = read_split(folder / SPLITS)
     known = {"weights_sha256": summary["weights_sha256"], "splits_hash": split.hash}
     if any(result.get(name) != value for name, value in known.items()):
         msg = (
@@ -113,7 +115,7 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
         raise UserError(msg)
     config = load_config(folder / CONFIG)
     named = f"{stem}_pairs.private.tsv" if config.pairs else f"{stem}_pairs.tsv"
-    with reading(folder / named, f"run 'hemitwin evaluate {folder}' again"):
+    with reading(folder / named, again):
         rows = _brain_pairs(folder / named) if config.pairs else _halves(folder / named)
         table = ScoreTable(rows, read_families(folder / FAMILIES))
         if not len(table.labels) or np.isnan(table.scores(table.network_score)).any():

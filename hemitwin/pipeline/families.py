@@ -257,10 +257,19 @@ def kinship_of(
     Raises
     ------
     UserError
-        A table is missing, names no subjects, or knows of families but has no line for a subject.
+        A table is missing, names no subjects, or knows of families but has no line for a subject;
+        or the table that is kept apart knows of none.
     """
     paths = [path for path in (participants, families) if path is not None]
-    kinship = read_kinship(*paths)
+    tables = {path: read_kinship(path) for path in paths}
+    kinship = Kinship(tuple(line for table in tables.values() for line in table.lines))
+    if families is not None and not tables[families].lines:
+        msg = (
+            f"{families} must have a column that tells relatives (family_id, mother_id, father_id "
+            f"or the zygosity) and a line for each subject, it has not; without it relatives lie "
+            f"on both sides of a split"
+        )
+        raise UserError(msg)
     unknown = sorted(set(subjects) - kinship.subjects) if kinship.lines else []
     if unknown:
         msg = (
@@ -322,7 +331,7 @@ def read_families(path: Path) -> Mapping[str, str]:
     """
     if not path.is_file():
         return {}
-    groups = read_json(path).get("groups")
+    groups = read_json(path, remedy="restore it or train again").get("groups")
     if not isinstance(groups, dict):
         msg = f"{path} must hold 'groups', it does not; restore the file, or train again"
         raise UserError(msg)

@@ -144,8 +144,8 @@ def require_unseen(folder: Path, split: Split, cases: Sequence[Case]) -> None:
     if not path.is_file():
         logger.warning("%s is not there: copies of training scans go unnoticed", path)
         return
-    with reading(path, "restore it or train again"):
-        content = read_json(path)
+    with reading(path, "restore it or train again") as remedy:
+        content = read_json(path, remedy=remedy)
         salt = str(content["salt"])
         seen = {digest: fold for fold in ("train", "validation") for digest in content[fold]}
     digests = {case.name: fingerprint(case.scan, salt=salt) for case in cases}

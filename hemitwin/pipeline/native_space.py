@@ -48,8 +48,8 @@ class NativeSpace:
         if not sidecar.is_file():
             reason = f"{sidecar} must be there, with the transform; run 'hemitwin prepare' again"
             raise CaseError(case.name, stage, reason)
-        with reading(sidecar, "run 'hemitwin prepare' again"):
-            content: dict[str, Any] = read_json(sidecar)
+        with reading(sidecar, "run 'hemitwin prepare' again") as remedy:
+            content: dict[str, Any] = read_json(sidecar, remedy=remedy)
             scan = (sidecar.parent / content["SourcePath"]).resolve()
             values = np.zeros(content["NativeShape"], dtype=np.float32)
             affine, from_template = (

@@ -70,17 +70,24 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 class _Content(dict[str, Any]):
     """What a JSON file holds; where a key is missing, the error names the file."""
 
-    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, remedy: str, values: Mapping[str, Any]) -> None:
         super().__init__(values)
-        self._path = path
+        self._path, self._remedy = path, remedy
 
     def __missing__(self, key: str) -> NoReturn:
-        msg = f"{self._path} must have the key {key}, but it has not; write the file again"
+        msg = f"{self._path} must have the key {key}, but it has not; {self._remedy}"
         raise UserError(msg)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, remedy: str = "write it again") -> dict[str, Any]:
     """Read a JSON object.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    remedy : str
+        What to do where it is damaged.
 
     Returns
     -------
@@ -93,16 +100,14 @@ def read_json(path: Path) -> dict[str, Any]:
     UserError
         The file is not JSON, or not an object.
     """
+    hook = partial(_Content, path, remedy)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=partial(_Content, path))
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=hook)
     except (ValueError, RecursionError) as error:
-        msg = (
-            f"{path} must be a JSON file, but it cannot be read ({error_text(error)}); write it "
-            f"again"
-        )
+        msg = f"{path} must be a JSON file, but cannot be read ({error_text(error)}); {remedy}"
         raise UserError(msg) from error
     if not isinstance(content, dict):
-        msg = f"{path} must hold a JSON object, got {type(content).__name__}; write it again"
+        msg = f"{path} must hold a JSON object, got {type(content).__name__}; {remedy}"
         raise UserError(msg)
     return content
 

@@ -161,7 +161,7 @@ def check_surfaces(
 
 
 def _named_by_sidecar(case: Case) -> HcpSubject | None:
-    content: dict[str, Any] = read_json(sidecar_of(case.scan))
+    content: dict[str, Any] = read_json(sidecar_of(case.scan), remedy="prepare it again")
     named = content.get("Surfaces")
     if not named:
         return None

@@ -270,8 +270,8 @@ def _row(path: Path) -> dict[str, Any] | None:
     if not path.exists():  # another process is preparing this scan anew
         return None
     try:
-        with reading(path, "prepare it again"):
-            content = read_json(path)
+        with reading(path, "prepare it again") as remedy:
+            content = read_json(path, remedy=remedy)
             figures = dict(content.get("Quality", {}))
             flags = flags_of(figures, modality=modality, notes=content.get("HeaderNotes", ()))
             figures |= {name: float(figures[name]) for name in GATES if name in figures}

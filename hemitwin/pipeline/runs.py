@@ -104,8 +104,8 @@ class Run:
     def summary_rows(self) -> dict[str, str]:
         """Return what training ended with, as the lines of a short table."""
         path = self.folder / SUMMARY
-        with reading(path, _AGAIN):
-            summary = read_json(path)
+        with reading(path, _AGAIN) as remedy:
+            summary = read_json(path, remedy=remedy)
             rates = {
                 f"{name.replace('_', ' ')} (validation)": f"{value:.3f}"
                 for name, value in summary["validation"].items()
@@ -201,8 +201,8 @@ def load_run(folder: Path, *, device: torch.device | None = None) -> Run:
             f"finish training with 'hemitwin train CONFIG -o {folder}'"
         )
         raise UserError(msg)
-    with reading(summary_path, _AGAIN):
-        summary: dict[str, Any] = read_json(summary_path)
+    with reading(summary_path, _AGAIN) as remedy:
+        summary: dict[str, Any] = read_json(summary_path, remedy=remedy)
         trained = str(summary["weights_sha256"])
         threshold = float(summary["threshold"])
         reference_score = float(summary["reference_score"])

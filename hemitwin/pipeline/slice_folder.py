@@ -171,8 +171,8 @@ class SliceFolder:
     def _look_at(self, record: Path) -> tuple[str | None, bool]:
         """Return the digest of the volume that slices are of, and whether all are there."""
         try:
-            with reading(record, "slice again"):
-                content = read_json(record)
+            with reading(record, "slice again") as remedy:
+                content = read_json(record, remedy=remedy)
                 files = [self.path / row["file"] for row in content["Slices"]]
                 return recorded_inputs(content).get("volume"), all(one.is_file() for one in files)
         except UserError as error:

@@ -262,8 +262,8 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         msg = f"the run must hold splits.json, but {path} is not there; train again"
         raise UserError(msg)
-    with reading(path, "restore it or train again"):
-        content = read_json(path)
+    with reading(path, "restore it or train again") as remedy:
+        content = read_json(path, remedy=remedy)
         folds = dict(content["folds"])
         if not folds or not set(folds.values()) <= set(_FOLDS):
             msg = f"{path} must give each subject one of {', '.join(_FOLDS)}; train again"

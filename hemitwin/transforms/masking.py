@@ -19,7 +19,7 @@ _LEAST_BACKGROUND = 0.2
 _MOST_ON_SHELL = 0.1
 _BACKGROUND_TOLERANCE = 1e-3  # of the range: noise and what interpolation leaves behind
 _DARK = 0.3  # of the brightness deep inside
-_SURFACE_MM, _BONE_MM, _DEEP_MM = 4.0, ((4.0, 8.0), (8.0, 12.0)), 20.0
+_SURFACE_MM, _BONE_MM, _DEEP_MM = (0.0, 4.0), ((4.0, 8.0), (8.0, 12.0)), 20.0
 _MOST_DARK_LAYER = 0.1  # real brains have 0 or less, heads with their air zeroed up to 0.4
 _WORKING_MM = 2.0
 _OPENING_MM = (4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
@@ -49,17 +49,19 @@ def background_value(data: Grid) -> float | None:
     >>> background_value(data)
     -1000.0
     """
+    found = _background(data)
+    return None if found is None else found[0]
+
+
+def _background(data: Grid) -> tuple[float, float] | None:
+    """Return the background's value, and how far from it a voxel still is background."""
     faces = np.concatenate([np.take(data, i, axis).ravel() for axis in range(3) for i in (0, -1)])
     value = float(np.median(faces))
-    other = np.abs(faces - value) > _tolerance(data, value)
-    return value if other.mean() < _MOST_ON_SHELL else None
-
-
-def _tolerance(data: Grid, background: float) -> float:
-    """Return how far from the background's value a voxel still is background."""
-    # Every other voxel tells the range as well; not the maximum, which may be one hot voxel.
-    spread = np.percentile(np.abs(data[::2, ::2, ::2] - background), 99.9)
-    return _BACKGROUND_TOLERANCE * float(spread)
+    # A few voxels tell the range as well; not the maximum, which may be one hot voxel.
+    spread = np.percentile(np.abs(data[::4, ::4, ::4] - value), 99.9)
+    tolerance = _BACKGROUND_TOLERANCE * float(spread)
+    other = np.abs(faces - value) > tolerance
+    return (value, tolerance) if other.mean() < _MOST_ON_SHELL else None
 
 
 def is_skull_stripped(scan: Scan) -> bool:
@@ -84,10 +86,11 @@ def is_skull_stripped(scan: Scan) -> bool:
 
 def _stripped_content(scan: Scan) -> Mask | None:
     """Return what is not background where it is a brain, else `None`."""
-    background = background_value(scan.data)
+    background = _background(scan.data)
     if background is None:
         return None
-    content = np.abs(scan.data - background) > _tolerance(scan.data, background)
+    value, tolerance = background
+    content = np.abs(scan.data - value) > tolerance
     voxels_per_litre = _MM3_PER_LITRE / abs(np.linalg.det(scan.affine[:3, :3]))
     most = min((1 - _LEAST_BACKGROUND) * content.size, _LARGEST_BRAIN_LITRES * voxels_per_litre)
     if not 0 < content.sum() <= most:
@@ -115,7 +118,8 @@ def dark_layer(scan: Scan, mask: Mask) -> float:
     Returns
     -------
     float
-        The larger share of dark voxels 4 to 8 and 8 to 12 mm deep, less that up to 4 mm deep.
+        The larger share of dark voxels 4 to 8 and 8 to 12 mm deep, less that up to 4 mm deep; 0
+        where voxels are too large, or the mask is too small, to tell these layers.
     """
     return _Inside.of(scan, mask).dark_layer()
 
@@ -132,6 +136,8 @@ class _Inside:
     def of(cls, scan: Scan, mask: Mask) -> "_Inside":
         sizes = voxel_sizes(scan.affine)
         steps = [max(1, int(_WORKING_MM / size)) for size in sizes]
+        if not mask[:: steps[0], :: steps[1], :: steps[2]].any():
+            steps = [1, 1, 1]
         thinned = tuple(slice(None, None, step) for step in steps)
         whole = _largest(mask[thinned])
         box = _box(whole)
@@ -146,15 +152,14 @@ class _Inside:
 
     def dark_layer(self) -> float:
         depth = ndimage.distance_transform_edt(self.filled, sampling=self.spacing)
-        deep = self.brightness[depth > _DEEP_MM]
-        if deep.size == 0:
+        depth = np.round(depth, 3)  # voxels of 4 mm may have 4.0000002
+        layers = [(depth > low) & (depth <= high) for low, high in (_SURFACE_MM, *_BONE_MM)]
+        deep = depth > _DEEP_MM
+        if not all(layer.any() for layer in (*layers, deep)):
             return 0.0
-        dark = self.brightness < _DARK * np.median(deep)
-        outer = max(_SURFACE_MM, *self.spacing)  # in coarse scans one voxel is deeper
-        surface = dark[(depth > 0) & (depth <= outer)]
-        layers = (dark[(depth > max(low, outer)) & (depth <= high)] for low, high in _BONE_MM)
-        below = [float(one.mean()) for one in layers if one.size]
-        return max(below) - float(surface.mean()) if below else 0.0
+        dark = self.brightness < _DARK * np.median(self.brightness[deep])
+        surface, *below = (float(dark[layer].mean()) for layer in layers)
+        return max(below) - surface
 
 
 def _filled_in_slices(mask: Mask) -> Mask:

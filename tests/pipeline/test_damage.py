@@ -222,9 +222,7 @@ def test_missing_keys_are_named_wherever_they_are_asked_for(tmp_path):
     write_json(tmp_path / "a.json", {"Quality": {"coverage": 1}})
     content = read_json(tmp_path / "a.json")
     for found, key in ((content, "Ledger"), (content["Quality"], "determinant")):
-        with pytest.raises(
-            ValueError, match=rf"a\.json must have the key {key}.*write the file ag"
-        ):
+        with pytest.raises(ValueError, match=rf"a\.json must have the key {key}.*write it ag"):
             found[key]
         assert found.get(key) is None
     assert content == {"Quality": {"coverage": 1}}

@@ -47,7 +47,7 @@ def test_an_evaluation_holds_every_figure_and_a_picture(copied):
 def test_thresholds_come_from_the_runs_own_validation_pairs(copied):
     pairs = pd.DataFrame(
         {
-            "subject": ["sub-a", "sub-b", "sub-c", "sub-d"],
+            "subject": [*copied.split.subjects("validation")] * 2,
             "lesioned": [False, False, False, True],
             "distance": [0.1, 0.2, 0.3, 0.4],
             "mirror_mean": [1.0, 2.0, 3.0, 10.0],

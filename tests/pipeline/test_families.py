@@ -129,6 +129,13 @@ def test_a_subject_without_a_line_and_a_foreign_table_are_refused(tmp_path):
         groups_of(["sub-1"], tmp_path / "none.tsv")
 
 
+def test_a_table_of_families_that_tells_none_is_refused(tmp_path):
+    wrong = _table(tmp_path, "Subject,Age\n1,30\n", "unrestricted.csv")
+    with pytest.raises(UserError, match="must have a column that tells relatives"):
+        kinship_of(["sub-1"], None, wrong)
+    assert not kinship_of(["sub-1"], _table(tmp_path, "participant_id | sex\n1 | F\n")).lines
+
+
 def test_the_private_file_is_its_owners_alone_and_holds_relatives_only(tmp_path):
     path = tmp_path / "families.private.json"
     groups = {"sub-1": "family-a", "sub-2": "family-a", "sub-3": "family-b"}

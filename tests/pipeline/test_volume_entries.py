@@ -868,3 +868,29 @@ def test_other_formats_are_refused_by_their_name(entry, file, folders):
     said, content = OTHERS[file]
     (folder / file).write_bytes(content)
     refused(entry, folder / file, folder, said)
+
+
+UNSTATED = Forms(sform=False, qform=False)
+
+
+def test_a_brain_mask_shares_the_guess_of_its_scan(tmp_path):
+    scan = save(tmp_path / "scan.nii", 1.0 + INSIDE, RAS, UNSTATED)
+    mask = save(tmp_path / "mask.nii", INSIDE, RAS, UNSTATED)
+    case, taken = Case("sub-01", "sub-01", scan, mask=mask), load_scan(scan)
+    np.testing.assert_array_equal(brain_of(case, taken), taken.data > 1)
+
+
+def test_a_lesion_mask_shares_the_guess_of_its_scan_and_no_other_is_taken(tmp_path):
+    guess = "header sets neither sform nor qform: which side is left is a guess"
+    bare = save(tmp_path / "bare.nii.gz", INSIDE, RAS, UNSTATED)
+    scan = load_scan(bare)
+    case = prepared_case(tmp_path, HeaderNotes=[guess], NativeAffine=scan.affine.tolist())
+    save_volume(case.scan, 1 + scan.data, scan.affine)
+    native = NativeSpace.of(case, "atlas")
+    put(bare, tmp_path / "masks", "sub-01_mask")
+    found = find_lesion(case, tmp_path, native, MaskSource(tmp_path / "masks"))
+    assert found is not None
+    np.testing.assert_array_equal(found.scan.data, scan.data)
+    plain(tmp_path / "masks/sub-01_mask.nii.gz", INSIDE)
+    with pytest.raises(ValueError, match="does not say which side is left"):
+        find_lesion(case, tmp_path, native, MaskSource(tmp_path / "masks"))
