@@ -26,6 +26,7 @@ def _write_and_wait(path):
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
     with process.stdout:
         assert process.stdout.readline().strip() == "open"
     return process

@@ -80,7 +80,7 @@ def _require_sides(path: Path, places: BrainModelAxis) -> None:
     for structure, rows, _ in places.iter_structures():
         side = str(structure).rpartition("_")[2]
         voxels = places.voxel[rows][places.volume_mask[rows]]
-        if side not in {"LEFT", "RIGHT"} or not len(voxels):
+        if side not in {"LEFT", "RIGHT"} or not len(voxels) or places.affine is None:
             continue
         x_mm = float((voxels @ places.affine[0, :3] + places.affine[0, 3]).mean())
         if (x_mm < 0) != (side == "LEFT"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.bids import Alignment, Case, sidecar_of
 from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PrepareConfig, prepare_case
 from hemitwin.transforms import Scan, load_scan
@@ -52,7 +52,7 @@ def on_noise(scan: Scan) -> np.ndarray:
 UNITS = [z_scored_on_zero, from_minus_one_to_one, far_below, far_above_zero, on_noise]
 
 
-def prepare_as(folder: Path, scan: Scan, unit, alignment="native"):
+def prepare_as(folder: Path, scan: Scan, unit, alignment: Alignment = "native"):
     """Write a scan in a unit, prepare it, and return volume, matrix and figures."""
     path = folder / f"{unit.__name__}.nii"
     nib.save(nib.Nifti1Image(unit(scan).astype(np.float32), scan.affine), path)

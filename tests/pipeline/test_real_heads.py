@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hemitwin.pipeline.bids import Case, sidecar_of
+from hemitwin.pipeline.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.brain_masks import brain_of
 from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.outputs import read_json
@@ -30,7 +30,7 @@ HEADS = ("IXI012", "IXI160")  # a large one, and one whose head is no larger tha
 NEW = ("template_overlap", "beyond_template", "dark_layer", "native_brain_ml")
 
 
-def head(subject: str, modality: str = "T1w") -> Case:
+def head(subject: str, modality: Modality = "T1w") -> Case:
     """Return a whole head with its brain's mask."""
     folder = Path(os.environ["HEMITWIN_DATA"]) / "bids-ixi-hh"
     with (folder / "scans.csv").open(encoding="utf-8") as file:

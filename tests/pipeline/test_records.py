@@ -149,6 +149,7 @@ def test_what_version_0_1_0_made_is_remade_or_taken_and_said_in_one_line(folder,
 def test_a_product_is_read_only_if_it_is_what_was_written(folder):
     copy = _Copy(folder)
     content = read_product(copy.product)
+    assert content is not None
     assert content["Description"] == "a copy"
     assert recorded_inputs(content) == {"source": digest_file(copy.source)}
     assert content_digest(copy.product) == digest_file(copy.product)

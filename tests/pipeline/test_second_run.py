@@ -77,6 +77,7 @@ def test_a_prepare_that_is_killed_while_it_writes_is_done_by_the_next(folder):
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdout is not None
         assert process.stdout.readline().strip() == "writing"
         process.send_signal(signal.SIGKILL)
     anat = folder / "derivatives" / "sub-01" / "anat"

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nibabel.cifti2.cifti2 import Cifti2Image
 from nibabel.cifti2.cifti2_axes import (
     BrainModelAxis,
     LabelAxis,
@@ -276,7 +277,7 @@ CIFTI = {
 def test_cifti_files_that_are_no_dense_maps_get_one_line(name, bare, ended):
     axes, tmp_path = CIFTI[name], bare.parent
     path = tmp_path / name
-    nib.cifti2.Cifti2Image(np.ones(tuple(map(len, axes))), axes).to_filename(path)
+    Cifti2Image(np.ones(tuple(map(len, axes))), axes).to_filename(path)
     code, said = ended("tabulate", path, "-o", tmp_path / "t.tsv")
     assert code == 2
     assert f"error: a map must be a volume; {path} is a CIFTI file" in said
@@ -350,7 +351,7 @@ def dense_labels(path: Path, affine: np.ndarray, exponent: int = -3) -> Path:
         places.append(BrainModelAxis.from_mask(mask, name=name, affine=affine))
     table = {0: ("???", (0, 0, 0, 0)), 1: ("L_a", (1, 0, 0, 1)), 2: ("R_a", (0, 1, 0, 1))}
     axes = (LabelAxis(["a"], [table]), sum(places[1:], start=places[0]))
-    image = nib.cifti2.Cifti2Image(np.array([[1, 2]], np.float32), axes)
+    image = Cifti2Image(np.array([[1, 2]], np.float32), axes)
     matrix = image.header.get_index_map(1).volume.transformation_matrix_voxel_indices_ijk_to_xyz
     matrix.meter_exponent = exponent
     image.to_filename(path)
@@ -377,9 +378,9 @@ def test_the_voxels_of_a_dense_atlas_must_lie_on_their_side(tmp_path):
 )
 def test_dense_maps_without_values_are_refused(tmp_path, value, said):
     save_dense_scalar(tmp_path / "a.dscalar.nii", np.ones(91282), name="a")
-    image = nib.cifti2.Cifti2Image.from_filename(tmp_path / "a.dscalar.nii")
+    image = Cifti2Image.from_filename(tmp_path / "a.dscalar.nii")
     spoilt = np.full((1, 91282), value, np.float32)
-    nib.cifti2.Cifti2Image(spoilt, image.header).to_filename(tmp_path / "a.dscalar.nii")
+    Cifti2Image(spoilt, image.header).to_filename(tmp_path / "a.dscalar.nii")
     with pytest.raises(ValueError, match=said):
         load_dense_scalars(tmp_path / "a.dscalar.nii")
 

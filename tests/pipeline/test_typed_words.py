@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from hemitwin.pipeline.cli import app, main
 from hemitwin.pipeline.errors import CaseFailure
@@ -91,10 +92,12 @@ def test_the_line_to_run_again_has_the_words_that_were_typed(typed, monkeypatch,
 
 def test_every_verb_with_cases_has_a_line_to_run_again():
     stages = {one.split()[0] for one in (line.removeprefix("-v ") for line in TYPED)}
-    verbs = typer.main.get_command(app).commands
+    verbs = typer.main.get_group(app).commands
+    simulate = verbs["simulate"]
+    assert isinstance(simulate, TyperGroup)
     labelled = {
         name
-        for name, verb in (*verbs.items(), *verbs["simulate"].commands.items())
+        for name, verb in (*verbs.items(), *simulate.commands.items())
         if any("--participant-label" in one.opts for one in verb.params)
     }
     assert labelled - {"lesions", "rank"} <= stages  # `simulate lesions`; rank has no cases
@@ -168,7 +171,7 @@ def test_an_option_that_is_not_heeded_is_refused(line, tmp_path, monkeypatch, ca
 def test_beside_directions_every_other_option_is_refused(monkeypatch, capfd):
     """Options of tomorrow, too: the list is the command's own."""
     monkeypatch.setattr("hemitwin.pipeline.runs.load_run", lambda _: pytest.fail("too late"))
-    command = typer.main.get_command(app).commands["explain"]
+    command = typer.main.get_group(app).commands["explain"]
     values = {"--pair": "01 02", "--target": "logit", "--method": "lrp", "--lesion-seed": "0"}
     options = [one.opts[0] for one in command.params if one.param_type_name == "option"]
     heeded = {"--components", "--participant-label"}
@@ -180,8 +183,10 @@ def test_beside_directions_every_other_option_is_refused(monkeypatch, capfd):
 
 def test_options_of_batches_and_of_their_stages_have_names_of_their_own():
     """Else a stage's option would be the batch's, without a word."""
-    verbs = typer.main.get_command(app).commands
-    own = {name for one in verbs["batch"].commands["write"].params for name in one.opts}
+    verbs = typer.main.get_group(app).commands
+    batch = verbs["batch"]
+    assert isinstance(batch, TyperGroup)
+    own = {name for one in batch.commands["write"].params for name in one.opts}
     for stage in ("prepare", "explain", "atlas"):
         assert not own & {
             name

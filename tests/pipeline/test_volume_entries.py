@@ -19,12 +19,14 @@ import pandas as pd
 import pytest
 import typer
 from nibabel.freesurfer.mghformat import MGHHeader, MGHImage
+from nibabel.nifti1 import Nifti1Image
+from nibabel.openers import ImageOpener
 from pydantic import BaseModel
 
-import hemitwin
 from hemitwin.atlases import (
     FREESURFER_STRUCTURES,
     TEMPLATE_SPACE,
+    Atlas,
     DataFile,
     Region,
     hcpmmp_atlas,
@@ -263,7 +265,7 @@ def tabulated(maps, dseg, regions, tmp):
     save_dseg_table(tmp / "names.tsv", regions)
     settings = {"dseg": dseg, "dseg_table": tmp / "names.tsv"}
     table = tabulate([maps], tmp / "table.tsv", **settings).set_index("name")
-    return 2 * table.loc["L_block", "sum"] / (table["n_voxels"]["L_block"] + table["sum"].sum())
+    return 2 * table["sum"]["L_block"] / (table["n_voxels"]["L_block"] + table["sum"].sum())
 
 
 def tabulated_map(volume, tmp):
@@ -279,12 +281,16 @@ def tabulated_dseg(volume, tmp):
 def atlas_files(volume, tmp):
     save_dseg_table(tmp / "names.tsv", LEFT)
     atlas = chosen_atlas([volume], tmp / "names.tsv", TEMPLATE_SPACE, "A")
+    assert atlas is not None
+    assert atlas.voxels is not None
     return overlap(atlas.voxels.labels == 1, atlas.voxels.affine)
 
 
 def atlas_words(volume, tmp):
     save_dseg_table(tmp / "names.tsv", LEFT)
     atlas = named_atlas([str(volume)], tmp / "names.tsv", TEMPLATE_SPACE, "A")
+    assert isinstance(atlas, Atlas)
+    assert atlas.voxels is not None
     return overlap(atlas.voxels.labels == 1, atlas.voxels.affine)
 
 
@@ -371,6 +377,7 @@ def own_regions(volume, tmp):
     of_prepared(volume, aligned_atlas_path(case, tmp / "derivatives", "A"), case)
     save_dseg_table(tmp / "derivatives/atlas-A_dseg.tsv", LEFT)
     parcels = own_atlas(case, tmp / "derivatives", "A")
+    assert parcels is not None
     return overlap(parcels.labels == 1, parcels.affine)
 
 
@@ -378,6 +385,7 @@ def own_deformation(volume, tmp):
     case = prepared_case(tmp)
     of_prepared(volume, deformation_path(case, tmp / "derivatives"), case)
     found = read_own_deformation(case, tmp / "derivatives")
+    assert found is not None
     assert not found.shift_mm[..., :2].any()
     return overlap(found.shift_mm[..., 2] > 0.5, found.affine)
 
@@ -395,7 +403,10 @@ def kept_scan(volume, tmp):
         SharedAtlas((), (image, image)),
         ExportConfig(),
     )
-    kept = nib.nifti1.load(_keep_scan(made).path)
+    file = _keep_scan(made)
+    assert file is not None
+    kept = Nifti1Image.from_filename(file.path)
+    assert kept.affine is not None
     return overlap(np.asarray(kept.dataobj) > 0.5, kept.affine)
 
 
@@ -436,6 +447,7 @@ def lesion(volume, tmp, name):
     put(volume, tmp / "masks", name)
     native = NativeSpace.of(case, "atlas")
     found = find_lesion(case, tmp / "derivatives", native, MaskSource(tmp / "masks"))
+    assert found is not None
     return overlap(found.scan.data > 0.5, found.scan.affine)
 
 
@@ -687,7 +699,9 @@ def test_every_option_that_may_take_a_volume_is_in_one_of_the_tables():
 
 
 def test_every_key_that_holds_a_path_is_in_the_table():
-    for module in pkgutil.iter_modules(hemitwin.pipeline.__path__, "hemitwin.pipeline."):
+    for module in pkgutil.iter_modules(
+        importlib.import_module("hemitwin.pipeline").__path__, "hemitwin.pipeline."
+    ):
         importlib.import_module(module.name)
     waiting, found = [BaseModel], set()
     while waiting:
@@ -770,10 +784,12 @@ def test_a_side_that_is_not_stated_is_noted_or_refused(entry, folders, caplog):
     folder = folders()
     path = stored(entry, folder, forms=Forms(sform=False, qform=False))
     if entry.names == ".mgz":
-        content = bytearray(nib.openers.ImageOpener(str(path)).read())
-        at = MGHHeader._hdrdtype.fields["goodRASFlag"][1]
+        content = bytearray(ImageOpener(str(path)).read())
+        fields = MGHHeader._hdrdtype.fields
+        assert fields is not None
+        at = fields["goodRASFlag"][1]
         content[at : at + 2] = b"\0\0"
-        with nib.openers.ImageOpener(str(path), "wb") as stream:
+        with ImageOpener(str(path), "wb") as stream:
             stream.write(bytes(content))
     if entry.guess:
         entry.read(path, folder)

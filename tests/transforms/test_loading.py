@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.cifti2.cifti2 import Cifti2Image
+from nibabel.cifti2.cifti2_axes import BrainModelAxis, SeriesAxis
 from scipy.spatial.transform import Rotation
 
 from hemitwin.transforms import (
@@ -286,10 +288,10 @@ def test_damage_in_a_packed_pair_is_noticed(tmp_path):
 
 
 def test_a_cifti_file_is_no_volume(tmp_path):
-    places = nib.cifti2.BrainModelAxis.from_surface(np.arange(4), 4, "CORTEX_LEFT")
-    axes = (nib.cifti2.SeriesAxis(0, 1, 3), places)
+    places = BrainModelAxis.from_surface(np.arange(4), 4, "CORTEX_LEFT")
+    axes = (SeriesAxis(0, 1, 3), places)
     for name in ("a.dtseries.nii", "a.nii"):
-        nib.cifti2.Cifti2Image(np.ones((3, 4)), axes).to_filename(tmp_path / name)
+        Cifti2Image(np.ones((3, 4)), axes).to_filename(tmp_path / name)
         with pytest.raises(ValueError, match=r"is a CIFTI file, .*; give a \.dscalar\.nii"):
             load_series(tmp_path / name)
 
