@@ -179,7 +179,8 @@ def _identify(
     brains = [tested[k] for k in kept]
     rows = {brain.case.name: k for k, brain in enumerate(brains)}
     pairs = IndexedPairs.of(table, brains)
-    scores = score_embedded(run.network, embeddings[kept], pairs)["score"]
+    rows_kept = torch.tensor(kept, dtype=torch.long)
+    scores = score_embedded(run.network, embeddings[rows_kept], pairs)["score"]
     # Pairs that the tables leave unsettled are not there: they count as infinitely far.
     distances = np.full((len(brains), len(brains)), np.finfo(np.float64).max)
     distances[pairs.first, pairs.second] = distances[pairs.second, pairs.first] = scores
