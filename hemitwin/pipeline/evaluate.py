@@ -29,13 +29,13 @@ from hemitwin.pipeline.metrics import (
     rates_at,
     youden_threshold,
 )
-from hemitwin.pipeline.outputs import write_json
+from hemitwin.pipeline.outputs import digest_file, read_json, require_unchanged, write_json
 from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
-from hemitwin.pipeline.runs import Run, lesion_source
+from hemitwin.pipeline.runs import PAIRS_DIGEST, SUMMARY, Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.simulated_set import pairs_of_set
-from hemitwin.pipeline.training_material import VALIDATION_PAIRS
+from hemitwin.pipeline.training_material import VALIDATION_DIGEST, VALIDATION_PAIRS
 
 __all__ = ["EVALUATION", "SIMULATED", "Evaluation", "evaluate"]
 
@@ -106,6 +106,7 @@ def evaluate(
     picture_of_evaluation(run.folder / f"{stem}.png", result)
     table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
+    splits |= {PAIRS_DIGEST: digest_file(run.folder / f"{stem}_pairs.tsv")}
     splits |= {"caution": tell_of_few(table.clusters.count)}
     write_json(run.folder / f"{stem}.json", {**result.to_dict(), **splits})
     return result
@@ -167,6 +168,9 @@ def _validation_pairs(run: Run, brains: Sequence[Brain]) -> pd.DataFrame | None:
     path = run.folder / VALIDATION_PAIRS
     if path.is_file():
         with reading(path, "delete it, and it is made again from the prepared volumes"):
+            digest = read_json(run.folder / SUMMARY).get(VALIDATION_DIGEST)
+            if digest is not None:  # runs of before it was written down have none
+                require_unchanged(path, digest)
             pairs = pd.read_csv(path, sep="\t")
             known = ScoreTable(pairs)
             everyone = set(pairs["subject"]) == set(run.split.subjects("validation"))

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, read_families
-from hemitwin.pipeline.outputs import digest_json, read_json
+from hemitwin.pipeline.outputs import digest_json, read_json, require_unchanged
 from hemitwin.pipeline.pair_tables import read_brain_pairs
-from hemitwin.pipeline.runs import CONFIG, SPLITS, SUMMARY
+from hemitwin.pipeline.runs import CONFIG, PAIRS_DIGEST, SPLITS, SUMMARY
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.split import read_split
 
@@ -116,7 +116,10 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
     config = load_config(folder / CONFIG)
     named = f"{stem}_pairs.private.tsv" if config.pairs else f"{stem}_pairs.tsv"
     with reading(folder / named, again):
-        rows = _brain_pairs(folder / named) if config.pairs else _halves(folder / named)
+        if config.pairs:
+            rows = _brain_pairs(folder / named, result["pairs"])
+        else:
+            rows = _halves(folder / named, result.get(PAIRS_DIGEST))
         table = ScoreTable(rows, read_families(folder / FAMILIES))
         if not len(table.labels) or np.isnan(table.scores(table.network_score)).any():
             msg = "a pair has no score"
@@ -130,11 +133,13 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
     )
 
 
-def _halves(path: Path) -> pd.DataFrame:
+def _halves(path: Path, digest: str | None) -> pd.DataFrame:
+    if digest is not None:  # evaluations of before it was written down have none
+        require_unchanged(path, digest)
     return pd.read_csv(path, sep="\t", dtype={"subject": str})
 
 
-def _brain_pairs(path: Path) -> pd.DataFrame:
+def _brain_pairs(path: Path, scored: Mapping[str, int]) -> pd.DataFrame:
     """Read the private table: two pairs of the same families are one to the shareable one."""
     if not path.is_file():
         msg = (
@@ -143,7 +148,12 @@ def _brain_pairs(path: Path) -> pd.DataFrame:
             f"'hemitwin evaluate {path.parent}'"
         )
         raise UserError(msg)
-    return read_brain_pairs(path)
+    rows = read_brain_pairs(path)
+    found = rows["label"].value_counts().to_dict()
+    if any(found.get(label, 0) != count for label, count in scored.items()):
+        msg = f"it must hold the pairs that were evaluated, {scored}, but holds {found}"
+        raise ValueError(msg)
+    return rows
 
 
 def contenders_of(runs: Sequence[EvaluatedRun]) -> tuple[Contender, ...]:

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_table
 from hemitwin.pipeline.bids import Case, find_scans, sidecar_of
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.evaluation_set_config import EvaluationSetConfig
 from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.records import Record, content_digest
 from hemitwin.transforms import AsymmetrySpec, LesionMaskLibrary, LesionSpec
 
-__all__ = ["MANIFEST", "EvaluationSet", "Spec", "specification_of"]
+__all__ = ["MANIFEST", "EvaluationSet", "Spec", "items_in", "specification_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +184,16 @@ class EvaluationSet:
                 f"than is asked for; choose another folder, or remove this one first"
             )
             raise UserError(msg)
+
+
+def items_in(folder: Path) -> int | None:
+    """Return how many volumes each subject of a set has; None where it was not written down."""
+    path = folder / _SETTINGS
+    if not path.is_file():
+        return None
+    with reading(path, "simulate the set again"):
+        content = {name: value for name, value in read_json(path).items() if name != _MASKS}
+        return len(EvaluationSetConfig.model_validate(content).items)
 
 
 def specification_of(content: Mapping[str, Any]) -> Spec | None:

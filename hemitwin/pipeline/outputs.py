@@ -22,6 +22,7 @@ __all__ = [
     "digest_json",
     "provenance",
     "read_json",
+    "require_unchanged",
     "write_json",
     "write_text",
 ]
@@ -110,6 +111,19 @@ def read_json(path: Path, *, remedy: str = "write it again") -> dict[str, Any]:
         msg = f"{path} must hold a JSON object, got {type(content).__name__}; {remedy}"
         raise UserError(msg)
     return content
+
+
+def require_unchanged(path: Path, digest: str) -> None:
+    """Refuse a file that is another one than was written: a table may have lost its last lines.
+
+    Raises
+    ------
+    ValueError
+        Its digest is another one.
+    """
+    if digest_file(path) != digest:
+        msg = "it was changed since it was written"
+        raise ValueError(msg)
 
 
 def digest_file(path: Path) -> str:

@@ -53,6 +53,9 @@ def read_brain_pairs(path: Path) -> pd.DataFrame:
         msg = f"{path} must be a table of pairs, but it is not there; score the pairs again"
         raise UserError(msg)
     with reading(path, "score the pairs again"):
+        if not path.read_bytes().endswith(b"\n"):
+            msg = "its end is missing"
+            raise ValueError(msg)
         table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_NAMES, str))
     if missing := [name for name in (*_NAMES, *_KEPT) if name not in table.columns]:
         msg = f"{path} must have the columns of pairs, it lacks {', '.join(missing)}"

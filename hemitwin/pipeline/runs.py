@@ -27,6 +27,11 @@ from hemitwin.pipeline.split import Split, read_split
 from hemitwin.transforms import LesionMaskLibrary
 
 __all__ = [
+    "CONFIG",
+    "PAIRS_DIGEST",
+    "SPLITS",
+    "SUMMARY",
+    "WEIGHTS",
     "Run",
     "config_digest",
     "lesion_source",
@@ -40,6 +45,8 @@ WEIGHTS = "model.safetensors"
 SUMMARY = "run.json"
 CONFIG = "config.yaml"
 SPLITS = "splits.json"
+PAIRS_DIGEST = "pairs_sha256"
+"""What an evaluation of halves calls the digest of its table of pairs."""
 _AGAIN = "restore it or train again"
 
 _PATHS = (

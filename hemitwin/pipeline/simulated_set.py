@@ -12,7 +12,7 @@ from torch import Tensor
 from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cohort import Brain, load_brain
 from hemitwin.pipeline.errors import UserError, reading
-from hemitwin.pipeline.evaluation_manifest import MANIFEST, specification_of
+from hemitwin.pipeline.evaluation_manifest import MANIFEST, items_in, specification_of
 from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
 from hemitwin.pipeline.records import content_digest, read_product
@@ -91,6 +91,10 @@ def _files(folder: Path, brain: Brain) -> Iterator[tuple[Path, str]]:
         files = [
             (folder / str(one), str(digest)) for one, digest in rows[["file", "sha256"]].values
         ]
+        whole = items_in(folder)
+        if whole is not None and 0 < len(rows) < whole:
+            msg = f"it names {len(rows)} volumes of {brain.case.name}, of {whole}"
+            raise ValueError(msg)
     if len(rows) == 0 or made_from != {content_digest(brain.case.scan)}:
         msg = (
             f"{folder} must be made from the prepared volumes at hand, but {brain.case.name} is "

@@ -49,7 +49,12 @@ from hemitwin.pipeline.split import Split, read_split, write_split
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
 from hemitwin.pipeline.training_environment import process_environment, quiet_lightning
-from hemitwin.pipeline.training_material import TrainingMaterial, material_of
+from hemitwin.pipeline.training_material import (
+    VALIDATION_DIGEST,
+    VALIDATION_PAIRS,
+    TrainingMaterial,
+    material_of,
+)
 from hemitwin.pipeline.training_plan import plan_training
 
 __all__ = ["train"]
@@ -310,6 +315,12 @@ def _finish(config: RunConfig, task: SiameseTask, material: TrainingMaterial, ou
             "splits_sha256": digest_file(out / SPLITS),
             "weights_sha256": digest_file(out / WEIGHTS),
             "config_sha256": config_digest(config),
+            **_digest_of_pairs(out),
             "GeneratedBy": provenance(),
         },
     )
+
+
+def _digest_of_pairs(out: Path) -> dict[str, str]:
+    path = out / VALIDATION_PAIRS
+    return {VALIDATION_DIGEST: digest_file(path)} if path.is_file() else {}

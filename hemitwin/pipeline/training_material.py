@@ -31,10 +31,13 @@ from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.task import SiameseTask
 from hemitwin.pipeline.training_plan import TrainingPlan
 
-__all__ = ["VALIDATION_PAIRS", "TrainingMaterial", "material_of"]
+__all__ = ["VALIDATION_DIGEST", "VALIDATION_PAIRS", "TrainingMaterial", "material_of"]
 
 VALIDATION_PAIRS = "validation_pairs.tsv"
 """Scored pairs of validation in the run folder; for brains a private file, not this one."""
+
+VALIDATION_DIGEST = "validation_pairs_sha256"
+"""What a run's summary calls the digest of that table."""
 
 _PRIVATE_PAIRS = "validation_pairs.private.tsv"
 

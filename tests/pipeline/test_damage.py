@@ -12,7 +12,7 @@ import pytest
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.errors import CaseFailure
 from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
-from hemitwin.pipeline.outputs import describe_dataset, read_json, write_json
+from hemitwin.pipeline.outputs import describe_dataset, digest_file, read_json, write_json
 from hemitwin.pipeline.runner import Outcome
 
 pytestmark = pytest.mark.xdist_group("path")
@@ -22,6 +22,7 @@ SIDECAR = VOLUME.replace(".nii.gz", ".json")
 
 DAMAGE = {
     "cut": lambda content: content[: len(content) // 2],
+    "shortened": lambda content: b"".join(content.splitlines(keepends=True)[:-1]),
     "empty": lambda _: b"",
     "latin": lambda _: "key: Z\u00fcrich\tN\u00fc\n".encode("latin-1"),
     "bytes": lambda _: bytes(range(256)) * 8,
@@ -46,12 +47,12 @@ READ = {
         ("explain run derivatives", "evaluate run", "atlas derivatives --anomaly-run run"),
     ),
     "run/fingerprints.json": ((*TEXT, "nothing in it"), ("evaluate run",)),
-    "run/validation_pairs.tsv": ((*TEXT, "empty"), ("evaluate run",)),
+    "run/validation_pairs.tsv": ((*TEXT, "shortened", "empty"), ("evaluate run",)),
     "run/families.private.json": ((*TEXT, "nothing in it"), ("evaluate run",)),
-    "scored/run.json": ((*TEXT, "nothing in it"), ("compare scored run",)),
-    "scored/evaluation.json": (TEXT, ("compare scored run",)),
-    "scored/evaluation_pairs.tsv": ((*TEXT, "empty"), ("compare scored run",)),
-    "set/manifest.tsv": ((*TEXT, "empty"), ("evaluate run --simulated set",)),
+    "scored/run.json": ((*TEXT, "nothing in it"), ("compare scored other",)),
+    "scored/evaluation.json": (TEXT, ("compare scored other",)),
+    "scored/evaluation_pairs.tsv": ((*TEXT, "shortened", "empty"), ("compare scored other",)),
+    "set/manifest.tsv": ((*TEXT, "shortened", "empty"), ("evaluate run --simulated set",)),
     "train.yaml": (("empty", "latin", "bytes", "list", "gone"), ("train train.yaml -o out",)),
     "set.yaml": (
         ("latin", "list", "gone"),
@@ -131,11 +132,15 @@ def whole(prepared, run, record_tables, tmp_path_factory):
         labels=run.split.subjects("test"),
     )
     scored = shutil.copytree(root / "run", root / "scored")
-    digests = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
-    write_json(scored / "evaluation.json", digests)
     rows = ("subject\tlesioned\tdistance", *(f"sub-{k:02d}\t{k % 2}\t0.5" for k in range(1, 9)))
     (scored / "evaluation_pairs.tsv").write_text("\n".join(rows) + "\n")
+    digests = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
+    digests |= {"pairs_sha256": digest_file(scored / "evaluation_pairs.tsv")}
+    write_json(scored / "evaluation.json", digests)
     config = (root / "run" / "config.yaml").read_text()
+    other = shutil.copytree(scored, root / "other")
+    other_epochs = re.sub(r"^(\s+epochs:) .*$", r"\1 99", config, flags=re.MULTILINE)
+    (other / "config.yaml").write_text(other_epochs)
     prepared_at = re.compile(r"^(\s+prepared:) .*$", re.MULTILINE)
     config = prepared_at.sub(r"\1 derivatives", config).replace("  - p01\n", "")
     (root / "train.yaml").write_text(config.replace("exclude:", "exclude: []"))

@@ -908,5 +908,7 @@ def test_a_lesion_mask_shares_the_guess_of_its_scan_and_no_other_is_taken(tmp_pa
     assert found is not None
     np.testing.assert_array_equal(found.scan.data, scan.data)
     plain(tmp_path / "masks/sub-01_mask.nii.gz", INSIDE)
+    other = find_lesion(case, tmp_path, native, MaskSource(tmp_path / "masks"))
+    assert other is not None
     with pytest.raises(ValueError, match="does not say which side is left"):
-        find_lesion(case, tmp_path, native, MaskSource(tmp_path / "masks"))
+        assert other.scan
