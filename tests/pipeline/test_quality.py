@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from hemitwin.atlases import load_template
@@ -48,6 +49,21 @@ def add_metal(scan: Scan) -> Scan:
     """Put in a ball of 12 mm radius, ten times as bright as the brain."""
     ball = _ball(scan, 12.0, (20, 30, 0))
     return replace(scan, data=np.where(ball, 10 * _median(scan), scan.data))
+
+
+def keep_scalp(scan: Scan) -> Scan:
+    """Leave a dark skull of 8 mm and a scalp of 4 mm around the brain, as bright as it."""
+    away = ndimage.distance_transform_edt(scan.data == 0, np.diag(scan.affine)[:3])
+    skull = np.where(away <= 8, 0.05 * _median(scan), np.where(away <= 12, _median(scan), 0))
+    return replace(scan, data=np.where(scan.data > 0, scan.data, skull).astype(np.float32))
+
+
+def make_cylinder(scan: Scan) -> Scan:
+    """Give the brain's volume the shape of a neck."""
+    x, y, _ = np.indices(scan.data.shape)
+    centre = np.argwhere(scan.data > 0).mean(axis=0)
+    inside = np.hypot(x - centre[0], y - centre[1]) < 11
+    return replace(scan, data=np.where(inside, _median(scan) * (1 + x / 100), 0))
 
 
 def turn(scan: Scan) -> Scan:
@@ -106,12 +122,29 @@ def test_a_good_scan_passes_every_gate(phantom):
         (add_blob, "outline_similarity"),
         (erase_half, "mirror_similarity"),
         (add_metal, "intensity_outlier_share"),
+        (keep_scalp, "dark_layer"),
+        (make_cylinder, "template_overlap"),
+        (make_cylinder, "beyond_template"),
     ],
 )
 def test_a_damaged_phantom_is_flagged_by_the_gate_meant_for_it(phantom, damage, figure):
     scan, template = phantom
     flags = flags_of(figures_in_place(damage(scan), template))
     assert any(flag.startswith(figure) for flag in flags), flags
+
+
+@pytest.mark.parametrize("damage", [keep_scalp, make_cylinder])
+def test_what_has_not_a_brains_shape_is_flagged_in_any_contrast(phantom, damage):
+    scan, template = phantom
+    inverted = replace(scan, data=np.where(scan.data > 0, 1.3 * scan.data.max() - scan.data, 0))
+    assert flags_of(figures_in_place(inverted, template), modality="T2w") == []
+    assert flags_of(figures_in_place(damage(inverted), template), modality="T2w")
+
+
+def test_a_brain_of_two_and_a_half_litres_is_flagged():
+    assert flags_of({"native_brain_ml": 1850.0}, modality="FLAIR") == []
+    (flag,) = flags_of({"native_brain_ml": 2400.0}, modality="FLAIR")
+    assert flag == "native_brain_ml 2400 is above 2300"
 
 
 def test_a_phantom_on_its_side_does_not_look_like_the_template(phantom):
