@@ -22,7 +22,7 @@ from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.pair_tables import read_brain_pairs, write_brain_pairs
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.runs import load_run, write_config
@@ -181,6 +181,12 @@ def test_runs_on_brains_are_compared_by_families_and_no_result_names_anybody(run
     written = [path.read_bytes() for path in (tmp_path / "out").iterdir()]
     assert not any(b"sub-" in content for content in written)
     write_brain_pairs(other / "evaluation_pairs.private.tsv", table[:3])
+    with pytest.raises(UserError, match="must hold the pairs that were evaluated"):
+        compare([run.folder, other], tmp_path / "out")
+    written_down = read_json(other / "evaluation.json")
+    kept = table[:3]["label"].value_counts()
+    pairs = {label: int(kept.get(label, 0)) for label in ("same", "different")}
+    write_json(other / "evaluation.json", {**written_down, "pairs": pairs})
     with pytest.raises(UserError, match="have other pairs; give both the same seed, tables"):
         compare([run.folder, other], tmp_path / "out")
     (other / "evaluation_pairs.private.tsv").unlink()

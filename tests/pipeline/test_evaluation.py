@@ -6,6 +6,7 @@ import pytest
 
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.metrics import youden_threshold
+from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.training_material import VALIDATION_PAIRS
 
@@ -55,6 +56,9 @@ def test_thresholds_come_from_the_runs_own_validation_pairs(copied):
         }
     )
     pairs.to_csv(copied.folder / VALIDATION_PAIRS, sep="\t", index=False)
+    summary = read_json(copied.folder / "run.json")
+    digest = digest_file(copied.folder / VALIDATION_PAIRS)
+    write_json(copied.folder / "run.json", {**summary, "validation_pairs_sha256": digest})
     thresholds = evaluate(copied).thresholds
     labels, scores = pairs["lesioned"].to_numpy(bool), pairs["mirror_mean"].to_numpy(float)
     assert thresholds["mirror_mean"] == youden_threshold(labels, scores) == 6.5

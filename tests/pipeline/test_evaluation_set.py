@@ -134,7 +134,7 @@ def test_a_run_is_scored_on_the_set_shams_and_controls_as_normal(prepared, run, 
         evaluate(run, simulated=tmp_path)
     manifest = tmp_path / MANIFEST
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(UserError, match="it names 4 volumes of .*, of 5"):
+    with pytest.raises(UserError, match=r"it names 4 volumes of .*, of 5"):
         evaluate(run, simulated=tmp_path)
     with pytest.raises(UserError, match="simulate"):
         evaluate(run, simulated=prepared.derivatives)
