@@ -1,5 +1,6 @@
 """Matrices of regions by regions, read back by nibabel and by Workbench."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.cifti2.cifti2 import Cifti2Image
@@ -38,6 +39,16 @@ def test_parcel_connectivity_survives_the_round_trip(written):
     metadata = image.header.matrix.metadata
     assert metadata is not None
     assert "-3 -0.5 0.5 3" in metadata["PaletteColorMapping"]
+
+
+def test_its_bytes_are_those_that_nibabel_writes(written, tmp_path):
+    path = tmp_path / "a.pscalar.nii"
+    metadata = {"ProgramProvenance": "ours <1 & 2>"}
+    save_parcel_scalar(path, np.arange(379.0), name="x", palette=Palette(3.0), metadata=metadata)
+    for own in (written, path):
+        again = tmp_path / f"again{own.name}"
+        nib.save(Cifti2Image.from_filename(own), again)
+        assert own.read_bytes() == again.read_bytes()
 
 
 def test_its_regions_lie_where_those_of_a_scalar_file_do(written, tmp_path):

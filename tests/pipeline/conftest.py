@@ -115,14 +115,20 @@ def record_tables():
     return write
 
 
-@pytest.fixture
-def one_prepared(tmp_path) -> Path:
-    """The derivatives of one person, prepared at 4 mm."""
-    cohort = CohortConfig(controls=1, patients=0, resolution_mm=4.0)
-    write_cohort(tmp_path / "bids", cohort)
+@pytest.fixture(scope="session")
+def person(tmp_path_factory) -> Path:
+    """A folder with one person's ``bids`` and ``derivatives``, prepared at 4 mm; to be copied."""
+    folder = tmp_path_factory.mktemp("person")
+    write_cohort(folder / "bids", CohortConfig(controls=1, patients=0, resolution_mm=4.0))
     config = PrepareConfig(resolution_mm=4.0)
-    assert not prepare(tmp_path / "bids", tmp_path / "derivatives", config=config).failures
-    return tmp_path / "derivatives"
+    assert not prepare(folder / "bids", folder / "derivatives", config=config).failures
+    return folder
+
+
+@pytest.fixture
+def one_prepared(person, tmp_path) -> Path:
+    """The derivatives of one person, prepared at 4 mm, for one test alone."""
+    return shutil.copytree(person, tmp_path, dirs_exist_ok=True) / "derivatives"
 
 
 @pytest.fixture
