@@ -28,6 +28,10 @@ __all__ = ["Atlas"]
 
 _REACH_MM = 3.0
 _GREY_MATTER = 0.5
+_BLUR_SIGMA = 0.5
+_BLUR_VOXELS = 3
+"""One more than the blur reaches: the rim of a blurred label's box is 0."""
+
 _ENTITY = re.compile(r"[a-zA-Z0-9]+")
 
 Labels = Int32[np.ndarray, " n"]
@@ -232,9 +236,25 @@ def _vote(voxels: Parcellation, points: Points) -> Labels:
     """
     best = np.zeros(len(points), dtype=np.float32)
     winner = np.zeros(len(points), dtype=np.int32)
-    for label in np.unique(voxels.labels):
-        inside = (voxels.labels == label).astype(np.float32)
-        weight = sample_at(ndimage.gaussian_filter(inside, 0.5), voxels.affine, points)
+    for label, weights, affine in _weights(voxels):
+        weight = sample_at(weights, affine, points)
         winner[weight > best] = label
         best = np.maximum(best, weight)
     return winner
+
+
+@functools.cache  # by identity, as above
+def _weights(voxels: Parcellation) -> list[tuple[int, Float[np.ndarray, "x y z"], Affine]]:
+    """Blur each label, in a box that holds it, with the box' affine."""
+    found = []
+    for label in np.unique(voxels.labels):
+        inside = voxels.labels == label
+        box = tuple(
+            slice(max(int(places.min()) - _BLUR_VOXELS, 0), int(places.max()) + _BLUR_VOXELS + 1)
+            for places in np.nonzero(inside)
+        )
+        affine = voxels.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [one.start for one in box]
+        blurred = ndimage.gaussian_filter(inside[box].astype(np.float32), _BLUR_SIGMA)
+        found.append((int(label), blurred, affine))
+    return found

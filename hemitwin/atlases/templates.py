@@ -1,5 +1,6 @@
 """The symmetric template on an even grid whose mid-plane lies between voxels."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -139,24 +140,28 @@ def template_on_grid(shape: tuple[int, int, int], affine: Affine, *, kind: str =
     if kind not in _LOADERS:
         msg = f"kind must be one of {sorted(_LOADERS)}, got {kind!r}; choose one of them"
         raise ValueError(msg)
-    image = _LOADERS[kind](resolution=1)
-    data = np.clip(np.asarray(image.dataobj, dtype=np.float32), 0, 1)
-    voxel_mm = float(abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
+    voxel_mm = round(float(abs(np.linalg.det(affine[:3, :3])) ** (1 / 3)), 6)
+    smoothed = _smoothed(kind, voxel_mm)
+    values = regrid_values(smoothed.data, smoothed.affine, shape, affine)
     if kind != "T1w":
-        return regrid_values(_smooth(data, voxel_mm), image.affine, shape, affine)
-    inside = (data > 0).astype(np.float32)
-    share = regrid_values(_smooth(inside, voxel_mm), image.affine, shape, affine)
-    values = regrid_values(_smooth(data, voxel_mm), image.affine, shape, affine)
+        return values
+    inside = _smoothed("T1w", voxel_mm, inside=True)
+    share = regrid_values(inside.data, inside.affine, shape, affine)
     return np.where(share > 0.5, values / np.maximum(share, 0.5), 0).astype(np.float32)
 
 
-def _smooth(data: Grid, voxel_mm: float) -> Grid:
+@functools.lru_cache(maxsize=3)  # 33 MB each: the scans of a cohort have few sizes of voxels
+def _smoothed(kind: str, voxel_mm: float, *, inside: bool = False) -> TemplateImage:
     """Blur 1 mm voxels to the width of larger ones (FWHM added in quadrature)."""
-    if voxel_mm <= 1:
-        return data
-    sigma = math.sqrt(voxel_mm**2 - 1) / 2.355
-    smoothed: np.ndarray = ndimage.gaussian_filter(data, sigma, mode="constant")
-    return smoothed
+    image = _LOADERS[kind](resolution=1)
+    data = np.clip(np.asarray(image.dataobj, dtype=np.float32), 0, 1)
+    if inside:
+        data = (data > 0).astype(np.float32)
+    if voxel_mm > 1:
+        sigma = math.sqrt(voxel_mm**2 - 1) / 2.355
+        data = ndimage.gaussian_filter(data, sigma, mode="constant")
+    data.setflags(write=False)
+    return TemplateImage(data, image.affine)
 
 
 def _round_up(number: float, multiple: int) -> int:
