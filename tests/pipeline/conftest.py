@@ -28,6 +28,7 @@ from hemitwin.pipeline.parcellate import pair_table_path, region_table_path
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.shared_atlas import write_shared_atlas
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
@@ -116,12 +117,13 @@ def record_tables():
 
 
 @pytest.fixture(scope="session")
-def person(tmp_path_factory) -> Path:
-    """A folder with one person's ``bids`` and ``derivatives``, prepared at 4 mm; to be copied."""
+def person(tmp_path_factory, cache) -> Path:
+    """One person's scan, derivatives prepared at 4 mm, and the shared atlas; to be copied."""
     folder = tmp_path_factory.mktemp("person")
     write_cohort(folder / "bids", CohortConfig(controls=1, patients=0, resolution_mm=4.0))
     config = PrepareConfig(resolution_mm=4.0)
     assert not prepare(folder / "bids", folder / "derivatives", config=config).failures
+    write_shared_atlas(folder / "derivatives", cache=cache)
     return folder
 
 

@@ -21,14 +21,9 @@ pytestmark = pytest.mark.xdist_group("path")
 
 @pytest.fixture
 def bids(prepared, tmp_path):
-    """A good subject, sub-01, and a place for a bad one, sub-02."""
     for subject in ("sub-01", "sub-02"):
         shutil.copytree(prepared.bids / subject, tmp_path / "bids" / subject)
     return tmp_path / "bids"
-
-
-def _bad_scan(bids):
-    return bids / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
 
 
 def _rewrite(path, data=None, affine=None):
@@ -174,22 +169,26 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_scan_is_reported_and_the_others_are_done(bids, tmp_path, capfd, name):
-    spoil, message = BAD[name]
-    spoil(_bad_scan(bids))
-    out = tmp_path / "out"
+def test_bad_scans_are_reported_and_the_others_are_done(prepared, tmp_path, capfd):
+    bids, out = tmp_path / "bids", tmp_path / "out"
+    shutil.copytree(prepared.bids / "sub-01", bids / "sub-01")
+    labels = [f"1{number}" for number in range(len(BAD))]
+    for label, (spoil, _) in zip(labels, BAD.values(), strict=True):
+        scan = bids / f"sub-{label}/anat/sub-{label}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        shutil.copy(prepared.bids / "sub-01/anat/sub-01_T1w.nii.gz", scan)
+        spoil(scan)
     with pytest.raises(SystemExit) as ended:
         main(["prepare", str(bids), str(out), "participant", "--resolution-mm", "4"])
     assert ended.value.code == 1
-    log = (out / "logs" / "sub-02_prepare.log").read_text()
-    assert re.search(message, log)
+    for label, (name, (_, message)) in zip(labels, BAD.items(), strict=True):
+        assert re.search(message, (out / "logs" / f"sub-{label}_prepare.log").read_text()), name
+        assert not (out / f"sub-{label}").exists()
     printed = capfd.readouterr()
     assert "1 done" in printed.out
-    again = f"hemitwin prepare {bids} {out} participant --resolution-mm 4 --participant-label 02"
-    assert again in " ".join(printed.err.split())
+    again = f"hemitwin prepare {bids} {out} participant --resolution-mm 4 --participant-label"
+    assert " ".join([again, *labels]) in " ".join(printed.err.split())
     assert (out / "sub-01" / "anat" / "sub-01_desc-prepared_T1w.png").is_file()
-    assert not (out / "sub-02").exists()
     assert not list(out.rglob(".partial-*"))
 
 

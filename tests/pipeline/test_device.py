@@ -46,6 +46,7 @@ def is_walked_elsewhere(found):
         assert found["apart"][name] < 1e-4, name
 
 
+@pytest.mark.slow  # a process of its own, that imports everything
 def test_every_convolution_runs_on_the_networks_device(run, prepared, elsewhere):
     stages = ("evaluate", "explain lrp", "training")
     found = elsewhere(run, prepared.derivatives, *stages)

@@ -1,6 +1,7 @@
 """How relevance comes to the surfaces, and what the sidecars say of it."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -79,50 +80,49 @@ def test_relevance_is_read_at_the_subjects_own_surfaces(one_prepared, plant, cac
     np.testing.assert_allclose(dense[places.subcortex], centres @ [1.0, 2.0, 0.0], atol=1e-2)
 
 
-def test_files_say_how_they_were_made(one_prepared, plant, cache):
+@pytest.fixture(scope="module")
+def noisy(person, plant, cache, tmp_path_factory):
+    """Exports of a map of noise, by how it came to the surface."""
+    folder = shutil.copytree(person, tmp_path_factory.mktemp("noisy"), dirs_exist_ok=True)
     shape, _ = template_grid(2.0)
-    plant(one_prepared, np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    derivatives = folder / "derivatives"
+    plant(derivatives, values)
     found = {}
     for name, config in {
-        "plain": ExportConfig(),
         "ribbon": ExportConfig(mapping="ribbon"),
         "smooth": ExportConfig(smooth_mm=8.0),
+        "plain": ExportConfig(),
     }.items():
-        (exported,) = export(one_prepared, cache=cache, config=config).results
-        (parcels,) = [one for one in exported.files if one.name.endswith(".pscalar.nii")]
-        found[name] = (*metric_of(exported), Cifti2Image.from_filename(parcels).get_fdata()[0])
-    assert found["plain"][1]["Mapping"] == "trilinear at the midthickness"
-    assert found["ribbon"][1]["Mapping"].startswith("mean of six points")
-    assert found["smooth"][1]["Smoothing_FWHM_mm"] == 8.0
-    assert found["plain"][1]["Smoothing_FWHM_mm"] is None
-    assert found["plain"][1]["Sources"][0].endswith("desc-lrp_relevance.nii.gz")
+        (exported,) = export(derivatives, cache=cache, config=config).results
+        dense, parcels = (
+            Cifti2Image.from_filename(path).get_fdata()[0]
+            for ending in (".dscalar.nii", ".pscalar.nii")
+            for path in exported.files
+            if path.name.endswith(ending)
+        )
+        found[name] = (*metric_of(exported), dense, parcels)
+    return found
+
+
+def test_files_say_how_they_were_made(noisy):
+    told = {name: one[1] for name, one in noisy.items()}
+    assert told["plain"]["Mapping"] == "trilinear at the midthickness"
+    assert told["ribbon"]["Mapping"].startswith("mean of six points")
+    assert told["smooth"]["Smoothing_FWHM_mm"] == 8.0
+    assert told["plain"]["Smoothing_FWHM_mm"] is None
+    assert told["plain"]["Sources"][0].endswith("desc-lrp_relevance.nii.gz")
     # The mean through the ribbon is less noisy than one point, and a smoothed one less still.
-    spread = {name: values.std() for name, (values, _, _) in found.items()}
+    spread = {name: one[0].std() for name, one in noisy.items()}
     assert spread["smooth"] < 0.5 * spread["ribbon"] < 0.5 * spread["plain"]
-    # Regions are averaged before smoothing, which would mix them.
-    np.testing.assert_array_equal(found["plain"][2], found["smooth"][2])
 
 
-def test_smoothing_keeps_the_sum_of_the_native_map(one_prepared, plant, cache):
-    case = plant(one_prepared)
-    config = ExportConfig(smooth_mm=6.0)
-    assert not export(one_prepared, cache=cache, config=config).failures
-    told = read_json(case.path(one_prepared, "space-T1w_desc-lrp_relevance.json"))
-    assert told["SumNative"] == pytest.approx(told["SumTemplate"], rel=0.02)
-    assert told["Smoothing_FWHM_mm"] == 6.0
-
-
-def test_parcels_are_the_means_of_the_grayordinates(one_prepared, plant, cache):
-    plant(one_prepared)
-    (exported,) = export(one_prepared, cache=cache).results
-    dense, parcels = (
-        Cifti2Image.from_filename(path).get_fdata()[0]
-        for ending in (".dscalar.nii", ".pscalar.nii")
-        for path in exported.files
-        if path.name.endswith(ending)
-    )
+def test_parcels_are_the_means_of_the_grayordinates_before_smoothing(noisy):
+    *_, dense, parcels = noisy["plain"]
     assert len(parcels) == len(hcpmmp_regions())
     np.testing.assert_allclose(parcels, parcellate_dense(dense), atol=1e-6)
+    # Smoothing would mix the regions.
+    np.testing.assert_array_equal(parcels, noisy["smooth"][-1])
 
 
 def test_the_scan_is_kept_as_it_is(one_prepared, plant, cache):
@@ -148,9 +148,12 @@ def test_the_verb_takes_mapping_and_width(one_prepared, plant, capsys, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     case = plant(one_prepared)
     with pytest.raises(SystemExit) as stop:
-        main(["export", str(one_prepared), "--mapping", "ribbon", "--smooth-mm", "4"])
+        main(["export", str(one_prepared), "--mapping", "ribbon", "--smooth-mm", "6"])
     assert stop.value.code == 0
     assert "wb_view" in capsys.readouterr().out
     told = read_json(case.path(one_prepared, "space-fsLR_den-91k_desc-lrp_relevance.json"))
-    assert told["Smoothing_FWHM_mm"] == 4.0
+    assert told["Smoothing_FWHM_mm"] == 6.0
     assert told["Mapping"].startswith("mean of six points")
+    told = read_json(case.path(one_prepared, "space-T1w_desc-lrp_relevance.json"))
+    assert told["SumNative"] == pytest.approx(told["SumTemplate"], rel=0.02)
+    assert told["Smoothing_FWHM_mm"] == 6.0

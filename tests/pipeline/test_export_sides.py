@@ -15,19 +15,14 @@ from hemitwin.atlases import hcpmmp_regions, load_fslr_surface
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.pipeline.export import ExportConfig, export
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 
 pytestmark = pytest.mark.xdist_group("sides")
 
 
 @pytest.fixture(scope="module")
-def lit(tmp_path_factory, plant, cache):
+def lit(person, tmp_path_factory, plant, cache):
     """The export of one person whose left V1 is lit."""
-    root = tmp_path_factory.mktemp("sides")
-    write_cohort(root / "bids", CohortConfig(controls=1, patients=0, resolution_mm=4.0))
-    config = PrepareConfig(resolution_mm=4.0)
-    assert not prepare(root / "bids", root / "derivatives", config=config).failures
+    root = shutil.copytree(person, tmp_path_factory.mktemp("sides"), dirs_exist_ok=True)
     plant(root / "derivatives")
     outcome = export(root / "derivatives", cache=cache)
     assert not outcome.failures

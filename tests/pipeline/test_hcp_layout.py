@@ -51,14 +51,28 @@ def exported_from(folder, plant, cache, *, surfaces):
     return tree, out / "hcp", outcome.results[0]
 
 
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory, plant, cache):
+    """A tree with surfaces of its own, what is laid over it, and the export."""
+    return exported_from(tmp_path_factory.mktemp("hcp"), plant, cache, surfaces=True)
+
+
 def tree_of(folder):
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
 
 
-@pytest.mark.parametrize("surfaces", [True, False])
-def test_names_and_places_are_those_of_the_hcp(tmp_path, plant, cache, surfaces):
-    _, laid, exported = exported_from(tmp_path, plant, cache, surfaces=surfaces)
+def test_names_and_places_are_those_of_the_hcp(laid_out):
+    have_names_and_places_of_the_hcp(laid_out, surfaces=True)
+
+
+def test_so_they_are_with_the_surfaces_of_the_group(tmp_path, plant, cache):
+    exported = exported_from(tmp_path, plant, cache, surfaces=False)
+    have_names_and_places_of_the_hcp(exported, surfaces=False)
+
+
+def have_names_and_places_of_the_hcp(laid_out, *, surfaces):
+    _, laid, exported = laid_out
     meshes = f"{SUBJECT}/T1w/fsaverage_LR32k/{SUBJECT}"
     own = {f"{SUBJECT}/T1w/fsaverage_LR32k/{name}" for name in OWN}
     group = {f"{meshes}.{side}.midthickness_S1200.32k_fs_LR.surf.gii" for side in "LR"}
@@ -78,8 +92,8 @@ def test_names_and_places_are_those_of_the_hcp(tmp_path, plant, cache, surfaces)
     assert {digest for name, digest in copies.items() if "spec" not in name} <= originals
 
 
-def test_the_spec_opens_what_lies_beside_it(tmp_path, plant, cache):
-    _, laid, _ = exported_from(tmp_path, plant, cache, surfaces=True)
+def test_the_spec_opens_what_lies_beside_it(laid_out):
+    _, laid, _ = laid_out
     (spec,) = laid.rglob("*.wb.spec")
     root = ET.parse(spec).getroot()  # noqa: S314  our own file
     listed = {element.text: element.get("Structure") for element in root.findall("DataFile")}
@@ -89,8 +103,9 @@ def test_the_spec_opens_what_lies_beside_it(tmp_path, plant, cache):
     assert len(listed) == 7
 
 
-def test_laid_over_the_tree_nothing_of_the_subject_is_changed(tmp_path, plant, cache):
-    tree, laid, _ = exported_from(tmp_path, plant, cache, surfaces=True)
+def test_laid_over_the_tree_nothing_of_the_subject_is_changed(laid_out, tmp_path):
+    whole, laid, _ = laid_out
+    tree = shutil.copytree(whole, tmp_path / "tree")
     before = tree_of(tree)
     shutil.copytree(laid, tree, dirs_exist_ok=True)
     after = tree_of(tree)

@@ -269,6 +269,16 @@ def test_few_families_are_a_caution_in_both_sidecars(derivatives, families, told
         assert caution is None or "places as units" in caution
 
 
+@pytest.fixture
+def no_scene(monkeypatch):
+    """Write no scene, which takes seconds; the group scene has tests of its own."""
+    monkeypatch.setattr(
+        "hemitwin.pipeline.group_scene.write_group_scene",
+        lambda *_, cache, **__: GroupScene(cache, cache, (), ()),
+    )
+
+
+@pytest.mark.usefixtures("no_scene")
 def test_the_command_is_cautious_about_four_brains(derivatives, capsys):
     labels = ["--participant-label", "00", "01", "02", "03"]
     with pytest.raises(SystemExit, match="0"):
@@ -279,6 +289,7 @@ def test_the_command_is_cautious_about_four_brains(derivatives, capsys):
     assert "spatial p has places as units and says nothing about people" in out
 
 
+@pytest.mark.usefixtures("no_scene")
 def test_the_command_prints_the_first_regions(derivatives, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["rank", str(derivatives), "--draws", "100", "--null-draws", "20"])

@@ -25,6 +25,8 @@ from hemitwin.pipeline.runs import write_config
 from hemitwin.pipeline.train import train
 from hemitwin.transforms import load_scan
 
+pytestmark = pytest.mark.xdist_group("path")
+
 CONFIG = PrepareConfig(resolution_mm=4.0)
 
 
