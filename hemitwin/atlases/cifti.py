@@ -1,4 +1,6 @@
 """CIFTI-2 files over the 91k grayordinates, over the 379 regions and over their pairs."""
+# mypy: disallow-untyped-calls=False
+# nibabel is typed in part only.
 
 from collections.abc import Mapping
 from functools import cache
@@ -9,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 from nibabel.cifti2.cifti2 import Cifti2Image, Cifti2MetaData
 from nibabel.cifti2.cifti2_axes import (
-    Axis,
     BrainModelAxis,
     LabelAxis,
     ParcelsAxis,
@@ -293,7 +294,9 @@ def _regions_xml(*dimensions: int) -> bytes:
     return _xml_of(_parcels_axis(), *dimensions)
 
 
-def _xml_of(axis: Axis, *dimensions: int) -> bytes:
+def _xml_of(
+    axis: BrainModelAxis | LabelAxis | ParcelsAxis | ScalarAxis, *dimensions: int
+) -> bytes:
     first, *others = dimensions or (0,)
     mapping = axis.to_mapping(first)
     mapping.applies_to_matrix_dimension.extend(others)
