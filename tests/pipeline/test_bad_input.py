@@ -192,12 +192,12 @@ def test_bad_scans_are_reported_and_the_others_are_done(prepared, tmp_path, capf
     assert not list(out.rglob(".partial-*"))
 
 
-def test_labels_with_and_without_prefix_are_taken_one_after_the_other(bids, tmp_path, capfd):
+def test_labels_with_and_without_prefix_are_taken_one_after_the_other(prepared, capfd):
     words = ["--resolution-mm", "4", "--participant-label", "01", "sub-02"]
     with pytest.raises(SystemExit) as ended:
-        main(["prepare", str(bids), str(tmp_path / "out"), "participant", *words])
+        main(["prepare", str(prepared.bids), str(prepared.derivatives), "participant", *words])
     assert ended.value.code == 0
-    assert "2 done" in capfd.readouterr().out
+    assert "2 up to date" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

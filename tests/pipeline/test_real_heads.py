@@ -81,14 +81,15 @@ def fate(case: Case, folder: Path) -> str:
     return "flagged" if read_json(sidecar_of(volume))["Flags"] else "missed"
 
 
-@pytest.mark.parametrize("modality", ["T2w", "FLAIR"])
-@pytest.mark.parametrize("subject", HEADS)
+@pytest.mark.parametrize(("subject", "modality"), zip(HEADS, ["T2w", "FLAIR"], strict=True))
 def test_a_whole_head_is_masked_whatever_it_is_called(tmp_path, subject, modality):
     assert fate(head(subject, modality), tmp_path) == "masked"
 
 
-@pytest.mark.parametrize("change", [without_air, brain_level_only, inverted])
-@pytest.mark.parametrize("subject", HEADS)
+@pytest.mark.parametrize(
+    ("subject", "change"),
+    [("IXI012", without_air), ("IXI160", brain_level_only), ("IXI012", inverted)],
+)
 def test_a_changed_head_is_never_taken_for_a_brain_in_silence(tmp_path, subject, change):
     case = head(subject, "T2w")
     scan = load_scan(case.scan)
