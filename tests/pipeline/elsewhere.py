@@ -156,8 +156,8 @@ def halves(run, derivatives, cache):
     """Give stages of a run on hemispheres, as functions that give numbers."""
     draws = run.config.head.name == "decoder"
     requests = (
-        MapRequest(),
-        MapRequest("ablation", check=True),
+        MapRequest(check=True),
+        MapRequest("ablation"),
         MapRequest("occlusion"),
         MapRequest("integrated_gradients"),
         MapRequest("grad_cam", target="distance"),
@@ -181,7 +181,7 @@ def halves(run, derivatives, cache):
 
 def brains(run, derivatives, cache, twins):
     """Give stages of a run on pairs of brains."""
-    asked = {"request": MapRequest(check=True), "cache": cache}
+    asked = {"request": MapRequest(), "cache": cache}
     return {
         "evaluate": lambda: scores(evaluate_brains(run)),
         "explain": partial(maps, explain_two, run, derivatives, twins, **asked),
