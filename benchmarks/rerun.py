@@ -13,6 +13,7 @@ Seconds a stage and in all; nothing may be made again (checked).
 
 import argparse
 import hashlib
+import json
 import logging
 import shutil
 import tempfile
@@ -58,10 +59,7 @@ def main() -> None:
         bids, derivatives = root / "bids", root / "derivatives"
         stages = _walk(root, bids, derivatives)
         for number in range(1, subjects):
-            for folder in (bids, derivatives):
-                _copy(folder / "sub-01", folder / f"sub-c{number:04d}")
-            for path in (derivatives / "workbench").glob("sub-01*"):
-                _copy_file(path, f"sub-c{number:04d}")
+            _copy_person(bids, derivatives, f"sub-c{number:04d}")
         volumes = [path for path in derivatives.rglob("*") if path.is_file()]
         print(f"{subjects} subjects, {len(volumes)} files")
         for title in ("after a copy", "again"):
@@ -113,6 +111,18 @@ def _walk(root: Path, bids: Path, derivatives: Path) -> dict[str, Stage]:
     return stages
 
 
+def _copy_person(bids: Path, derivatives: Path, name: str) -> None:
+    for folder in (bids, derivatives):
+        _copy(folder / "sub-01", folder / name)
+    workbench = derivatives / "workbench"
+    for path in workbench.glob("sub-01*"):
+        _copy_file(path, name)
+    sidecars = [*(derivatives / name).rglob("*.json"), workbench / f"{name}.json"]
+    for _ in range(2):  # a record may hold the digest of a sidecar with one of its own
+        for sidecar in sidecars:
+            _put_right(sidecar)
+
+
 def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target)
     for path in target.rglob("sub-01*"):
@@ -131,6 +141,17 @@ def _rename(path: Path, name: str) -> None:
     if path.suffix == ".json":
         path.write_text(path.read_text().replace("sub-01", name))
     path.rename(path.with_name(path.name.replace("sub-01", name)))
+
+
+def _put_right(sidecar: Path) -> None:
+    """Write down the digests of files in which a name was put for another."""
+    content = json.loads(sidecar.read_text())
+    for name, state in content.get("MadeFrom", {}).get("files", {}).items():
+        path = sidecar.parent / name
+        if path.suffix in {".json", ".spec", ".scene"}:
+            state["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            state["size"] = path.stat().st_size
+    sidecar.write_text(json.dumps(content))
 
 
 if __name__ == "__main__":
