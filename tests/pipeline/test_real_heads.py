@@ -81,7 +81,7 @@ def fate(case: Case, folder: Path) -> str:
     return "flagged" if read_json(sidecar_of(volume))["Flags"] else "missed"
 
 
-@pytest.mark.parametrize(("subject", "modality"), zip(HEADS, ["T2w", "FLAIR"], strict=True))
+@pytest.mark.parametrize(("subject", "modality"), [("IXI012", "T2w"), ("IXI160", "FLAIR")])
 def test_a_whole_head_is_masked_whatever_it_is_called(tmp_path, subject, modality):
     assert fate(head(subject, modality), tmp_path) == "masked"
 

@@ -13,7 +13,7 @@ from hemitwin.pipeline.spatial_nulls import (
 )
 
 SIDE, BLOCK, REACH_MM = 9, 4, 25.0
-DRAWS, MAPS = 99, 100
+DRAWS, MAPS = 99, 60
 
 
 def centres_of(rng):
