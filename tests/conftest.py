@@ -1,5 +1,6 @@
 """What holds for every test, and a runner of Connectome Workbench."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,12 @@ settings.load_profile("untimed")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers have the cores already
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the millions of objects of modules that stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from hemitwin.transforms import load_scan
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.xdist_group("real atlas"),  # built once
     pytest.mark.skipif("HEMITWIN_DATA" not in os.environ, reason="HEMITWIN_DATA is not set"),
 ]
 
