@@ -105,8 +105,10 @@ def _wb_command() -> Finding:
             "rendered; Debian: apt-get install connectome-workbench"
         )
         return Finding("wb_command", ok=None, detail=cost)
-    lines = _output([program, "-version"]).splitlines()
-    words = [line.strip() for line in lines if "Version" in line]
+    runs, answer = _answer([program, "-version"])
+    if not runs:
+        return Finding("wb_command", ok=None, detail=f"{program} does not run: {answer}")
+    words = [line.strip() for line in answer.splitlines() if "Version" in line]
     return Finding("wb_command", ok=True, detail=f"{words[0] if words else 'found'} ({program})")
 
 
@@ -115,7 +117,10 @@ def _slurm() -> Finding:
     if program is None:
         cost = "missing: 'batch write' works, submit the file on a cluster's login node"
         return Finding("Slurm", ok=None, detail=cost)
-    return Finding("Slurm", ok=True, detail=_output([program, "--version"]).strip())
+    runs, answer = _answer([program, "--version"])
+    if not runs:
+        return Finding("Slurm", ok=None, detail=f"{program} does not run: {answer}")
+    return Finding("Slurm", ok=True, detail=answer)
 
 
 def _cache(cache: Path) -> Finding:
@@ -127,11 +132,12 @@ def _cache(cache: Path) -> Finding:
     return Finding("cache", ok=True, detail=f"{cache}, {count} atlas volume(s)")
 
 
-def _output(command: list[str]) -> str:
+def _answer(command: list[str]) -> tuple[bool, str]:
+    """Run a program: whether it ended well, and what it said."""
     try:
         done = subprocess.run(  # noqa: S603 (programs found on the path, fixed arguments)
             command, capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return f"does not run: {error}"
-    return done.stdout or done.stderr
+        return False, str(error)
+    return done.returncode == 0, (done.stdout or done.stderr).strip()

@@ -69,6 +69,19 @@ def test_doctor_says_what_is_missing_and_what_that_costs(tmp_path, monkeypatch, 
     assert "apt-get install connectome-workbench" in " ".join(capfd.readouterr().out.split())
 
 
+@pytest.mark.parametrize(("program", "name"), [("sbatch", "Slurm"), ("wb_command", "wb_command")])
+def test_doctor_does_not_call_a_program_fine_that_does_not_run(
+    tmp_path, monkeypatch, program, name
+):
+    broken = tmp_path / program
+    broken.write_text("#!/bin/sh\necho 'error: no configuration' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {finding.name: finding for finding in examine(tmp_path)}[name]
+    assert found.ok is None
+    assert found.detail == f"{broken} does not run: error: no configuration"
+
+
 def test_doctor_fails_when_something_needed_is_missing(monkeypatch, capfd):
     monkeypatch.setattr("hemitwin.pipeline.doctor.find_spec", lambda _: None)
     assert _call("doctor") == 1
