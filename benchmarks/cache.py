@@ -37,8 +37,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import pickle_hashing
 from monai.transforms.transform import MapTransform
 
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import find_prepared, load_brain
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.volume_store import VolumeStore
 
 NAMES = ("hemitwin", "monai, default", "monai, careful")

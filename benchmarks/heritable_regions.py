@@ -31,9 +31,9 @@ from sklearn.metrics import roc_auc_score
 from hemitwin.atlases import Parcellation, hcpmmp_volume, save_table
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.families import read_kinship
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.pedigree import FamilyCounts
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.synthetic_families import (
     FAMILY_TABLE,
     TRUTH,

@@ -29,7 +29,7 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from hemitwin.atlases import load_template, save_table
-from hemitwin.pipeline.bids import Case, find_scans
+from hemitwin.pipeline.stage.bids import Case, find_scans
 from hemitwin.transforms import (
     LesionConfig,
     LesionMaskLibrary,

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from hemitwin.atlases import load_template
-from hemitwin.pipeline.bids import find_scans
+from hemitwin.pipeline.stage.bids import find_scans
 from hemitwin.transforms import (
     Scan,
     brain_mask,

@@ -30,7 +30,6 @@ from hemitwin.atlases import save_table
 from hemitwin.pipeline.bootstrap import Estimate
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.config import RunConfig, load_config
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.metrics import auc_with_interval
@@ -38,6 +37,7 @@ from hemitwin.pipeline.pairs import draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.train import train
 
 WITHOUT = "mirror_deviation"

@@ -8,8 +8,8 @@ import pytest
 from hemitwin._error_text import error_text
 from hemitwin.atlases import load_atlas, load_surface, read_dseg_table
 from hemitwin.models import load_weights
-from hemitwin.pipeline.errors import UserError, reading
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import load_labels, load_scan, load_series
 
 BYTES = bytes(range(256)) * 8

@@ -1,13 +1,12 @@
 """How a scan already lies, whether hemispheres may be compared so, and the way to the grid."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, TemplateImage
-from hemitwin.pipeline.bids import Alignment, Case
+from hemitwin.pipeline.stage.bids import Alignment, Case, Pairing
 from hemitwin.transforms import (
     Scan,
     read_itk_affine,
@@ -18,15 +17,12 @@ from hemitwin.transforms import (
 
 __all__ = [
     "SYMMETRIC_SPACES",
-    "Pairing",
     "alignment_of_matrix",
     "output_space",
     "reason_against",
     "scan_from_template",
 ]
 
-Pairing = Literal["hemispheres", "brains"]
-"""What will be compared: the halves of one brain, or one brain with another."""
 
 SYMMETRIC_SPACES: Mapping[str, bool] = {
     "MNI152NLin2009aSym": True,

@@ -18,12 +18,12 @@ from hemitwin.pipeline.asymmetry_files import (
 )
 from hemitwin.pipeline.asymmetry_group import MEASURE, group_asymmetry_path, write_group
 from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
-from hemitwin.pipeline.bids import Case, Modality
-from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_json
 from hemitwin.pipeline.parcellate import find_explained
-from hemitwin.pipeline.records import Record
-from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.stage.bids import Case, Modality
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import digest_json
+from hemitwin.pipeline.stage.records import Record
+from hemitwin.pipeline.stage.runner import Outcome, run_cases
 
 __all__ = ["Asymmetries", "AsymmetryConfig", "SubjectAsymmetry", "asymmetry"]
 

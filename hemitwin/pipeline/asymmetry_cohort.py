@@ -10,11 +10,11 @@ import pandas as pd
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemitwin.pipeline.bids import Case, session_of
 from hemitwin.pipeline.covariates import Covariates, Design
 from hemitwin.pipeline.demographics import listed_subjects, read_demographics
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import kinship_of, read_table, sessions_of
+from hemitwin.pipeline.stage.bids import Case, session_of
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["LEAST_BEYOND", "AsymmetryCohort", "AsymmetryConfig", "sides_of"]
 

@@ -18,12 +18,12 @@ from hemitwin.atlases import (
     save_table,
 )
 from hemitwin.pipeline.asymmetry_cohort import sides_of
-from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.case_sides import side_is_guess
-from hemitwin.pipeline.errors import CaseError, UserError, reading, reason_of
-from hemitwin.pipeline.outputs import digest_file
 from hemitwin.pipeline.parcellate import pair_table_path, read_region_sidecar, unlike_most
-from hemitwin.pipeline.records import Record
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import CaseError, UserError, reading, reason_of
+from hemitwin.pipeline.stage.json_files import digest_file
+from hemitwin.pipeline.stage.records import Record
+from hemitwin.pipeline.stage.sides import side_is_guess
 
 __all__ = [
     "CasePairs",

@@ -9,12 +9,13 @@ from hemitwin.atlases import save_table
 from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
 from hemitwin.pipeline.asymmetry_files import PairTables
 from hemitwin.pipeline.asymmetry_statistics import Effects, group_effects
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.bootstrap import tell_of_few
-from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.map_request import map_desc
-from hemitwin.pipeline.outputs import provenance, write_json
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.sides import side_is_guess
 
 __all__ = ["MEASURE", "group_asymmetry_path", "write_group"]
 

@@ -16,9 +16,9 @@ from hemitwin.atlases import (
     read_dseg_table,
     save_dseg_table,
 )
-from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.errors import UserError, reading
-from hemitwin.pipeline.records import content_digest, read_product, recorded_inputs
+from hemitwin.pipeline.stage.bids import Case, sidecar_of
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.records import content_digest, read_product, recorded_inputs
 from hemitwin.transforms import Deformation, load_deformation, load_labels
 
 __all__ = [

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from hemitwin._shapes import Mask
 from hemitwin.atlases import Atlas, Parcellation
-from hemitwin.pipeline.bids import Modality
+from hemitwin.pipeline.stage.bids import Modality
 from hemitwin.transforms import Deformation, Scan, grey_matter_limits
 
 __all__ = ["AtlasQuality", "fit_by_region"]

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hemitwin.atlases import HCPMMP, Atlas, hcpmmp_atlas
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.lesion_masks import MaskSource
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["GLASSER", "AtlasRequest"]
 

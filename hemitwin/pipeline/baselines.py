@@ -9,11 +9,11 @@ from jaxtyping import Float
 from sklearn.mixture import GaussianMixture
 
 from hemitwin._shapes import Volume
-from hemitwin.pipeline.bids import session_of
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.demographics import Demographics
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.pairs import ScoredPair
+from hemitwin.pipeline.stage.bids import session_of
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = [
     "BRAIN_BASELINES",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import write_text
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import write_text
 
 __all__ = ["SlurmConfig", "StageCall", "sbatch_text", "write_batch"]
 

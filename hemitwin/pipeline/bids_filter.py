@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hemitwin.pipeline.bids import Case, Modality, entities_of
-from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.stage.bids import Case, Modality, entities_of
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 
 __all__ = ["Filter", "keep_matching", "read_filter"]
 

@@ -18,9 +18,9 @@ from hemitwin.pipeline.brain_pairs import People, brain_pairs
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import BatchSampler, ResumableLoader
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.pairs import TrainingBatch, join
 from hemitwin.pipeline.split import Fold, Split
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import BrainAugmentation, standardise
 
 __all__ = ["BrainSetData", "IndexedPairs", "pairs_of_fold", "standard_brain"]

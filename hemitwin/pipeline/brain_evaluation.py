@@ -18,13 +18,13 @@ from hemitwin.pipeline.brain_scoring import DEVIATION_BASELINE, embed_brains, sc
 from hemitwin.pipeline.brain_task import score_embedded
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.combined_baseline import fit_combined
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.identification import identification_rates
 from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.metrics import auc_with_interval, figures_with_intervals, plain_name
-from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.pair_tables import write_brain_pairs, write_shareable_pairs
 from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.training_plan import people_of
 
 __all__ = ["BrainEvaluation", "evaluate_brains"]

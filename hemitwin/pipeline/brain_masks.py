@@ -5,7 +5,7 @@ from typing import cast
 import numpy as np
 
 from hemitwin._shapes import Mask
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.transforms import Scan, brain_mask, load_mask, resample, voxel_sizes
 
 __all__ = ["brain_of", "require_head"]

@@ -8,14 +8,14 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig, Positive
 from hemitwin.pipeline.demographics import Demographics
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.kinship import Kin, Kinship
 from hemitwin.pipeline.leakage import refuse_relatives
-from hemitwin.pipeline.outputs import digest_json
 from hemitwin.pipeline.split import Fold, Split
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import digest_json
 from hemitwin.pipeline.strangers import draw_strangers
 
 __all__ = ["People", "all_pairs", "brain_pairs"]

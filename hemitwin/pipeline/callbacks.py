@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.errors import reading
+from hemitwin.pipeline.stage.errors import reading
 
 __all__ = ["EpochReport", "MetricsTable", "StateCheckpoint"]
 

@@ -24,10 +24,10 @@ from hemitwin.pipeline.cli_options import (
     print_rows,
     without_labels,
 )
-from hemitwin.pipeline.errors import CaseError, UserError, reason_of
+from hemitwin.pipeline.stage.errors import CaseError, UserError, reason_of
 
 if TYPE_CHECKING:
-    from hemitwin.pipeline.bids import Case
+    from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["main", "spread_labels"]
 
@@ -77,7 +77,7 @@ def _tell(reason: str) -> None:
 
 def _keep_traceback() -> str:
     """Write the traceback of what is being handled, and say where; or say how to see it."""
-    from hemitwin.pipeline.outputs import write_text
+    from hemitwin.pipeline.stage.json_files import write_text
 
     path = atlas_cache() / "logs" / f"error-{os.getpid()}.log"
     try:

@@ -19,8 +19,8 @@ from hemitwin.pipeline.cli_options import (
 )
 
 if TYPE_CHECKING:
-    from hemitwin.pipeline.bids import Case
     from hemitwin.pipeline.sources import SourceConfig
+    from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["cases_to_prepare", "prepare", "simulate_cohort", "simulate_lesions", "slice_"]
 

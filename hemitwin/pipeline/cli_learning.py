@@ -22,7 +22,7 @@ def train(
     """Train a Siamese network and write a run folder."""
     from hemitwin.pipeline.config import load_config
     from hemitwin.pipeline.distributed import rank_and_world
-    from hemitwin.pipeline.progress import epoch_progress
+    from hemitwin.pipeline.stage.runner import epoch_progress
     from hemitwin.pipeline.train import train
 
     with epoch_progress() as report:
@@ -42,9 +42,9 @@ def evaluate(
 ) -> None:
     """Score the test fold: every figure with an interval over families, beside a baseline."""
     from hemitwin.pipeline.brain_evaluation import evaluate_brains
-    from hemitwin.pipeline.errors import UserError
     from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED, evaluate
     from hemitwin.pipeline.runs import load_run
+    from hemitwin.pipeline.stage.errors import UserError
 
     loaded = load_run(run)
     if loaded.config.pairs is not None:

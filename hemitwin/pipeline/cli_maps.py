@@ -26,7 +26,7 @@ from hemitwin.pipeline.cli_options import (
 )
 
 if TYPE_CHECKING:
-    from hemitwin.pipeline.bids import Case
+    from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["cases_to_explain", "explain", "export"]
 
@@ -112,8 +112,8 @@ def cases_to_explain(values: Mapping[str, Any]) -> tuple["Case", ...]:
         It would work on a pair, which cannot be spread over tasks; or `explain` would refuse.
     """
     from hemitwin.pipeline.cohort import find_prepared
-    from hemitwin.pipeline.errors import UserError
     from hemitwin.pipeline.runs import load_run
+    from hemitwin.pipeline.stage.errors import UserError
     from hemitwin.pipeline.two_brains import require_halves
 
     _refuse_unheeded(components=values["components"] is not None, pair=False)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from hemitwin.atlases import Atlas
-    from hemitwin.pipeline.runner import Outcome
+    from hemitwin.pipeline.stage.runner import Outcome
 
 __all__ = [
     "LABEL",
@@ -98,7 +98,7 @@ def chosen_atlas(
 ) -> "Atlas | None":
     """Load the atlas whose files were given, or return `None`."""
     from hemitwin.atlases import load_atlas
-    from hemitwin.pipeline.errors import UserError
+    from hemitwin.pipeline.stage.errors import UserError
 
     if not files:
         _refuse_without_files(table, space, name)
@@ -128,7 +128,7 @@ def named_atlas(
 
 
 def _refuse_without_files(table: Path | None, space: str | None, name: str | None) -> None:
-    from hemitwin.pipeline.errors import UserError
+    from hemitwin.pipeline.stage.errors import UserError
 
     options = {"--atlas-table": table, "--atlas-space": space, "--atlas-name": name}
     if given := [option for option, value in options.items() if value is not None]:
@@ -158,7 +158,7 @@ def refuse_beside(branch: str, options: Collection[str]) -> None:
     UserError
         There are some.
     """
-    from hemitwin.pipeline.errors import UserError
+    from hemitwin.pipeline.stage.errors import UserError
 
     if options:
         named = ", ".join(sorted(options))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hemitwin.pipeline.atlas_request import AtlasRequest
-    from hemitwin.pipeline.bids import Case
+    from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["atlas", "cases_of_atlas", "parcellate", "tabulate"]
 

@@ -10,22 +10,23 @@ import torch
 
 from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
-from hemitwin.pipeline.alignment import Pairing
-from hemitwin.pipeline.bids import (
+from hemitwin.pipeline.data_config import DataConfig
+from hemitwin.pipeline.kinship import subject_name
+from hemitwin.pipeline.quality import flagged_cases
+from hemitwin.pipeline.stage.bids import (
     Case,
     Modality,
+    Pairing,
     find_scans,
     nearest_subjects,
     sidecar_of,
     subjects_in,
 )
-from hemitwin.pipeline.case_sides import warn_of_guessed_sides
-from hemitwin.pipeline.data_config import DataConfig
-from hemitwin.pipeline.errors import UserError, reading
-from hemitwin.pipeline.kinship import subject_name
-from hemitwin.pipeline.outputs import provenance, read_json
-from hemitwin.pipeline.quality import flagged_cases
-from hemitwin.pipeline.records import content_digest
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import read_json
+from hemitwin.pipeline.stage.records import content_digest
+from hemitwin.pipeline.stage.sides import warn_of_guessed_sides
 from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_volume
 

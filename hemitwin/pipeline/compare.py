@@ -13,7 +13,6 @@ from hemitwin.atlases import save_table
 from hemitwin.pipeline.bootstrap import Estimate, tell_of_few, unavailable
 from hemitwin.pipeline.comparison import Comparison, ComparisonRow
 from hemitwin.pipeline.comparison_picture import picture_of_comparison
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED
 from hemitwin.pipeline.evaluated_runs import (
     Contender,
@@ -23,7 +22,6 @@ from hemitwin.pipeline.evaluated_runs import (
     read_evaluated,
 )
 from hemitwin.pipeline.metrics import figure_draws, missing_figures
-from hemitwin.pipeline.outputs import provenance, write_json
 from hemitwin.pipeline.paired_tests import (
     Difference,
     McNemar,
@@ -31,6 +29,9 @@ from hemitwin.pipeline.paired_tests import (
     holm,
     mcnemar,
 )
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import write_json
 
 __all__ = ["compare"]
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.bootstrap import Estimate
 from hemitwin.pipeline.comparison import Comparison, ComparisonRow
-from hemitwin.pipeline.evaluation_picture import paper_style
+from hemitwin.pipeline.stage.pictures import paper_style
 
 __all__ = ["picture_of_comparison"]
 

@@ -23,7 +23,7 @@ from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, HeadConfig, LocalEncoderConfig, LossConfig
 from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import LesionConfig
 

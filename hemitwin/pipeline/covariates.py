@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from hemitwin.pipeline.bids import session_of
 from hemitwin.pipeline.demographics import Demographics, Kind
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.bids import session_of
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["Covariates", "Design", "independent_columns"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hemitwin.atlases import TEMPLATE_SPACE
-from hemitwin.pipeline.bids import Modality
+from hemitwin.pipeline.stage.bids import Modality
 
 __all__ = ["DataConfig", "SplitConfig"]
 

@@ -11,20 +11,19 @@ import numpy as np
 
 from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
-from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
 from hemitwin.pipeline.metrics import Estimate
-from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.parcellate import RegionTable, parcellate
-from hemitwin.pipeline.pictures import picture_of_relevance
 from hemitwin.pipeline.prepare import prepare
-from hemitwin.pipeline.progress import epoch_progress
-from hemitwin.pipeline.runner import Outcome
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.errors import CaseError
+from hemitwin.pipeline.stage.json_files import read_json, write_json
+from hemitwin.pipeline.stage.pictures import picture_of_relevance
+from hemitwin.pipeline.stage.runner import Outcome, epoch_progress
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig

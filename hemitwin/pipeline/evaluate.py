@@ -18,7 +18,6 @@ from hemitwin.pipeline.breakdown import (
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.detection import DetectionBySize, detection_by_size
-from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
 from hemitwin.pipeline.families import FAMILIES, read_families
@@ -29,12 +28,18 @@ from hemitwin.pipeline.metrics import (
     rates_at,
     youden_threshold,
 )
-from hemitwin.pipeline.outputs import digest_file, read_json, require_unchanged, write_json
 from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import PAIRS_DIGEST, SUMMARY, Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.simulated_set import pairs_of_set
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import (
+    digest_file,
+    read_json,
+    require_unchanged,
+    write_json,
+)
 from hemitwin.pipeline.training_material import VALIDATION_DIGEST, VALIDATION_PAIRS
 
 __all__ = ["EVALUATION", "SIMULATED", "Evaluation", "evaluate"]

@@ -10,13 +10,13 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hemitwin.pipeline.config import load_config
-from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, read_families
-from hemitwin.pipeline.outputs import digest_json, read_json, require_unchanged
 from hemitwin.pipeline.pair_tables import read_brain_pairs
 from hemitwin.pipeline.runs import CONFIG, PAIRS_DIGEST, SPLITS, SUMMARY
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.split import read_split
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import digest_json, read_json, require_unchanged
 
 __all__ = ["Contender", "EvaluatedRun", "contenders_of", "differing_settings", "read_evaluated"]
 

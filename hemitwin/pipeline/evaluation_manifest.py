@@ -10,11 +10,11 @@ import pandas as pd
 from pydantic import ValidationError
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_table
-from hemitwin.pipeline.bids import Case, find_scans, sidecar_of
-from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.evaluation_set_config import EvaluationSetConfig
-from hemitwin.pipeline.outputs import read_json, write_json
-from hemitwin.pipeline.records import Record, content_digest
+from hemitwin.pipeline.stage.bids import Case, find_scans, sidecar_of
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import read_json, write_json
+from hemitwin.pipeline.stage.records import Record, content_digest
 from hemitwin.transforms import AsymmetrySpec, LesionMaskLibrary, LesionSpec
 
 __all__ = ["MANIFEST", "EvaluationSet", "Spec", "items_in", "specification_of"]

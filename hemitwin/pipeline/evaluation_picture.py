@@ -1,10 +1,8 @@
 """An evaluation as one picture: ranking, detection by size, bins and roles."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,28 +15,14 @@ from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.psychometric_picture import draw_psychometric
 from hemitwin.pipeline.roc import RocCurves
 from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.stage.pictures import paper_style
 
-__all__ = ["paper_style", "picture_of_evaluation"]
+__all__ = [
+    "picture_of_evaluation",
+]
 
 _COLOURS = ("#1f5fa8", "#d1691b", "#7a7a7a", "#3f8f4f", "#8a4fa0", "#a03f55", "#55a0a0")
 _MARKERS = "osD^vP*"
-
-
-def paper_style() -> AbstractContextManager[None]:
-    """Set small sans-serif type and bare axes while a picture is made."""
-    return mpl.rc_context(
-        {
-            "font.family": "DejaVu Sans",
-            "font.size": 8,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 8.5,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "legend.frameon": False,
-            "legend.fontsize": 7,
-        }
-    )
 
 
 def picture_of_evaluation(path: Path, result: Evaluation) -> None:

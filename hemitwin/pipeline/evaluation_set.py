@@ -13,15 +13,16 @@ import pandas as pd
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared, native_mm3_of
-from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.evaluation_manifest import MANIFEST, EvaluationSet, Spec
 from hemitwin.pipeline.evaluation_set_config import EvaluationSetConfig
-from hemitwin.pipeline.outputs import describe_dataset, digest_file, provenance, write_json
-from hemitwin.pipeline.records import content_digest
-from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.stage.bids import Case, sidecar_of
+from hemitwin.pipeline.stage.dataset import describe_dataset, provenance
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.json_files import digest_file, write_json
+from hemitwin.pipeline.stage.records import content_digest
+from hemitwin.pipeline.stage.runner import Outcome, run_cases
+from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.transforms import (
     LesionMaskLibrary,
     LesionSpec,

@@ -10,7 +10,7 @@ from torch import Tensor
 from hemitwin._shapes import Batch
 from hemitwin.interpret import ComparesPairs, PairScore
 from hemitwin.models import HeadConfig, PairOutput
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["ScoreName", "choose_score", "pair_score", "region_of_map"]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from hemitwin.atlases import DataFile, write_scene, write_spec
-from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.export_material import (
     ExportConfig,
     ExportMaterial,
@@ -20,8 +19,9 @@ from hemitwin.pipeline.hcp_layout import write_hcp_copies
 from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.render import find_workbench, render_scenes, render_surfaces
-from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
+from hemitwin.pipeline.stage.bids import Case, Modality
+from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.subject_scenes import subject_scenes
 
 __all__ = ["ExportConfig", "Exported", "export", "export_case"]

@@ -13,15 +13,15 @@ from hemitwin.pipeline.atlas_paths import (
     native_atlas_path,
     own_deformation_path,
 )
-from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import provenance
 from hemitwin.pipeline.parcellate import read_audit, read_relevance
-from hemitwin.pipeline.records import Record, content_digest
 from hemitwin.pipeline.render import find_workbench
 from hemitwin.pipeline.shared_atlas import SharedAtlas
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.records import Record, content_digest
+from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.pipeline.surface_set import native_surfaces
 from hemitwin.transforms import Scan
 

@@ -30,7 +30,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.atlas_paths import own_deformation, surface_path
 from hemitwin.pipeline.export_material import ExportMaterial
-from hemitwin.pipeline.outputs import write_json
+from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.surface_set import read_surface_set, surface_files
 
 __all__ = ["ExportedSurfaces", "write_surfaces"]

@@ -14,10 +14,10 @@ from hemitwin.atlases import (
     smooth_volume,
 )
 from hemitwin.pipeline.atlas_paths import has_own_atlas, native_atlas_path
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.export_material import ExportMaterial
-from hemitwin.pipeline.outputs import write_json
-from hemitwin.pipeline.records import Record
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.records import Record
 from hemitwin.transforms import load_scan, resample_back
 
 __all__ = ["ExportedVolumes", "write_volumes"]

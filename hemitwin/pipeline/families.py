@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.kinship import Kinship, Relative, subject_name
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 
 __all__ = [
     "FAMILIES",

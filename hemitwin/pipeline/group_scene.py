@@ -24,12 +24,13 @@ from hemitwin.atlases import (
     write_scene,
     write_spec,
 )
-from hemitwin.pipeline.bids import sidecar_of
-from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import provenance, write_json
-from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.render import find_workbench, render_scenes
 from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.records import Record
 
 __all__ = ["GroupScene", "write_group_scene"]
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hemitwin.pipeline.bids import Alignment, Case, Modality, normalise_labels, visible
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.bids import Alignment, Case, Modality, normalise_labels, visible
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["HCP_TEMPLATE", "find_hcp_scans", "is_hcp_tree"]
 

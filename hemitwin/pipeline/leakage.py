@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, read_families, write_families
-from hemitwin.pipeline.outputs import read_json, write_json
-from hemitwin.pipeline.records import VOXELS, content_digest, digest_voxels, read_product
 from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import read_json, write_json
+from hemitwin.pipeline.stage.records import VOXELS, content_digest, digest_voxels, read_product
 from hemitwin.transforms import load_volume
 
 __all__ = [

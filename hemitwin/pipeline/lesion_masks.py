@@ -12,15 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.bids import Case, entities_of, sidecar_of, visible
 from hemitwin.pipeline.cohort import load_brain
-from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.explained_score import region_of_map
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain
-from hemitwin.pipeline.records import content_digest
 from hemitwin.pipeline.runs import WEIGHTS, Run, load_run, result_record
+from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.records import content_digest
 from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.two_brains import require_halves
 from hemitwin.transforms import Scan, resample

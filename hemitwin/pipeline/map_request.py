@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import Method
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.explained_score import ScoreName
+from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["METHOD_NAMES", "MapRequest", "map_desc", "relevance_path"]
 

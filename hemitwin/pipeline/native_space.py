@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from hemitwin._shapes import Affine
-from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.errors import CaseError, reading
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.stage.bids import Case, sidecar_of
+from hemitwin.pipeline.stage.errors import CaseError, reading
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import Scan
 
 __all__ = ["NativeSpace"]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from hemitwin.atlases import BRAIN_SURFACES, Surface, label_at, load_surface, surface_on_fslr
-from hemitwin.pipeline.bids import Case, sidecar_of, visible
-from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.stage.bids import Case, sidecar_of, visible
+from hemitwin.pipeline.stage.errors import CaseError
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import Scan
 
 __all__ = ["HcpSubject", "OwnCortex", "check_surfaces", "find_own_cortex"]

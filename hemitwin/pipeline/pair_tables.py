@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import write_private
+from hemitwin.pipeline.stage.errors import UserError, reading
 
 __all__ = ["read_brain_pairs", "shareable_pairs", "write_brain_pairs", "write_shareable_pairs"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from hemitwin._shapes import Batch, Volume
 from hemitwin.models import Items
 from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import (
     AsymmetrySpec,
     HemispherePair,

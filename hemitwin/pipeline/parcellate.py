@@ -28,14 +28,15 @@ from hemitwin.pipeline.atlas_paths import (
     regions_of_atlas,
     write_regions,
 )
-from hemitwin.pipeline.bids import Case, Modality
-from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.map_request import map_desc, relevance_path
-from hemitwin.pipeline.outputs import provenance, write_json
-from hemitwin.pipeline.records import Record, content_digest, read_product, recorded_inputs
-from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.stage.bids import Case, Modality
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.records import Record, content_digest, read_product, recorded_inputs
+from hemitwin.pipeline.stage.runner import Outcome, run_cases
+from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.transforms import Scan, load_volume
 
 __all__ = [

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import Genes
 
 __all__ = ["FamilyCounts", "Relation", "draw_pedigree", "pedigree_table", "read_counts"]

@@ -16,9 +16,9 @@ from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import TemplateImage, save_table
-from hemitwin.pipeline.bids import visible
-from hemitwin.pipeline.errors import UserError, reading
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.stage.bids import visible
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import (
     Scan,
     dark_layer,

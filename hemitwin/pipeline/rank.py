@@ -18,13 +18,9 @@ from hemitwin.atlases import (
     save_table,
     template_grid,
 )
-from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.bootstrap import caution_of
-from hemitwin.pipeline.case_sides import side_is_guess
-from hemitwin.pipeline.errors import CaseError, UserError, reading
 from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.map_request import map_desc
-from hemitwin.pipeline.outputs import digest_file, provenance, read_json, write_json
 from hemitwin.pipeline.parcellate import (
     find_explained,
     read_region_sidecar,
@@ -35,6 +31,11 @@ from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
 from hemitwin.pipeline.spatial_nulls import homotopic_surrogates, region_centres
+from hemitwin.pipeline.stage.bids import Case, Modality
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import CaseError, UserError, reading
+from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
+from hemitwin.pipeline.stage.sides import side_is_guess
 
 __all__ = ["RankConfig", "Ranked", "rank"]
 

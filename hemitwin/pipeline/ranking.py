@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from hemitwin.pipeline.bootstrap import Clusters, Estimate, unavailable
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["Part", "Ranking", "rank_regions", "shares_of"]
 

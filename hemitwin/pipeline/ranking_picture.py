@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.evaluation_picture import paper_style
 from hemitwin.pipeline.ranking import Part, Ranking
+from hemitwin.pipeline.stage.pictures import paper_style
 
 __all__ = ["draw_ranking"]
 

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int32
 
 from hemitwin.atlases import HCPMMP, Region, Ribbon, hcpmmp_atlas
 from hemitwin.pipeline.atlas_request import GLASSER, AtlasRequest
-from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.own_cortex import OwnCortex
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.subject_places import SubjectPlaces
 
 __all__ = ["RegionFinder", "atlas_name", "choose_annotation", "find_regions"]

@@ -7,11 +7,8 @@ from pathlib import Path
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import RegionMatches, match_regions
 from hemitwin.pipeline.atlas_paths import hcpmmp_digest
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
-from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.outputs import describe_dataset
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.relation_files import (
     Related,
@@ -20,8 +17,11 @@ from hemitwin.pipeline.relation_files import (
     relations_path,
     write_related,
 )
-from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.runs import Run, result_record
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.dataset import describe_dataset
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.two_brains import find_two, require_halves
 
 __all__ = ["Related", "relate", "relate_two"]

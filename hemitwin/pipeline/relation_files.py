@@ -14,12 +14,12 @@ from hemitwin.atlases import (
     save_table,
 )
 from hemitwin.interpret import RESIDUES, RegionMatches
-from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.paired_regions import PairedRegions
-from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.records import Record
+from hemitwin.pipeline.stage.sides import side_is_guess
 
 __all__ = ["Related", "RelationContent", "read_related", "relations_path", "write_related"]
 

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hemitwin.pipeline.bootstrap import Clusters
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["KEYS", "ScoreTable"]
 

@@ -19,8 +19,8 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.pipeline.atlas_paths import hcpmmp_digest
-from hemitwin.pipeline.outputs import write_text
-from hemitwin.pipeline.records import Record
+from hemitwin.pipeline.stage.json_files import write_text
+from hemitwin.pipeline.stage.records import Record
 
 __all__ = ["SharedAtlas", "write_shared_atlas"]
 

@@ -14,12 +14,12 @@ from typing import get_args
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.errors import UserError, reading
 from hemitwin.pipeline.families import FAMILIES, write_families
-from hemitwin.pipeline.outputs import read_json, write_json
-from hemitwin.pipeline.records import Record, content_digest, recorded_inputs
 from hemitwin.pipeline.split import Fold, Split, read_split, write_split
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.json_files import read_json, write_json
+from hemitwin.pipeline.stage.records import Record, content_digest, recorded_inputs
 
 __all__ = ["SliceFolder", "SliceRow"]
 

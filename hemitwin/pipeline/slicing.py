@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine, Grid
-from hemitwin.pipeline.bids import Case, Modality
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import groups_of
 from hemitwin.pipeline.leakage import refuse_copies, refuse_relatives, require_unseen
-from hemitwin.pipeline.runner import Outcome, run_cases
 from hemitwin.pipeline.slice_folder import SliceFolder, SliceRow
 from hemitwin.pipeline.split import Split, draw_split, read_split
+from hemitwin.pipeline.stage.bids import Case, Modality
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.transforms import load_volume, slice_positions, slice_volume
 
 __all__ = ["Plane", "SliceConfig", "slice_dataset"]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.brain_pairs_config import StrangersConfig
 from hemitwin.pipeline.demographics import Demographics
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["Stranger", "draw_strangers"]
 

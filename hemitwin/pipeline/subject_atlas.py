@@ -25,23 +25,24 @@ from hemitwin.pipeline.atlas_paths import (
 )
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest
-from hemitwin.pipeline.bids import Case, Modality, sidecar_of
-from hemitwin.pipeline.case_sides import side_is_guess
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.lesion_masks import find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import provenance, write_json
 from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
-from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.region_finder import (
     RegionFinder,
     atlas_name,
     choose_annotation,
     find_regions,
 )
-from hemitwin.pipeline.runner import Outcome, run_cases
+from hemitwin.pipeline.stage.bids import Case, Modality, sidecar_of
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import CaseError
+from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.records import Record
+from hemitwin.pipeline.stage.runner import Outcome, run_cases
+from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.pipeline.subject_places import SubjectPlaces
 from hemitwin.pipeline.surface_set import surfaces_are_done, write_surface_set
 from hemitwin.transforms import Scan, guessed_side, resample_back

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hemitwin.atlases import load_surface
-from hemitwin.pipeline.bids import Case
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.transforms import Scan
 
 __all__ = ["checked_surfaces"]

@@ -5,8 +5,8 @@ from typing import Any
 
 from hemitwin.atlases import BRAIN_SURFACES, save_surface
 from hemitwin.pipeline.atlas_paths import PREPARED, surface_path
-from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.records import Record, content_digest, read_product, recorded_inputs
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.records import Record, content_digest, read_product, recorded_inputs
 from hemitwin.pipeline.subject_places import SubjectPlaces
 
 __all__ = [

@@ -12,9 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases import TemplateImage, load_template, save_table, save_volume
-from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.outputs import write_json, write_text
-from hemitwin.pipeline.runner import run_cases
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.json_files import write_json, write_text
+from hemitwin.pipeline.stage.runner import run_cases
 from hemitwin.transforms import (
     AnatomyConfig,
     LesionConfig,

@@ -19,11 +19,11 @@ from hemitwin.atlases import (
     save_table,
     save_volume,
 )
-from hemitwin.pipeline.errors import CaseError, UserError
 from hemitwin.pipeline.families import write_private
-from hemitwin.pipeline.outputs import write_json, write_text
 from hemitwin.pipeline.pedigree import FamilyCounts, Relation, draw_pedigree, pedigree_table
-from hemitwin.pipeline.runner import run_cases
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.json_files import write_json, write_text
+from hemitwin.pipeline.stage.runner import run_cases
 from hemitwin.pipeline.synthetic_cohort import describe_cohort, require_own_people, sample_pose
 from hemitwin.transforms import (
     AnatomySpec,

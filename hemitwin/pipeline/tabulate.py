@@ -24,9 +24,10 @@ from hemitwin.atlases import (
     save_table,
     template_from_fslr_volume,
 )
-from hemitwin.pipeline.case_sides import says_guess
-from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import digest_file, provenance, write_json
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import digest_file, write_json
+from hemitwin.pipeline.stage.sides import says_guess
 from hemitwin.transforms import load_labels, load_series
 
 __all__ = ["tabulate"]

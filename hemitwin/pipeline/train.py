@@ -21,7 +21,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hemitwin._atomic import sweep_leftovers
 from hemitwin.models import count_parameters, save_weights
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
 from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.cohort import find_cases
@@ -29,11 +28,8 @@ from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
 from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.distributed import rank_and_world, wait_for_all
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.leakage import write_guards
 from hemitwin.pipeline.metrics import rates_at, youden_threshold
-from hemitwin.pipeline.outputs import digest_file, provenance, write_json
-from hemitwin.pipeline.records import Record
 from hemitwin.pipeline.runs import (
     CONFIG,
     SPLITS,
@@ -46,6 +42,11 @@ from hemitwin.pipeline.runs import (
     write_config,
 )
 from hemitwin.pipeline.split import Split, read_split, write_split
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import digest_file, write_json
+from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
 from hemitwin.pipeline.training_environment import process_environment, quiet_lightning

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["find_two", "require_halves"]
 

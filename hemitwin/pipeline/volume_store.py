@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hemitwin._atomic import partial_name, sweep_leftovers
 from hemitwin._shapes import Affine, Mask, Volume
-from hemitwin.pipeline.outputs import digest_file, digest_json
+from hemitwin.pipeline.stage.json_files import digest_file, digest_json
 
 __all__ = ["GridVolume", "VolumeStore"]
 

@@ -15,12 +15,12 @@ from hemitwin.atlases import (
     save_surface,
     warp_surface,
 )
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.sources import SourceConfig
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import load_scan, read_itk_affine, write_itk_affine
 
 PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"

@@ -6,7 +6,7 @@ import pytest
 
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 
 
 @pytest.mark.parametrize("words", [None, ["aparc"]])

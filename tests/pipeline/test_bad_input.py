@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hemitwin.atlases import TEMPLATE_SPACE
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.json_files import read_json
 
 PREPARED = f"space-{TEMPLATE_SPACE}_desc-prepared_T1w"
 

@@ -14,13 +14,13 @@ from hemitwin.pipeline.baselines import (
     brain_volumes,
     hemisphere_baselines,
 )
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.combined_baseline import fit_combined
 from hemitwin.pipeline.demographics import Demographics
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError
 
 TISSUES = ((0.2, 0.03), (0.5, 0.04), (0.8, 0.03))
 

@@ -5,7 +5,7 @@ import pytest
 
 from hemitwin.pipeline.batch import SlurmConfig, StageCall, sbatch_text, write_batch
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.bids import Case, find_scans, normalise_labels
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.bids import Case, find_scans, normalise_labels
+from hemitwin.pipeline.stage.errors import UserError
 
 
 def _touch(folder: Path, *names: str) -> None:

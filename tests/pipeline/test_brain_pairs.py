@@ -5,11 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.brain_pairs import People, all_pairs, brain_pairs
 from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
 from hemitwin.pipeline.demographics import Demographics, read_demographics
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import read_kinship
 from hemitwin.pipeline.kinship import Kinship, Relative
 from hemitwin.pipeline.pair_tables import (
@@ -19,6 +17,8 @@ from hemitwin.pipeline.pair_tables import (
     write_shareable_pairs,
 )
 from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError
 
 CONFIG = BrainPairsConfig(negatives=2)
 

@@ -11,21 +11,21 @@ import pytest
 import torch
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.brain_data import BrainSetData, _sets_of, standard_brain
 from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import load_brains
 from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.config import RunConfig, validated
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.pair_tables import read_brain_pairs, write_brain_pairs
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.runs import load_run, write_config
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json, write_json
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_plan import plan_training
 from hemitwin.transforms import load_scan

@@ -13,9 +13,9 @@ from hemitwin.pipeline.breakdown import (
     contrast_bins,
 )
 from hemitwin.pipeline.detection import detection_by_size
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.psychometric_picture import draw_psychometric
 from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.stage.errors import UserError
 
 
 def _table(people=20, lesions=6, seed=0):

@@ -9,11 +9,11 @@ from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.metrics import figures_with_intervals
-from hemitwin.pipeline.outputs import write_json
 from hemitwin.pipeline.runs import write_config
 from hemitwin.pipeline.split import make_split, write_split
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import write_json
 
 PEOPLE = [f"sub-{k:02d}" for k in range(30)]
 

@@ -1,7 +1,7 @@
 import pytest
 
 from hemitwin.pipeline.config import load_config
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 
 
 @pytest.fixture

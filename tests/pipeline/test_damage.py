@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.errors import CaseFailure
 from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
-from hemitwin.pipeline.outputs import describe_dataset, digest_file, read_json, write_json
-from hemitwin.pipeline.runner import Outcome
+from hemitwin.pipeline.stage.dataset import describe_dataset
+from hemitwin.pipeline.stage.errors import CaseFailure
+from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
+from hemitwin.pipeline.stage.runner import Outcome
 
 pytestmark = pytest.mark.xdist_group("path")
 

@@ -6,8 +6,8 @@ import pytest
 
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.metrics import youden_threshold
-from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.runs import load_run
+from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.training_material import VALIDATION_PAIRS
 
 pytestmark = pytest.mark.xdist_group("path")

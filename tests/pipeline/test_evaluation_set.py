@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.evaluation_set import MANIFEST, EvaluationSetConfig, simulate_lesions
-from hemitwin.pipeline.outputs import digest_file, read_json
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import digest_file, read_json
 from hemitwin.transforms import LesionConfig
 
 pytestmark = pytest.mark.xdist_group("path")

@@ -13,13 +13,13 @@ from hemitwin.models import (
     build_encoder,
     build_head,
 )
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.explained_score import (
     ScoreName,
     choose_score,
     pair_score,
     region_of_map,
 )
+from hemitwin.pipeline.stage.errors import UserError
 
 HEADS = {
     "distance": ("distance", "embedding"),

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.families import (
     groups_of,
     kinship_of,
@@ -14,6 +13,7 @@ from hemitwin.pipeline.families import (
     write_families,
 )
 from hemitwin.pipeline.kinship import Kinship, Relative
+from hemitwin.pipeline.stage.errors import UserError
 
 HCP = """\
 Subject,Age_in_Yrs,Family_ID,Mother_ID,Father_ID,ZygositySR,ZygosityGT

@@ -17,10 +17,10 @@ from hemitwin.atlases import (
     save_table,
     template_grid,
 )
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.group_scene import write_group_scene
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.render import render_scenes
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 
 pytestmark = pytest.mark.xdist_group("group scene")
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from hemitwin.pipeline.bids import Case
 from hemitwin.pipeline.brain_evaluation import _identify
 from hemitwin.pipeline.brain_pairs import People
 from hemitwin.pipeline.cohort import Brain
@@ -14,6 +13,7 @@ from hemitwin.pipeline.identification import identification_rates, ranks_of_mate
 from hemitwin.pipeline.kinship import Kinship
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.task import SiameseTask
 
 

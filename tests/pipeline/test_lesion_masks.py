@@ -9,9 +9,9 @@ import torch
 from hemitwin.models import PairOutput, SiameseNetwork
 from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.cohort import find_prepared, load_brain
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.native_space import NativeSpace
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import load_scan
 
 pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]

@@ -13,7 +13,6 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from hemitwin.atlases import load_template
-from hemitwin.pipeline.outputs import read_json, write_json
 from hemitwin.pipeline.prepare import prepare
 from hemitwin.pipeline.quality import (
     GATES,
@@ -24,6 +23,7 @@ from hemitwin.pipeline.quality import (
     quality_table,
     write_quality_table,
 )
+from hemitwin.pipeline.stage.json_files import read_json, write_json
 from hemitwin.transforms import Scan, load_scan, robust_scale
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hemitwin.pipeline.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.brain_masks import brain_of
-from hemitwin.pipeline.errors import CaseError
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import PrepareConfig, prepare_case
 from hemitwin.pipeline.quality import flags_of
+from hemitwin.pipeline.stage.bids import Case, Modality, sidecar_of
+from hemitwin.pipeline.stage.errors import CaseError
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import Scan, is_skull_stripped, load_scan
 
 pytestmark = [

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.prepare import prepare
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import load_scan
 
 pytestmark = [

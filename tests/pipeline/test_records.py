@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from hemitwin.pipeline import records
-from hemitwin.pipeline.outputs import digest_file, write_json
-from hemitwin.pipeline.records import Record, content_digest, read_product, recorded_inputs
+from hemitwin.pipeline.stage import records
+from hemitwin.pipeline.stage.json_files import digest_file, write_json
+from hemitwin.pipeline.stage.records import Record, content_digest, read_product, recorded_inputs
 
 
 class _Copy:

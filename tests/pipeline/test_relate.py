@@ -17,12 +17,12 @@ from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.relate import relate, relate_two
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 
 pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]
 

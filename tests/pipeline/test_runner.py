@@ -2,10 +2,10 @@
 
 import pytest
 
-from hemitwin.pipeline.bids import Case
-from hemitwin.pipeline.errors import CaseError, UserError
-from hemitwin.pipeline.outputs import digest_file, write_text
-from hemitwin.pipeline.runner import run_cases
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.json_files import digest_file, write_text
+from hemitwin.pipeline.stage.runner import run_cases
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import pytest
 from hemitwin.atlases import save_volume
 from hemitwin.models import HeadConfig
 from hemitwin.pipeline import lesion_masks
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.outputs import digest_file, read_json, write_json
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.rank import RankConfig, rank
 from hemitwin.pipeline.runs import write_config
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.train import train
 from hemitwin.transforms import load_scan
 

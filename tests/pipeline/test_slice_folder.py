@@ -16,10 +16,10 @@ from PIL import Image
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.errors import UserError
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
 from hemitwin.pipeline.split import read_split, write_split
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 
 PEOPLE = tuple(f"{number:02d}" for number in range(1, 9))
 SPLIT = SplitConfig(validation=0.25, test=0.25)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.split import (
     Split,
     _strata_of,
@@ -16,6 +15,7 @@ from hemitwin.pipeline.split import (
     read_split,
     write_split,
 )
+from hemitwin.pipeline.stage.errors import UserError
 
 FOLDS = ("train", "validation", "test")
 

@@ -22,15 +22,15 @@ from hemitwin.pipeline.atlas_paths import (
     own_deformation,
 )
 from hemitwin.pipeline.atlas_request import AtlasRequest
-from hemitwin.pipeline.bids import sidecar_of
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.errors import UserError
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.lesion_masks import MaskSource
-from hemitwin.pipeline.outputs import read_json
 from hemitwin.pipeline.parcellate import parcellate
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.subject_atlas import build_atlases
 from hemitwin.pipeline.surface_set import native_surfaces
 from hemitwin.transforms import load_scan

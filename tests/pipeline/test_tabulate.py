@@ -24,7 +24,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.tabulate import tabulate
 from hemitwin.transforms import load_series
 

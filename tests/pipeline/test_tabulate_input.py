@@ -15,7 +15,7 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.tabulate import tabulate
 
 SHAPE, AFFINE = template_grid(4.0)

@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from hemitwin.pipeline.cli import app, main
-from hemitwin.pipeline.errors import CaseFailure
-from hemitwin.pipeline.runner import Outcome
+from hemitwin.pipeline.stage.errors import CaseFailure
+from hemitwin.pipeline.stage.runner import Outcome
 
 pytestmark = pytest.mark.xdist_group("path")
 

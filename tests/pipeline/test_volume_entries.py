@@ -48,12 +48,10 @@ from hemitwin.pipeline import (
 from hemitwin.pipeline.atlas_paths import aligned_atlas_path, deformation_path, own_atlas
 from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
-from hemitwin.pipeline.bids import Case, sidecar_of
 from hemitwin.pipeline.brain_masks import brain_of
 from hemitwin.pipeline.cli import app
 from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort import load_brain
-from hemitwin.pipeline.errors import CaseError
 from hemitwin.pipeline.evaluation_manifest import EvaluationSet
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
@@ -62,7 +60,6 @@ from hemitwin.pipeline.leakage import fingerprint
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
 from hemitwin.pipeline.map_request import relevance_path
 from hemitwin.pipeline.native_space import NativeSpace
-from hemitwin.pipeline.outputs import digest_file, write_json
 from hemitwin.pipeline.own_cortex import HcpSubject
 from hemitwin.pipeline.parcellate import read_relevance
 from hemitwin.pipeline.shared_atlas import SharedAtlas
@@ -70,6 +67,9 @@ from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.slice_folder import SliceFolder
 from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.stage.bids import Case, sidecar_of
+from hemitwin.pipeline.stage.errors import CaseError
+from hemitwin.pipeline.stage.json_files import digest_file, write_json
 from hemitwin.pipeline.subject_places import SubjectPlaces
 from hemitwin.pipeline.tabulate import tabulate
 from hemitwin.transforms import LesionMaskLibrary, load_scan, volume_members

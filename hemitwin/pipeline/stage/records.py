@@ -13,14 +13,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hemitwin._atomic import sweep_leftovers
-from hemitwin.pipeline.bids import sidecar_of
-from hemitwin.pipeline.outputs import (
-    digest_file,
-    digest_json,
-    provenance,
-    read_json,
-    write_json,
-)
+from hemitwin.pipeline.stage.bids import sidecar_of
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.json_files import digest_file, digest_json, read_json, write_json
 from hemitwin.transforms import Scan, volume_members
 
 __all__ = [

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hemitwin.pipeline.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = [
     "Alignment",
     "Case",
     "Modality",
+    "Pairing",
     "entities_of",
     "find_scans",
     "nearest_subjects",
@@ -289,3 +290,7 @@ def _problem(subject: str, name: str, paths: Sequence[Path]) -> str | None:
         wanted = "_".join(filter(None, (subject, folder)))
         return f"a scan's name must begin as its folders do, with {wanted}, got {path}; rename it"
     return None
+
+
+Pairing = Literal["hemispheres", "brains"]
+"""What will be compared: the halves of one brain, or one brain with another."""

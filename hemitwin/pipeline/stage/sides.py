@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hemitwin.pipeline.bids import Case, sidecar_of
-from hemitwin.pipeline.outputs import read_json
+from hemitwin.pipeline.stage.bids import Case, sidecar_of
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import guessed_side
 
 __all__ = ["says_guess", "side_is_guess", "warn_of_guessed_sides"]

@@ -1,5 +1,6 @@
 """Small pictures of volumes and relevance, for a look before anything else."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from matplotlib.figure import Figure
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine, Grid
 
-__all__ = ["picture_of_prepared", "picture_of_relevance"]
+__all__ = [
+    "paper_style",
+    "picture_of_prepared",
+    "picture_of_relevance",
+]
 
 _NAMES = ("sagittal", "coronal", "axial")
 
@@ -150,3 +155,20 @@ def _outline(panel: Axes, mask: Grid, affine: Affine, axis: int, index: int) -> 
 def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, facecolor=figure.get_facecolor(), bbox_inches="tight")
+
+
+def paper_style() -> AbstractContextManager[None]:
+    """Set small sans-serif type and bare axes while a picture is made."""
+    return mpl.rc_context(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 8.5,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "legend.frameon": False,
+            "legend.fontsize": 7,
+        }
+    )

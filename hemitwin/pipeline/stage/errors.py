@@ -74,8 +74,8 @@ def reading(path: Path, remedy: str) -> Iterator[str]:
     ...     float("high")
     Traceback (most recent call last):
     ...
-    hemitwin.pipeline.errors.UserError: run.json must be as it was written, but cannot be used \
-(could not convert string to float: 'high'); train again
+    hemitwin.pipeline.stage.errors.UserError: run.json must be as it was written, but cannot be \
+used (could not convert string to float: 'high'); train again
     """
     try:
         yield remedy

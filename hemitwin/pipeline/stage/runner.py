@@ -3,22 +3,29 @@
 import logging
 import multiprocessing
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hemitwin._atomic import sweep_leftovers
-from hemitwin.pipeline.errors import CaseFailure, reason_of
-from hemitwin.pipeline.outputs import write_text
-from hemitwin.pipeline.progress import progress_bar
+from hemitwin.pipeline.stage.errors import CaseFailure, reason_of
+from hemitwin.pipeline.stage.json_files import write_text
 
-__all__ = ["Named", "Outcome", "run_cases"]
+__all__ = [
+    "Named",
+    "Outcome",
+    "epoch_progress",
+    "progress_bar",
+    "run_cases",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -146,3 +153,46 @@ def _begin_worker(threads: int, level: int) -> None:
     # A fresh process has no handlers: what a stage says of its cases would be lost.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("hemitwin").setLevel(level)
+
+
+def progress_bar() -> Progress:
+    """Return a bar that vanishes when the work is done; none where there is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def epoch_progress() -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+    """Show training's epochs and distances; gives the function that `train` reports to."""
+    with progress_bar() as bar:
+        task = bar.add_task("epochs", total=None)
+
+        def report(done: int, total: int, values: Mapping[str, float]) -> None:
+            bar.update(task, completed=done, total=total, description=_state(values))
+
+        yield report
+
+
+def _state(values: Mapping[str, float]) -> str:
+    """Say where training stands.
+
+    Examples
+    --------
+    >>> _state({"positive_distance": 0.21, "negative_distance": 0.8, "validation_auc": 0.9})
+    'epochs, distance + 0.210 - 0.800, AUC 0.900'
+    """
+    told = ["epochs"]
+    if "positive_distance" in values:
+        near, far = values["positive_distance"], values["negative_distance"]
+        told.append(f"distance + {near:.3f} - {far:.3f}")
+    if "validation_auc" in values:
+        told.append(f"AUC {values['validation_auc']:.3f}")
+    return ", ".join(told)
