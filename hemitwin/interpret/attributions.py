@@ -14,9 +14,10 @@ from captum.attr import (
     Occlusion,
 )
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Batch
 from hemitwin.interpret.forward_pass import check_evaluation
 from hemitwin.interpret.lrp_config import LrpConfig
@@ -50,7 +51,7 @@ class ComparesPairs(HasEncoder, Protocol):
         ...
 
 
-class AttributionConfig(BaseModel):
+class AttributionConfig(Frozen):
     """
     Which attribution, and how fine.
 
@@ -59,8 +60,6 @@ class AttributionConfig(BaseModel):
     >>> AttributionConfig(method="occlusion").window_voxels
     4
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = Field(default="lrp", description="How the score is shared out.")
     lrp: LrpConfig = Field(default=LrpConfig(), description="lrp: its rules.")

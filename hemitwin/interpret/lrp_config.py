@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hemitwin._frozen import Frozen
 from hemitwin.interpret.rules import (
     BoxRule,
     EpsilonRule,
@@ -18,7 +19,7 @@ RuleName = Literal["epsilon", "gamma", "zplus"]
 LayerKind = Literal["convolution", "dense"]
 
 
-class LayerRule(BaseModel):
+class LayerRule(Frozen):
     """
     Which layers a rule is for, by kind and depth.
 
@@ -27,8 +28,6 @@ class LayerRule(BaseModel):
     >>> LayerRule(rule="zplus", last=3).covers("convolution", 4)
     False
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: RuleName = Field(description="Their rule.")
     kind: LayerKind = Field(default="convolution", description="convolution, transposed or not.")
@@ -48,7 +47,7 @@ class LayerRule(BaseModel):
         return kind == self.kind and inside
 
 
-class LrpConfig(BaseModel):
+class LrpConfig(Frozen):
     """
     Settings of layer-wise relevance propagation.
 
@@ -60,8 +59,6 @@ class LrpConfig(BaseModel):
     >>> LrpConfig(composite=(upper,)).rule_of("convolution", 9)
     EpsilonRule(epsilon=1e-06)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: RuleName = Field(
         default="gamma",

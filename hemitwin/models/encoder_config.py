@@ -3,8 +3,9 @@
 from math import prod
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hemitwin._frozen import Frozen
 from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderName
 
 Norm = Literal["group", "instance", "batch"]
@@ -13,7 +14,7 @@ Pooling = Literal["average", "max", "average+max"]
 _OPTIONAL = ("blocks", "stem_stride", "levels", "attention")
 
 
-class EncoderConfig(BaseModel):
+class EncoderConfig(Frozen):
     """
     Settings of one encoder.
 
@@ -26,8 +27,6 @@ class EncoderConfig(BaseModel):
     >>> EncoderConfig(name="unet").total_stride
     16
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: EncoderName = Field(default="resnet18", description="Architecture of the trunk.")
     spatial_dims: Literal[2, 3] = Field(default=3, description="2 for slices, 3 for volumes.")

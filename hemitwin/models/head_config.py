@@ -2,17 +2,16 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.models.objective_config import Metric
 
 HeadName = Literal["distance", "joint", "classifier", "single", "decoder"]
 
 
-class HeadConfig(BaseModel):
+class HeadConfig(Frozen):
     """Settings of one head."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: HeadName = Field(
         default="distance",

@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from monai.networks.layers.factories import Conv
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Batch, Embedding, Volume
 
 _COMMON = 0.9
@@ -19,7 +20,7 @@ _LEAST_SPREAD = 1e-3
 """Patterns whose spread is a smaller share of the largest are rounding, and left out."""
 
 
-class LocalEncoderConfig(BaseModel):
+class LocalEncoderConfig(Frozen):
     """
     Settings of an encoder of local patterns.
 
@@ -28,8 +29,6 @@ class LocalEncoderConfig(BaseModel):
     >>> LocalEncoderConfig(grid=(20, 24, 20), cells=7).embedding_dim
     224
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["local"] = "local"
     spatial_dims: Literal[2, 3] = Field(default=3, description="2 for slices, 3 for volumes.")

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.models.relations import Negatives
 
 ObjectiveName = Literal["triplet", "contrastive", "ntxent", "bce", "joint", "map"]
@@ -11,10 +12,8 @@ Metric = Literal["euclidean", "cosine", "l1"]
 Mining = Literal["hard", "semihard", "all"]
 
 
-class LossConfig(BaseModel):
+class LossConfig(Frozen):
     """Settings of the objective."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: ObjectiveName = Field(
         default="triplet",

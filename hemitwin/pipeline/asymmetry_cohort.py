@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.pipeline.covariates import Covariates, Design
 from hemitwin.pipeline.demographics import listed_subjects, read_demographics
 from hemitwin.pipeline.families import kinship_of, read_table, sessions_of
@@ -26,10 +27,8 @@ LEAST_BEYOND = 8
 _NEEDED = ("left", "right", "cortex", "positive_left", "positive_right")
 
 
-class AsymmetryConfig(BaseModel):
+class AsymmetryConfig(Frozen):
     """Who is compared with whom."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: Path | None = Field(
         default=None,

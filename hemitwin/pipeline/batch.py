@@ -5,8 +5,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_text
 
@@ -15,10 +16,8 @@ __all__ = ["SlurmConfig", "StageCall", "sbatch_text", "write_batch"]
 _LABELS = "--participant-label"
 
 
-class SlurmConfig(BaseModel):
+class SlurmConfig(Frozen):
     """What a cluster is asked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     subjects_per_task: int = Field(default=4, ge=1, description="Subjects in one array task.")
     cpus: int = Field(default=2, ge=1, description="Cores of a task.")

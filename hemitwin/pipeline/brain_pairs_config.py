@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from hemitwin._frozen import Frozen
 
 __all__ = ["BrainPairsConfig", "Positive", "StrangersConfig"]
 
@@ -10,10 +12,8 @@ Positive = Literal["mz", "same"]
 """Which pairs count as the same: identical twins, or two scans of one person."""
 
 
-class StrangersConfig(BaseModel):
+class StrangersConfig(Frozen):
     """Which pairs of unrelated people stand against a positive pair."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     negatives: int = Field(
         default=3, ge=1, description="Pairs of unrelated people for each positive pair."

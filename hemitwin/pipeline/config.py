@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -18,6 +17,7 @@ from pydantic import (
 )
 
 from hemitwin._error_text import error_text
+from hemitwin._frozen import Frozen
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, HeadConfig, LocalEncoderConfig, LossConfig
@@ -35,10 +35,6 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 _HEADS: Mapping[str, tuple[str, ...]] = {
@@ -63,7 +59,7 @@ def _kind_of_encoder(value: Any) -> str:  # noqa: ANN401 (raw input)
     return (LocalEncoderConfig if name == "local" else EncoderConfig).__name__
 
 
-class RunConfig(_Frozen):
+class RunConfig(Frozen):
     """Everything that decides a training run."""
 
     seed: int = Field(default=0, ge=0, description="The run's one seed.")

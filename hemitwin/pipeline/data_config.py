@@ -2,19 +2,16 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hemitwin._frozen import Frozen
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.stage.bids import Modality
 
 __all__ = ["DataConfig", "SplitConfig"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(_Frozen):
+class DataConfig(Frozen):
     """Where the volumes come from and at which grid the network sees them."""
 
     prepared: Path = Field(description="Folder that `hemitwin prepare` wrote.")
@@ -51,7 +48,7 @@ class DataConfig(_Frozen):
     )
 
 
-class SplitConfig(_Frozen):
+class SplitConfig(Frozen):
     """How many groups go to each fold; whole numbers are counts, the rest goes to training."""
 
     validation: float = Field(default=0.2, gt=0, description="Share (below 1) or count.")

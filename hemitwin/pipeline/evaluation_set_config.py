@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hemitwin._frozen import Frozen
 from hemitwin.transforms import AsymmetryConfig, LesionConfig
 
 __all__ = ["EvaluationSetConfig"]
 
 
-class EvaluationSetConfig(BaseModel):
+class EvaluationSetConfig(Frozen):
     """What each subject gets, beside its volume as it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lesions_per_subject: int = Field(default=4, ge=0, description="Lesions, one a volume.")
     controls_per_subject: int = Field(

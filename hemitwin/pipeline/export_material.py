@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.atlases import TEMPLATE_SPACE, DataFile, Palette, relevance_palette
 from hemitwin.pipeline.atlas_paths import (
     has_own_atlas,
@@ -28,10 +29,8 @@ from hemitwin.transforms import Scan
 __all__ = ["ExportConfig", "ExportMaterial", "export_record", "gather", "relations_file"]
 
 
-class ExportConfig(BaseModel):
+class ExportConfig(Frozen):
     """How relevance is brought to the surfaces, and what is drawn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mapping: Literal["trilinear", "ribbon"] = Field(
         default="trilinear",

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import Genes
 
 __all__ = ["FamilyCounts", "Relation", "draw_pedigree", "pedigree_table", "read_counts"]
 
 
-class FamilyCounts(BaseModel):
+class FamilyCounts(Frozen):
     """How many families of each kind are made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mz: int = Field(default=10, ge=0, description="Pairs of identical twins.")
     dz: int = Field(default=10, ge=0, description="Pairs of fraternal twins.")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import (
     TEMPLATE_SPACE,
@@ -61,10 +62,8 @@ _DESCRIPTIONS = {
 }
 
 
-class PrepareConfig(BaseModel):
+class PrepareConfig(Frozen):
     """What decides a prepared volume."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     resolution_mm: float = Field(default=2.0, gt=0, le=8, description="Voxel size in mm.")
     pairing: Pairing = Field(

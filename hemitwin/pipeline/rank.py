@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.atlases import (
     HCPMMP,
     hcpmmp_regions,
@@ -65,10 +66,8 @@ _SHARE = {
 }
 
 
-class RankConfig(BaseModel):
+class RankConfig(Frozen):
     """What is ranked, and how often families are drawn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     part: Part = Field(
         default="positive", description="Relevance for the score, against it, or both."

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from hemitwin._atomic import atomic_path
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.data_config import SplitConfig
@@ -34,10 +35,8 @@ _DARKEST = 2 * _WHITE / 255  # still seen half-way between a voxel of it and one
 _POSITIONS = "multiples of step_mm in template mm; sagittal: odd multiples of half of it"
 
 
-class SliceConfig(BaseModel):
+class SliceConfig(Frozen):
     """Which slices are written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     modality: Modality = Field(default="T1w", description="Which prepared volumes.")
     planes: tuple[Plane, ...] = Field(

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.pipeline.bids_filter import Filter, keep_matching, read_filter
 from hemitwin.pipeline.derivatives import find_derivatives
 from hemitwin.pipeline.families import read_table, sessions_of
@@ -25,10 +26,8 @@ logger = logging.getLogger(__name__)
 InputType = Literal["auto", "bids", "derivatives", "hcp", "list"]
 
 
-class SourceConfig(BaseModel):
+class SourceConfig(Frozen):
     """Which of a source's scans are meant."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input_type: InputType = Field(default="auto", description="What the input is.")
     modality: Modality = Field(default="T1w", description="Image type.")

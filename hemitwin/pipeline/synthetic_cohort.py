@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.spatial.transform import Rotation
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine
 from hemitwin.atlases import TemplateImage, load_template, save_table, save_volume
 from hemitwin.pipeline.stage.errors import CaseError, UserError
@@ -41,10 +42,8 @@ derivatives/lesions.
 """
 
 
-class CohortConfig(BaseModel):
+class CohortConfig(Frozen):
     """Which people are made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     controls: int = Field(default=37, ge=1, description="People without a lesion.")
     patients: int = Field(default=1, ge=0, description="People with a lesion in the scan.")

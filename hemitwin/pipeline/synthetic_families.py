@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import ndimage
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Grid
 from hemitwin.atlases import (
     Parcellation,
@@ -64,10 +65,8 @@ the family table only, a private file that this dataset does not describe.
 """
 
 
-class FamilyCohortConfig(BaseModel):
+class FamilyCohortConfig(Frozen):
     """Which families are made, and what their members share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     families: FamilyCounts = Field(default=FamilyCounts(), description="How many of each kind.")
     regions: tuple[str, ...] = Field(

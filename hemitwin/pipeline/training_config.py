@@ -2,18 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hemitwin._frozen import Frozen
 from hemitwin.transforms import AugmentationConfig
 
 __all__ = ["EvaluationConfig", "TrainingConfig"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TrainingConfig(_Frozen):
+class TrainingConfig(Frozen):
     """How the network is trained."""
 
     epochs: int = Field(default=50, ge=1, description="Passes over the training subjects.")
@@ -78,7 +75,7 @@ class TrainingConfig(_Frozen):
         return self
 
 
-class EvaluationConfig(_Frozen):
+class EvaluationConfig(Frozen):
     """How pairs are scored."""
 
     lesions_per_subject: int = Field(

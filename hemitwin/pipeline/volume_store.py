@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from hemitwin._atomic import partial_name, sweep_leftovers
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.pipeline.stage.json_files import digest_file, digest_json
 
@@ -50,10 +50,8 @@ class GridVolume:
     native_mm3_per_mm3: float
 
 
-class _Header(BaseModel):
+class _Header(Frozen):
     """What an entry's JSON says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     specification: dict[str, object]

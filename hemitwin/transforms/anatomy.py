@@ -2,9 +2,10 @@
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import ndimage
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid
 
 __all__ = [
@@ -21,10 +22,8 @@ _FIELD_OF_VIEW_MM = 120.0
 _STREAMS = {"shape": 0, "asymmetry": 1, "bias": 2, "noise": 3}
 
 
-class AnatomySpec(BaseModel):
+class AnatomySpec(Frozen):
     """One synthetic person, completely."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(ge=0, description="Seed of the displacement, bias and noise fields.")
     amplitude_mm: float = Field(ge=0, description="SD of the mirror-symmetric displacement.")
@@ -37,10 +36,8 @@ class AnatomySpec(BaseModel):
     noise: float = Field(ge=0, description="SD of the noise, relative to white matter's 1.")
 
 
-class AnatomyConfig(BaseModel):
+class AnatomyConfig(Frozen):
     """Ranges that people are drawn from, uniformly."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     amplitude_mm: tuple[float, float] = Field(
         default=(2.0, 4.0), description="Symmetric displacement, SD in mm."

@@ -2,7 +2,9 @@
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from hemitwin._frozen import Frozen
 
 __all__ = ["AsymmetryConfig", "AsymmetryKind", "AsymmetrySpec"]
 
@@ -12,10 +14,8 @@ Range = tuple[float, float]
 _SIGNS = {"atrophy": -1, "expansion": 1, "ventricle": 1, "thinning": -1, "brightening": 1}
 
 
-class AsymmetrySpec(BaseModel):
+class AsymmetrySpec(Frozen):
     """One asymmetry: all that `inject_asymmetry` needs beside the volume (and the region)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: AsymmetryKind = Field(
         description="atrophy, expansion, ventricle (wider), thinning or brightening of cortex."
@@ -75,10 +75,8 @@ _PERCENT: dict[AsymmetryKind, Range] = {
 }
 
 
-class AsymmetryConfig(BaseModel):
+class AsymmetryConfig(Frozen):
     """Shares and ranges that asymmetries are drawn from, uniformly."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kinds: dict[AsymmetryKind, float] = Field(default=_SHARES, description="Share of each kind.")
     percent: dict[AsymmetryKind, Range] = Field(

@@ -1,7 +1,7 @@
 """Augmentation that favours no hemisphere: motion and gain are shared, noise is not."""
+
 # mypy: disallow-untyped-calls=False
 # MONAI's constructors are not annotated throughout.
-
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from monai.transforms.intensity.array import RandBiasField, RandGaussianNoise
 from monai.transforms.spatial.array import RandAffine, RandFlip
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Mask, Volume
 
 __all__ = ["AugmentationConfig", "BrainAugmentation", "Comparison"]
@@ -27,10 +28,8 @@ _WHY_NO_FLIP: dict[Comparison, str | None] = {
 }
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(Frozen):
     """How strongly brains are changed at random in training; 0 leaves a change out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rotation_deg: float = Field(
         default=0.0,

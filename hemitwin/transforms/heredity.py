@@ -2,8 +2,9 @@
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid
 from hemitwin.transforms.anatomy import AnatomySpec, anatomy_displacement
 
@@ -12,14 +13,12 @@ __all__ = ["Genes", "heritable_displacement", "least_jacobian", "limit_folding"]
 _STEPS = 20
 
 
-class Genes(BaseModel):
+class Genes(Frozen):
     """What a person has from its parents: one part is every sibling's, one is its own.
 
     Identical twins share both; fraternal twins and siblings share the first only, and so half of
     the variance, as full siblings do in the additive model (Falconer and Mackay 1996, chapter 9).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family_seed: int = Field(ge=0, description="Of the part that all siblings share.")
     person_seed: int = Field(ge=0, description="Of the part that identical twins alone share.")

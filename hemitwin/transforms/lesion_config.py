@@ -1,7 +1,8 @@
 """Ranges and shares that lesions are drawn from."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hemitwin._frozen import Frozen
 from hemitwin.transforms.lesion_contrasts import CONTRASTS, LesionContrasts, Range
 from hemitwin.transforms.lesion_spec import LesionRole, Modality, Pathology
 
@@ -10,13 +11,11 @@ __all__ = ["LesionConfig"]
 _PUSHING: tuple[Pathology, ...] = ("tumour", "haemorrhage")
 
 
-class LesionConfig(BaseModel):
+class LesionConfig(Frozen):
     """Ranges that lesions are drawn from (uniform; volumes uniform in their logarithm).
 
     As it stands all lesions are generic ones. Shares are relative to one another.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pathologies: dict[Pathology, float] = Field(
         default={"generic": 1.0}, description="Share of each pathology."

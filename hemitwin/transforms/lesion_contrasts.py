@@ -12,8 +12,9 @@ scanner's units are meant, and no study of a cohort stands behind them.
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hemitwin._frozen import Frozen
 from hemitwin.transforms.lesion_spec import Modality, Pathology
 
 __all__ = ["CONTRASTS", "LesionContrasts", "Range"]
@@ -21,10 +22,8 @@ __all__ = ["CONTRASTS", "LesionContrasts", "Range"]
 Range = tuple[float, float]
 
 
-class LesionContrasts(BaseModel):
+class LesionContrasts(Frozen):
     """Ranges of relative change for the parts of a lesion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     core: Range = Field(description="Of the core.")
     shell: Range | None = Field(default=None, description="Of the outer shell, where it has one.")

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from hemitwin._frozen import Frozen
 from hemitwin.transforms.mass_effect import LARGEST_PUSH, MassEffect
 
 __all__ = ["LesionKind", "LesionLayer", "LesionRole", "LesionSpec", "Modality", "Pathology"]
@@ -14,10 +15,8 @@ Modality = Literal["T1w", "T2w", "FLAIR"]
 Pathology = Literal["generic", "tumour", "infarct", "cavity", "haemorrhage", "white_matter"]
 
 
-class LesionLayer(BaseModel):
+class LesionLayer(Frozen):
     """A part of a lesion that looks different from its core: the outer shell or the centre."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = Field(gt=0, lt=1, description="Share of the lesion's volume.")
     contrast: float = Field(ge=-1, description="Relative change of the layer.")
@@ -29,14 +28,12 @@ class LesionLayer(BaseModel):
     )
 
 
-class LesionSpec(BaseModel):
+class LesionSpec(Frozen):
     """One lesion: all that `inject_lesion` needs beside the volume.
 
     From outside in, a lesion has a shell (oedema of a tumour, gliosis about a cavity), its core
     and a centre (necrosis). `contrast`, `texture` and `replacement` are the core's.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pathology: Pathology = Field(default="generic", description="What it stands for.")
     role: LesionRole = Field(

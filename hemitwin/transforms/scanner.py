@@ -1,9 +1,10 @@
 """What a scanner adds to a brain: its contrast, shading, sharpness and noise."""
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import ndimage
 
+from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid
 from hemitwin.transforms.anatomy import smooth_field
 
@@ -14,10 +15,8 @@ _BIAS_KNOTS_MM = 60.0
 _FAINTEST = 1e-3
 
 
-class ScannerSpec(BaseModel):
+class ScannerSpec(Frozen):
     """One scanner, completely; every scan of it is shaded in the same way."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(ge=0, description="Of its shading.")
     gamma: float = Field(gt=0, description="Exponent of the intensities.")
@@ -26,10 +25,8 @@ class ScannerSpec(BaseModel):
     smoothing_mm: float = Field(ge=0, description="Full width at half maximum of its blur.")
 
 
-class ScannerConfig(BaseModel):
+class ScannerConfig(Frozen):
     """Ranges that scanners are drawn from, uniformly."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gamma: tuple[float, float] = Field(default=(0.8, 1.25), description="Intensity exponent.")
     bias: tuple[float, float] = Field(default=(0.02, 0.1), description="Shading, log SD.")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from hemitwin._atomic import sweep_leftovers
+from hemitwin._frozen import Frozen
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.json_files import digest_file, digest_json, read_json, write_json
@@ -39,11 +40,7 @@ _BY_EARLIER_VERSION = "an earlier version made it, which did not write down from
 _COMPUTED_OTHERWISE = "it is computed in another way now"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileState(_Frozen):
+class FileState(Frozen):
     """A file's content, and what is looked at before it is read again.
 
     The times and the number of the file are this machine's: where they differ, as they do in a
@@ -81,7 +78,7 @@ class _MadeOtherwise(Exception):  # noqa: N818 (no error: why a product is made 
     """Why a product is not what would be made now."""
 
 
-class _Written(_Frozen):
+class _Written(Frozen):
     """A record as its sidecar holds it."""
 
     stage: str
