@@ -12,16 +12,16 @@ from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
 from hemitwin.pipeline.asymmetry_files import (
     PairTables,
     SubjectAsymmetry,
-    asymmetry_path,
     read_asymmetry,
     write_asymmetry,
 )
-from hemitwin.pipeline.asymmetry_group import MEASURE, group_asymmetry_path, write_group
+from hemitwin.pipeline.asymmetry_group import MEASURE, write_group
 from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_json
+from hemitwin.pipeline.stage.names import asymmetry_path, group_asymmetry_path
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 

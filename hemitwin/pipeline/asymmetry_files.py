@@ -18,10 +18,11 @@ from hemitwin.atlases import (
     save_table,
 )
 from hemitwin.pipeline.asymmetry_cohort import sides_of
-from hemitwin.pipeline.parcellate import pair_table_path, read_region_sidecar, unlike_most
+from hemitwin.pipeline.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading, reason_of
 from hemitwin.pipeline.stage.json_files import digest_file
+from hemitwin.pipeline.stage.names import pair_table_path
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
 
@@ -29,7 +30,6 @@ __all__ = [
     "CasePairs",
     "PairTables",
     "SubjectAsymmetry",
-    "asymmetry_path",
     "read_asymmetry",
     "write_asymmetry",
 ]
@@ -172,12 +172,6 @@ def _unlike_most(read: Mapping[str, CasePairs]) -> dict[str, CaseError]:
         {name: (one.path.name, one.regions) for name, one in read.items() if name not in reasons}
     )
     return {name: CaseError(name, "asymmetry", reason) for name, reason in reasons.items()}
-
-
-def asymmetry_path(case: Case, derivatives: Path, desc: str) -> Path:
-    """Return where a map's asymmetry table lies."""
-    pairs = pair_table_path(case, derivatives, desc)
-    return pairs.with_name(pairs.name.replace("pairs_relevance", "asymmetry_relevance"))
 
 
 def read_asymmetry(case: Case, path: Path, record: Record) -> SubjectAsymmetry | None:

@@ -11,13 +11,14 @@ from hemitwin.pipeline.asymmetry_files import PairTables
 from hemitwin.pipeline.asymmetry_statistics import Effects, group_effects
 from hemitwin.pipeline.bootstrap import tell_of_few
 from hemitwin.pipeline.covariates import Covariates
-from hemitwin.pipeline.map_request import map_desc
-from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.stage.sides import side_is_guess
 
-__all__ = ["MEASURE", "group_asymmetry_path", "write_group"]
+__all__ = [
+    "MEASURE",
+    "write_group",
+]
 
 MEASURE = (
     "difference: left less right positive relevance, over that of all paired regions; index: "
@@ -35,12 +36,6 @@ _INTERVAL = (
     "The 95 % interval is a bootstrap's over families. p two-sided; q over all pairs (Benjamini "
     "and Hochberg)."
 )
-
-
-def group_asymmetry_path(case: Case, derivatives: Path, desc: str) -> Path:
-    """Return where the group's table lies, for maps of the case's modality."""
-    named = map_desc(case, desc)
-    return derivatives / f"group_atlas-HCPMMP1_desc-{named}asymmetry_relevance.tsv"
 
 
 def write_group(

@@ -18,64 +18,31 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import UserError, reading
+from hemitwin.pipeline.stage.names import (
+    aligned_atlas_path,
+    deformation_path,
+    dseg_table_path,
+    native_atlas_path,
+)
 from hemitwin.pipeline.stage.records import content_digest, read_product, recorded_inputs
 from hemitwin.transforms import Deformation, load_deformation, load_labels
 
 __all__ = [
     "PREPARED",
-    "aligned_atlas_path",
-    "deformation_path",
     "digest_atlas",
-    "dseg_table_path",
-    "fit_table_path",
     "has_own_atlas",
     "hcpmmp_digest",
-    "native_atlas_path",
     "own_atlas",
     "own_atlas_volume",
     "own_deformation",
     "own_deformation_path",
     "own_regions_from",
     "regions_of_atlas",
-    "surface_path",
     "write_regions",
 ]
 
 PREPARED = "prepared volume"
 """What the records of a subject's places call the volume that they are of."""
-
-
-def native_atlas_path(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path:
-    """Name a subject's label volume on the scan's own grid."""
-    return case.path(derivatives, f"space-{case.modality}_atlas-{atlas}_dseg.nii.gz")
-
-
-def aligned_atlas_path(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path:
-    """Name a subject's label volume on the prepared volume's grid."""
-    # Another modality's registration is another one: T1w has the plain name.
-    desc = "" if case.modality == "T1w" else f"_desc-{case.modality}"
-    return case.path(derivatives, f"space-{TEMPLATE_SPACE}_atlas-{atlas}{desc}_dseg.nii.gz")
-
-
-def fit_table_path(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path:
-    """Name the table that says of each region how well it is covered."""
-    return case.path(derivatives, f"space-{case.modality}_atlas-{atlas}_desc-fit_quality.tsv")
-
-
-def surface_path(case: Case, derivatives: Path, side: str, kind: str) -> Path:
-    """Name a surface on the fsLR mesh over a subject's scan."""
-    return case.path(derivatives, f"hemi-{side}_space-{case.modality}_den-32k_{kind}.surf.gii")
-
-
-def deformation_path(case: Case, derivatives: Path) -> Path:
-    """Name the field that brings the template to a subject's prepared volume."""
-    to = "prepared" if case.modality == "T1w" else f"prepared{case.modality}"
-    return case.path(derivatives, f"from-{TEMPLATE_SPACE}_to-{to}_mode-image_xfm.nii.gz")
-
-
-def dseg_table_path(derivatives: Path, atlas: str = HCPMMP) -> Path:
-    """Name the table of an atlas' regions."""
-    return derivatives / f"atlas-{atlas}_dseg.tsv"
 
 
 def regions_of_atlas(derivatives: Path, atlas: str = HCPMMP) -> tuple[Region, ...]:

@@ -16,11 +16,11 @@ from hemitwin.pipeline.export_material import (
 from hemitwin.pipeline.exported_surfaces import ExportedSurfaces, write_surfaces
 from hemitwin.pipeline.exported_volumes import write_volumes
 from hemitwin.pipeline.hcp_layout import write_hcp_copies
-from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.render import find_workbench, render_scenes, render_surfaces
 from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
 from hemitwin.pipeline.stage.bids import Case, Modality
+from hemitwin.pipeline.stage.names import map_desc
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.subject_scenes import subject_scenes
 

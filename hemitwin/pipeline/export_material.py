@@ -7,20 +7,20 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hemitwin._frozen import Frozen
-from hemitwin.atlases import TEMPLATE_SPACE, DataFile, Palette, relevance_palette
-from hemitwin.pipeline.atlas_paths import (
-    has_own_atlas,
-    hcpmmp_digest,
-    native_atlas_path,
-    own_deformation_path,
-)
-from hemitwin.pipeline.map_request import map_desc, relevance_path
+from hemitwin.atlases import DataFile, Palette, relevance_palette
+from hemitwin.pipeline.atlas_paths import has_own_atlas, hcpmmp_digest, own_deformation_path
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.parcellate import read_audit, read_relevance
 from hemitwin.pipeline.render import find_workbench
 from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.names import (
+    map_desc,
+    native_atlas_path,
+    relations_path,
+    relevance_path,
+)
 from hemitwin.pipeline.stage.records import Record, content_digest
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.pipeline.surface_set import native_surfaces
@@ -182,5 +182,4 @@ def export_record(
 
 def relations_file(case: Case, derivatives: Path) -> Path:
     """Name what `relate` writes of a subject, which belongs to it whichever map is exported."""
-    tail = f"space-{TEMPLATE_SPACE}_atlas-HCPMMP1_desc-bilrp_relmat.pconn.nii"
-    return case.path(derivatives, tail)
+    return relations_path(case, derivatives).with_suffix(".pconn.nii")

@@ -30,6 +30,7 @@ from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.names import ranking_path
 from hemitwin.pipeline.stage.records import Record
 
 __all__ = ["GroupScene", "write_group_scene"]
@@ -109,9 +110,7 @@ def write_group_scene(
 
 def _find_ranking(derivatives: Path, desc: str) -> list[Path]:
     """Find the table, and a file of parcels for each ranking."""
-    stem = f"group_atlas-HCPMMP1_desc-{desc}ranking"
-    paths = [derivatives / f"{stem}_relevance.tsv"]
-    paths += [derivatives / f"{stem}{name}_relevance.pscalar.nii" for name in _RANKINGS]
+    paths = [ranking_path(derivatives, desc, figure=name) for name in ("", *_RANKINGS)]
     if missing := [path.name for path in paths if not path.is_file()]:
         msg = (
             f"{derivatives} must hold the ranking, not found: {', '.join(missing)}; run "

@@ -20,6 +20,7 @@ from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import WEIGHTS, Run, load_run, result_record
 from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
 from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.names import anomaly_path
 from hemitwin.pipeline.stage.records import content_digest
 from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.two_brains import require_halves
@@ -222,8 +223,7 @@ def marked_region(anomaly: Float[Tensor, "1 2 *half"]) -> Float[Tensor, "1 2 *ha
 
 
 def _drawn(case: Case, derivatives: Path, run: Run) -> LesionMask | None:
-    modality = "" if case.modality == "T1w" else case.modality
-    path = case.path(derivatives, f"space-{TEMPLATE_SPACE}_desc-anomaly{modality}_mask.nii.gz")
+    path = anomaly_path(case, derivatives)
     record = result_record("atlas", run, (case,), computation=1, settings={"of_peak": _OF_PEAK})
     content = record.find(sidecar_of(path))
     if content is None:

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
-from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import Method
 from hemitwin.pipeline.explained_score import ScoreName
-from hemitwin.pipeline.stage.bids import Case
 
-__all__ = ["METHOD_NAMES", "MapRequest", "map_desc", "relevance_path"]
+__all__ = [
+    "METHOD_NAMES",
+    "MapRequest",
+]
 
 METHOD_NAMES: Mapping[Method, str] = MappingProxyType(
     {
@@ -85,19 +85,3 @@ class MapRequest:
             "lesion_seed": self.lesion_seed,
             "paired": self.paired,
         }
-
-
-def relevance_path(case: Case, out: Path, desc: str, *, space: str = TEMPLATE_SPACE) -> Path:
-    """Return where a case's relevance volume lies, in the space that it was prepared in."""
-    return case.path(out, f"space-{space}_desc-{desc}_relevance.nii.gz")
-
-
-def map_desc(case: Case, desc: str) -> str:
-    """Name a map after the modality that it explains, unless that is T1w.
-
-    Examples
-    --------
-    >>> map_desc(Case("sub-01", "sub-01", Path("x.nii"), modality="T2w"), "lrp")
-    'lrpT2w'
-    """
-    return desc if case.modality == "T1w" else f"{desc}{case.modality}"

@@ -29,11 +29,16 @@ from hemitwin.pipeline.atlas_paths import (
     write_regions,
 )
 from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.map_request import map_desc, relevance_path
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.names import (
+    map_desc,
+    pair_table_path,
+    region_table_path,
+    relevance_path,
+)
 from hemitwin.pipeline.stage.records import Record, content_digest, read_product, recorded_inputs
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.stage.sides import side_is_guess
@@ -42,13 +47,11 @@ from hemitwin.transforms import Scan, load_volume
 __all__ = [
     "RegionTable",
     "find_explained",
-    "pair_table_path",
     "parcellate",
     "parcellate_case",
     "read_audit",
     "read_region_sidecar",
     "read_relevance",
-    "region_table_path",
     "unlike_most",
 ]
 
@@ -238,23 +241,6 @@ def parcellate_case(
     }
     record.write(path.with_suffix(".json"), sidecar, files)
     return RegionTable(case, path, table)
-
-
-def region_table_path(case: Case, derivatives: Path, desc: str, atlas: str = HCPMMP) -> Path:
-    """Return where a map's table of regions lies."""
-    return _table_path(case, derivatives, desc, atlas, "")
-
-
-def pair_table_path(case: Case, derivatives: Path, desc: str, atlas: str = HCPMMP) -> Path:
-    """Return where a map's table of homotopic pairs lies."""
-    return _table_path(case, derivatives, desc, atlas, "pairs")
-
-
-def _table_path(case: Case, derivatives: Path, desc: str, atlas: str, kind: str) -> Path:
-    named = map_desc(case, desc)
-    volume = relevance_path(case, derivatives, named).name
-    stem = volume.replace(f"_desc-{named}_relevance.nii.gz", "")
-    return case.folder(derivatives) / f"{stem}_atlas-{atlas}_desc-{named}{kind}_relevance.tsv"
 
 
 def read_region_sidecar(

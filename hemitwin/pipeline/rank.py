@@ -1,8 +1,9 @@
 """Rank: the region tables of a group become one ranking with intervals over families."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.bootstrap import caution_of
 from hemitwin.pipeline.families import kinship_of
-from hemitwin.pipeline.map_request import map_desc
-from hemitwin.pipeline.parcellate import (
-    find_explained,
-    read_region_sidecar,
-    region_table_path,
-    unlike_most,
-)
+from hemitwin.pipeline.parcellate import find_explained, read_region_sidecar, unlike_most
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
@@ -36,6 +31,7 @@ from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
+from hemitwin.pipeline.stage.names import map_desc, ranking_path, region_table_path
 from hemitwin.pipeline.stage.sides import side_is_guess
 
 __all__ = ["RankConfig", "Ranked", "rank"]
@@ -173,14 +169,14 @@ def rank(
         draws=config.draws,
         seed=config.seed,
     )
-    stem = derivatives / f"group_atlas-{config.atlas}_desc-{map_desc(cases[0], desc)}ranking"
-    path = stem.with_name(f"{stem.name}_relevance.tsv")
+    place = partial(ranking_path, derivatives, map_desc(cases[0], desc), config.atlas)
+    path = place()
     _tell_of_fewer(path, ranking.cases)
     save_table(path, ranking.table)
     draw_ranking(path.with_suffix(".png"), ranking, config.part)
     if config.atlas == HCPMMP:
-        _save_values(stem, ranking)
-    groups_path = stem.with_name(f"{stem.name}groups_relevance.tsv")
+        _save_values(place, ranking)
+    groups_path = place(figure="groups")
     contrasts = _contrast_groups(ranking, config)
     found = Ranked(ranking, path, path.with_suffix(".png"), contrasts, groups_path)
     sources = {
@@ -234,12 +230,13 @@ def _contrast_groups(ranking: Ranking, config: RankConfig) -> pd.DataFrame:
     return contrast_groups(regions, values, ranking.drawn, surrogates)
 
 
-def _save_values(stem: Path, ranking: Ranking) -> None:
+def _save_values(place: Callable[..., Path], ranking: Ranking) -> None:
     in_order = ranking.table.sort_values("index")
     for name in ("share", "enrichment"):
         values = in_order[name].to_numpy(float)
-        file = stem.with_name(f"{stem.name}{name}_relevance.pscalar.nii")
-        save_parcel_scalar(file, values, name=name, palette=relevance_palette(values))
+        save_parcel_scalar(
+            place(figure=name), values, name=name, palette=relevance_palette(values)
+        )
 
 
 def _write_sidecars(found: Ranked, sources: dict[str, object], config: RankConfig) -> None:

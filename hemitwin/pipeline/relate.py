@@ -10,17 +10,12 @@ from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
 from hemitwin.pipeline.paired_regions import PairedRegions
-from hemitwin.pipeline.relation_files import (
-    Related,
-    RelationContent,
-    read_related,
-    relations_path,
-    write_related,
-)
+from hemitwin.pipeline.relation_files import Related, RelationContent, read_related, write_related
 from hemitwin.pipeline.runs import Run, result_record
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.names import relations_path
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.two_brains import find_two, require_halves
 
@@ -126,7 +121,8 @@ def _relate_case(
     case: Case, other: Case | None, run: Run, derivatives: Path, cache: Path, chosen: Directions
 ) -> Related:
     cases = (case,) if other is None else (case, other)
-    path = relations_path(case, derivatives, run)
+    desc = "bilrp" if other is None else "bilrppair"
+    path = relations_path(case, derivatives, desc, space=run.config.data.space)
     record = result_record(
         "relate",
         run,

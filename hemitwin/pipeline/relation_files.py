@@ -14,14 +14,18 @@ from hemitwin.atlases import (
     save_table,
 )
 from hemitwin.interpret import RESIDUES, RegionMatches
-from hemitwin.pipeline.map_request import map_desc
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
 
-__all__ = ["Related", "RelationContent", "read_related", "relations_path", "write_related"]
+__all__ = [
+    "Related",
+    "RelationContent",
+    "read_related",
+    "write_related",
+]
 
 _NOTE = (
     "HCP-MMP 1.0 areas were drawn from multimodal data; on a single scan they are a projected "
@@ -113,13 +117,6 @@ class RelationContent:
         table = pd.DataFrame(self.found.matrix, columns=columns)
         table.insert(0, "region", rows)
         return table
-
-
-def relations_path(case: Case, out: Path, run: Run) -> Path:
-    """Return where a case's table lies."""
-    desc = map_desc(case, "bilrp" if run.config.pairs is None else "bilrppair")
-    space = run.config.data.space
-    return case.path(out, f"space-{space}_atlas-HCPMMP1_desc-{desc}_relmat.tsv")
 
 
 def read_related(case: Case, path: Path, record: Record) -> Related | None:

@@ -15,14 +15,7 @@ from hemitwin.atlases import (
     save_labels_volume,
     save_table,
 )
-from hemitwin.pipeline.atlas_paths import (
-    PREPARED,
-    aligned_atlas_path,
-    digest_atlas,
-    fit_table_path,
-    native_atlas_path,
-    write_regions,
-)
+from hemitwin.pipeline.atlas_paths import PREPARED, digest_atlas, write_regions
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort import find_prepared
@@ -40,6 +33,7 @@ from hemitwin.pipeline.stage.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.stage.names import aligned_atlas_path, fit_table_path, native_atlas_path
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.stage.sides import side_is_guess

@@ -21,11 +21,12 @@ from hemitwin.atlases import (
     load_fslr_surface,
     warp_surface,
 )
-from hemitwin.pipeline.atlas_paths import PREPARED, deformation_path
+from hemitwin.pipeline.atlas_paths import PREPARED
 from hemitwin.pipeline.lesion_masks import check_extent
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.own_cortex import OwnCortex
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
+from hemitwin.pipeline.stage.names import deformation_path
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.subject_registration import LesionMask, register_subject
 from hemitwin.transforms import (

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from hemitwin.atlases import BRAIN_SURFACES, save_surface
-from hemitwin.pipeline.atlas_paths import PREPARED, surface_path
+from hemitwin.pipeline.atlas_paths import PREPARED
 from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.names import surface_path, surface_set_path
 from hemitwin.pipeline.stage.records import Record, content_digest, read_product, recorded_inputs
 from hemitwin.pipeline.subject_places import SubjectPlaces
 
@@ -36,7 +37,7 @@ def surface_files(case: Case, derivatives: Path) -> tuple[tuple[Path, str], ...]
 
 def read_surface_set(case: Case, derivatives: Path) -> dict[str, Any] | None:
     """Read what is said of the set, if it is whole and of the prepared volume as it is now."""
-    sidecar = _sidecar(case, derivatives)
+    sidecar = surface_set_path(case, derivatives)
     files = [path for path, _ in surface_files(case, derivatives)]
     found = [read_product(path, sidecar) for path in files]
     content = found[0]
@@ -58,7 +59,7 @@ def surfaces_are_done(places: SubjectPlaces) -> bool:
         content = read_surface_set(places.case, places.derivatives)
         if content is not None and content["Own"]:
             return True
-    return record.find(_sidecar(places.case, places.derivatives)) is not None
+    return record.find(surface_set_path(places.case, places.derivatives)) is not None
 
 
 def write_surface_set(places: SubjectPlaces) -> None:
@@ -67,7 +68,7 @@ def write_surface_set(places: SubjectPlaces) -> None:
     if record is None or surfaces_are_done(places):
         return
     case, out = places.case, places.derivatives
-    sidecar = _sidecar(case, out)
+    sidecar = surface_set_path(case, out)
     record.begin(sidecar)
     paths = []
     for surface in places.surfaces:
@@ -96,7 +97,3 @@ def _record(places: SubjectPlaces) -> Record | None:
             "native_from_template": places.native.from_template.tolist() if by_template else None,
         },
     )
-
-
-def _sidecar(case: Case, derivatives: Path) -> Path:
-    return case.path(derivatives, f"space-{case.modality}_den-32k_surfaces.json")

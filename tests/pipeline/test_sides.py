@@ -31,7 +31,6 @@ from hemitwin.pipeline.cohort import find_prepared, load_brains
 from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
-from hemitwin.pipeline.map_request import relevance_path
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.prepare import PrepareConfig, prepare
@@ -43,6 +42,7 @@ from hemitwin.pipeline.sources import SourceConfig
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
+from hemitwin.pipeline.stage.names import relevance_path
 from hemitwin.pipeline.subject_atlas import _require_stated_side
 from hemitwin.pipeline.tabulate import tabulate
 from hemitwin.transforms import load_labels, load_scan

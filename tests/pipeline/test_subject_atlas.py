@@ -15,12 +15,7 @@ from hemitwin.atlases import (
     load_surface,
     regions_of_table,
 )
-from hemitwin.pipeline.atlas_paths import (
-    deformation_path,
-    fit_table_path,
-    own_atlas,
-    own_deformation,
-)
+from hemitwin.pipeline.atlas_paths import own_atlas, own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import find_prepared
@@ -31,6 +26,7 @@ from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
+from hemitwin.pipeline.stage.names import deformation_path, fit_table_path
 from hemitwin.pipeline.subject_atlas import build_atlases
 from hemitwin.pipeline.surface_set import native_surfaces
 from hemitwin.transforms import load_scan

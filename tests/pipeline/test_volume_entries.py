@@ -45,7 +45,7 @@ from hemitwin.pipeline import (
     subject_atlas,
     subject_places,
 )
-from hemitwin.pipeline.atlas_paths import aligned_atlas_path, deformation_path, own_atlas
+from hemitwin.pipeline.atlas_paths import own_atlas
 from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.brain_masks import brain_of
@@ -58,7 +58,6 @@ from hemitwin.pipeline.exported_volumes import _keep_scan
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.leakage import fingerprint
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
-from hemitwin.pipeline.map_request import relevance_path
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.own_cortex import HcpSubject
 from hemitwin.pipeline.parcellate import read_relevance
@@ -70,6 +69,7 @@ from hemitwin.pipeline.split import Split
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
+from hemitwin.pipeline.stage.names import aligned_atlas_path, deformation_path, relevance_path
 from hemitwin.pipeline.subject_places import SubjectPlaces
 from hemitwin.pipeline.tabulate import tabulate
 from hemitwin.transforms import LesionMaskLibrary, load_scan, volume_members
