@@ -29,8 +29,9 @@ import pandas as pd
 import torch
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.config import RunConfig, validated
+from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
+from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.train import train
 
 ENCODERS: Mapping[str, dict[str, Any]] = {

@@ -38,13 +38,7 @@ from captum.attr import InputXGradient
 from torch import Tensor, nn
 
 from hemitwin.interpret import Lrp, LrpConfig, explain_embeddings, explain_pair, explain_score
-from hemitwin.models import (
-    EncoderConfig,
-    HeadConfig,
-    SiameseNetwork,
-    build_encoder,
-    build_head,
-)
+from hemitwin.models import EncoderConfig, HeadConfig, SiameseNetwork, build_encoder, build_head
 
 SHAPE = (48, 96, 80)
 TARGETS = 128

@@ -17,12 +17,7 @@ from hemitwin.atlases.freesurfer import (
     load_freesurfer_surface,
     scanner_from_surface,
 )
-from hemitwin.atlases.gifti import (
-    load_surface,
-    save_metric,
-    save_surface,
-    save_surface_labels,
-)
+from hemitwin.atlases.gifti import load_surface, save_metric, save_surface, save_surface_labels
 from hemitwin.atlases.grayordinate_smoothing import smooth_grayordinates
 from hemitwin.atlases.grayordinates import (
     FREESURFER_STRUCTURES,
@@ -31,22 +26,13 @@ from hemitwin.atlases.grayordinates import (
     subcortex_centres,
 )
 from hemitwin.atlases.hcp_files import data_versions
-from hemitwin.atlases.hcpmmp import (
-    HCPMMP,
-    hcpmmp_atlas,
-    hcpmmp_surface_labels,
-    hcpmmp_volume,
-)
+from hemitwin.atlases.hcpmmp import HCPMMP, hcpmmp_atlas, hcpmmp_surface_labels, hcpmmp_volume
 from hemitwin.atlases.nifti import save_labels_volume, save_volume, save_volumes
 from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
 from hemitwin.atlases.region_rows import regions_of_table
-from hemitwin.atlases.region_tables import (
-    COLUMN_NOTES,
-    asymmetry_by_pair,
-    relevance_by_region,
-)
+from hemitwin.atlases.region_tables import COLUMN_NOTES, asymmetry_by_pair, relevance_by_region
 from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
 from hemitwin.atlases.ribbon import Ribbon, label_in_ribbons
@@ -62,12 +48,7 @@ from hemitwin.atlases.surfaces import (
     project_to_surface,
     warp_surface,
 )
-from hemitwin.atlases.tables import (
-    dseg_table_of,
-    read_dseg_table,
-    save_dseg_table,
-    save_table,
-)
+from hemitwin.atlases.tables import dseg_table_of, read_dseg_table, save_dseg_table, save_table
 from hemitwin.atlases.templates import (
     TEMPLATE_SPACE,
     TemplateImage,

@@ -9,21 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hemitwin.atlases._scene_tab import browser_tab, model_type
-from hemitwin.atlases._scene_xml import (
-    array,
-    group,
-    group_array,
-    group_map,
-    item,
-    value_map,
-)
+from hemitwin.atlases._scene_xml import array, group, group_array, group_map, item, value_map
 from hemitwin.atlases.workbench_files import DataFile
-from hemitwin.atlases.workbench_views import (
-    Overlay,
-    SurfaceMontage,
-    View,
-    WholeBrain,
-)
+from hemitwin.atlases.workbench_views import Overlay, SurfaceMontage, View, WholeBrain
 
 __all__ = ["gui_manager"]
 

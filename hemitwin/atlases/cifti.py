@@ -10,22 +10,14 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float
 from nibabel.cifti2.cifti2 import Cifti2Image, Cifti2MetaData
-from nibabel.cifti2.cifti2_axes import (
-    BrainModelAxis,
-    LabelAxis,
-    ParcelsAxis,
-    ScalarAxis,
-)
+from nibabel.cifti2.cifti2_axes import BrainModelAxis, LabelAxis, ParcelsAxis, ScalarAxis
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.nifti1 import Nifti1Extension
 from nibabel.nifti2 import Nifti2Header, Nifti2Image
 
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
-from hemitwin.atlases.grayordinates import (
-    grayordinate_labels,
-    load_grayordinates,
-)
+from hemitwin.atlases.grayordinates import grayordinate_labels, load_grayordinates
 from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.regions import hcpmmp_regions
 

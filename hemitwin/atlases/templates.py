@@ -5,11 +5,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from nilearn.datasets import (
-    load_mni152_gm_template,
-    load_mni152_template,
-    load_mni152_wm_template,
-)
+from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid

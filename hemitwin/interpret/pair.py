@@ -10,12 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hemitwin._shapes import Batch
-from hemitwin.interpret.forward_pass import (
-    MEMORY_MB,
-    Explanation,
-    check_evaluation,
-    run_forward,
-)
+from hemitwin.interpret.forward_pass import MEMORY_MB, Explanation, check_evaluation, run_forward
 from hemitwin.interpret.ledger import Ledger
 from hemitwin.interpret.lrp_config import LrpConfig
 from hemitwin.models import Encoder, PairOutput

@@ -4,11 +4,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pytorch_metric_learning.losses import (
-    ContrastiveLoss,
-    NTXentLoss,
-    TripletMarginLoss,
-)
+from pytorch_metric_learning.losses import ContrastiveLoss, NTXentLoss, TripletMarginLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -11,12 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from hemitwin.atlases import (
-    hcpmmp_regions,
-    relevance_palette,
-    save_parcel_scalar,
-    save_table,
-)
+from hemitwin.atlases import hcpmmp_regions, relevance_palette, save_parcel_scalar, save_table
 from hemitwin.pipeline.asymmetry_cohort import sides_of
 from hemitwin.pipeline.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.stage.bids import Case

@@ -152,7 +152,7 @@ def batch_write(
 ) -> None:
     """Write a readable Slurm array for a stage."""
     from hemitwin.pipeline.batch import SlurmConfig, StageCall, write_batch
-    from hemitwin.pipeline.config import validated
+    from hemitwin.pipeline.stage.settings import validated
 
     values = {
         "subjects_per_task": subjects_per_task,

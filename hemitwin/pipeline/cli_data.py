@@ -93,8 +93,8 @@ def cases_to_prepare(values: Mapping[str, Any]) -> tuple["Case", ...]:
 
 
 def _which_scans(values: Mapping[str, Any]) -> "SourceConfig":
-    from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.sources import SourceConfig
+    from hemitwin.pipeline.stage.settings import validated
 
     chosen = {name: values[name] for name in ("input_type", "modality", "space", "alignment")}
     chosen |= {"sessions": values["session_id"] or (), "filter_file": values["bids_filter_file"]}
@@ -118,8 +118,8 @@ def slice_(
     seed: Annotated[int, typer.Option(min=0, help="Of the folds.")] = 0,
 ) -> None:
     """Write 2D PNG slices whose folds never share a subject."""
-    from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
+    from hemitwin.pipeline.stage.settings import validated
 
     if splits is not None:
         refuse_beside("--splits", typed_options() & {"--seed"})
@@ -162,8 +162,8 @@ def simulate_cohort(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same people.")] = 0,
 ) -> None:
     """Write synthetic twins, siblings and strangers who are alike in known areas only."""
-    from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.pedigree import read_counts
+    from hemitwin.pipeline.stage.settings import validated
     from hemitwin.pipeline.synthetic_families import FamilyCohortConfig, write_families_cohort
 
     values = {
@@ -200,8 +200,8 @@ def simulate_lesions(
     nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Write a fixed evaluation set: lesions, controls and shams with masks and a manifest."""
-    from hemitwin.pipeline.config import read_config
     from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
+    from hemitwin.pipeline.stage.settings import read_config
 
     outcome = simulate_lesions(
         prepared,

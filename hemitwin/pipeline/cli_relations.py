@@ -103,9 +103,9 @@ def rank(
 ) -> None:
     """Rank the regions over a group of maps, with intervals over families."""
     from hemitwin.atlases import HCPMMP
-    from hemitwin.pipeline.config import validated
     from hemitwin.pipeline.group_scene import write_group_scene
     from hemitwin.pipeline.rank import RankConfig, rank
+    from hemitwin.pipeline.stage.settings import validated
 
     if atlas != HCPMMP:
         refuse_beside(f"--atlas {atlas}", typed_options() & {"--null-draws", "--render"})
@@ -167,7 +167,7 @@ def asymmetry(
 ) -> None:
     """Hold each subject's left less right against a reference group, region by region."""
     from hemitwin.pipeline.asymmetry import AsymmetryConfig, asymmetry
-    from hemitwin.pipeline.config import validated
+    from hemitwin.pipeline.stage.settings import validated
 
     options = {
         "reference": reference,

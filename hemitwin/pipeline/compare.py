@@ -22,13 +22,7 @@ from hemitwin.pipeline.evaluated_runs import (
     read_evaluated,
 )
 from hemitwin.pipeline.metrics import figure_draws, missing_figures
-from hemitwin.pipeline.paired_tests import (
-    Difference,
-    McNemar,
-    bootstrap_difference,
-    holm,
-    mcnemar,
-)
+from hemitwin.pipeline.paired_tests import Difference, McNemar, bootstrap_difference, holm, mcnemar
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json

@@ -9,12 +9,7 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.bootstrap import tell_of_few
-from hemitwin.pipeline.breakdown import (
-    SIZE_BINS_MM3,
-    auc_by_bin,
-    by_role,
-    contrast_bins,
-)
+from hemitwin.pipeline.breakdown import SIZE_BINS_MM3, auc_by_bin, by_role, contrast_bins
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.detection import DetectionBySize, detection_by_size

@@ -16,12 +16,7 @@ from hemitwin.pipeline.pairs import LesionSource
 from hemitwin.pipeline.split import Split, read_split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
-from hemitwin.pipeline.stage.json_files import (
-    digest_file,
-    digest_json,
-    read_json,
-    write_text,
-)
+from hemitwin.pipeline.stage.json_files import digest_file, digest_json, read_json, write_text
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.transforms import LesionMaskLibrary

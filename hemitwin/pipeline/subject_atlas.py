@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 
 from hemitwin._shapes import Affine, Mask
-from hemitwin.atlases import (
-    TEMPLATE_SPACE,
-    Parcellation,
-    save_labels_volume,
-    save_table,
-)
+from hemitwin.atlases import TEMPLATE_SPACE, Parcellation, save_labels_volume, save_table
 from hemitwin.pipeline.atlas_paths import PREPARED, digest_atlas, write_regions
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest

@@ -9,13 +9,7 @@ from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import template_grid, template_on_grid
-from hemitwin.transforms import (
-    Deformation,
-    Scan,
-    load_mask,
-    register_deformation,
-    resample,
-)
+from hemitwin.transforms import Deformation, Scan, load_mask, register_deformation, resample
 
 __all__ = ["LesionMask", "register_subject"]
 

@@ -2,14 +2,7 @@
 
 import numpy as np
 
-from hemitwin.atlases import (
-    DataFile,
-    Overlay,
-    SurfaceMontage,
-    View,
-    VolumeSlices,
-    WholeBrain,
-)
+from hemitwin.atlases import DataFile, Overlay, SurfaceMontage, View, VolumeSlices, WholeBrain
 from hemitwin.pipeline.export_material import ExportMaterial
 from hemitwin.pipeline.exported_surfaces import ExportedSurfaces
 from hemitwin.pipeline.exported_volumes import ExportedVolumes

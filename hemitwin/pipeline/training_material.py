@@ -13,12 +13,7 @@ from jaxtyping import Bool
 from hemitwin._shapes import Volume
 from hemitwin.atlases import save_table
 from hemitwin.models import LocalEncoder, LocalEncoderConfig, Reference, SiameseNetwork
-from hemitwin.pipeline.brain_data import (
-    BrainSetData,
-    IndexedPairs,
-    pairs_of_fold,
-    standard_brain,
-)
+from hemitwin.pipeline.brain_data import BrainSetData, IndexedPairs, pairs_of_fold, standard_brain
 from hemitwin.pipeline.brain_scoring import embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import BrainTask
 from hemitwin.pipeline.config import RunConfig

@@ -29,11 +29,7 @@ from hemitwin.transforms.heredity import (
 )
 from hemitwin.transforms.intensity import above_darkest, robust_scale, standardise
 from hemitwin.transforms.itk_affine import read_itk_affine, write_itk_affine
-from hemitwin.transforms.laterality import (
-    GuardedCompose,
-    RequireLateralityd,
-    require_laterality,
-)
+from hemitwin.transforms.laterality import GuardedCompose, RequireLateralityd, require_laterality
 from hemitwin.transforms.lesion_box import LesionBox, lesion_alpha, lesion_box
 from hemitwin.transforms.lesion_config import LesionConfig
 from hemitwin.transforms.lesion_masks import LesionMaskLibrary

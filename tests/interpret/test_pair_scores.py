@@ -14,13 +14,7 @@ from hemitwin.interpret import (
     explain_score,
 )
 from hemitwin.interpret.forward_pass import run_forward
-from hemitwin.models import (
-    HeadConfig,
-    Reference,
-    SiameseNetwork,
-    SingleClassifier,
-    build_head,
-)
+from hemitwin.models import HeadConfig, Reference, SiameseNetwork, SingleClassifier, build_head
 
 METRICS = ("euclidean", "cosine", "l1")
 DIM = 8

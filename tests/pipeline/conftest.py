@@ -10,13 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hemitwin.atlases import (
-    TEMPLATE_SPACE,
-    hcpmmp_volume,
-    save_table,
-    save_volume,
-    template_grid,
-)
+from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_volume, save_table, save_volume, template_grid
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.config import RunConfig

@@ -16,7 +16,7 @@ from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort import load_brains
 from hemitwin.pipeline.compare import compare
-from hemitwin.pipeline.config import RunConfig, validated
+from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.map_request import MapRequest
@@ -26,6 +26,7 @@ from hemitwin.pipeline.runs import load_run, write_config
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json, write_json
+from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_plan import plan_training
 from hemitwin.transforms import load_scan

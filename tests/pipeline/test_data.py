@@ -11,12 +11,13 @@ from hemitwin.models import EncoderConfig
 from hemitwin.pipeline import data as data_module
 from hemitwin.pipeline.brain_data import BrainSetData
 from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.config import RunConfig, validated
+from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import BatchSampler, HemisphereData
 from hemitwin.pipeline.data_config import DataConfig
 from hemitwin.pipeline.pairs import LesionSource, halves_of, pairs_of
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 

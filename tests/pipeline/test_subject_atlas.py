@@ -8,13 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemitwin.atlases import (
-    Atlas,
-    hcpmmp_atlas,
-    hcpmmp_regions,
-    load_surface,
-    regions_of_table,
-)
+from hemitwin.atlases import Atlas, hcpmmp_atlas, hcpmmp_regions, load_surface, regions_of_table
 from hemitwin.pipeline.atlas_paths import own_atlas, own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cli import main

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from hemitwin.atlases import (
-    HCPMMP,
-    TEMPLATE_SPACE,
-)
+from hemitwin.atlases import HCPMMP, TEMPLATE_SPACE
 from hemitwin.pipeline.stage.bids import Case
 
 __all__ = [
