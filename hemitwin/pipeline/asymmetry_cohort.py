@@ -13,9 +13,10 @@ from pydantic import Field
 from hemitwin._frozen import Frozen
 from hemitwin.pipeline.covariates import Covariates, Design
 from hemitwin.pipeline.demographics import listed_subjects, read_demographics
-from hemitwin.pipeline.families import kinship_of, read_table, sessions_of
+from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.stage.bids import Case, session_of
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.tables import read_table, sessions_of
 
 __all__ = ["LEAST_BEYOND", "AsymmetryCohort", "AsymmetryConfig", "sides_of"]
 

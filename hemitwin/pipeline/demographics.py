@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hemitwin.pipeline.families import read_sessions, read_table, sessions_of
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.tables import read_sessions, read_table, sessions_of
 
 __all__ = ["Demographics", "Kind", "listed_subjects", "read_demographics"]
 

@@ -2,16 +2,16 @@
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.kinship import Kinship, Relative, subject_name
+from hemitwin.pipeline.kinship import Kinship, Relative
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
+from hemitwin.pipeline.stage.tables import plain_identifier, read_table
 
 __all__ = [
     "FAMILIES",
@@ -19,9 +19,6 @@ __all__ = [
     "kinship_of",
     "read_families",
     "read_kinship",
-    "read_sessions",
-    "read_table",
-    "sessions_of",
     "write_families",
     "write_private",
 ]
@@ -29,8 +26,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _COLUMNS = {
-    "participant_id": "subject",
-    "subject": "subject",
     "family_id": "family",
     "mother_id": "mother",
     "father_id": "father",
@@ -41,128 +36,8 @@ _ZYGOSITIES = {"mz": "MZ", "dz": "DZ", "notmz": "DZ", "nottwin": "NotTwin"}
 _RELATING = {"family", "mother", "father", "genotyped", "reported"}
 _AMBIGUOUS = ("0", "-1")
 _OWNER_ALONE = 0o600
-_SESSIONS = ("session_id", "session", "ses")
-# With its session: sub-01_ses-2 as scans are named, HCA6002236_V1_MR as the Connectome Project
-# names folders.
-_OF_SESSION = (
-    re.compile(r"(?P<subject>[^_]+)_ses-(?P<session>[^_]+)"),
-    re.compile(r"(?P<subject>[a-zA-Z0-9]+)_(?P<session>[a-zA-Z0-9]+)_MR"),
-)
 FAMILIES = "families.private.json"
 """The name of a run's private file of relatives."""
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of subjects as text, missing values as NaN.
-
-    Parameters
-    ----------
-    path : Path
-        A BIDS ``participants.tsv``, or a CSV of the Human Connectome Project.
-
-    Returns
-    -------
-    DataFrame
-        Its first column is ``subject``, with ``sub-``; the others keep their names. A subject may
-        have several lines: see `sessions_of`. Names that hold a session (``sub-01_ses-2``,
-        ``HCA6002236_V1_MR``) are taken apart, and where the table has no column of sessions it
-        gets ``session_id``. Zeros are kept: ``1`` and ``01`` are two people.
-
-    Raises
-    ------
-    UserError
-        It is not there, is no table in UTF-8, or has neither ``participant_id`` nor ``Subject``.
-    """
-    if not path.is_file():
-        msg = f"a table of subjects must be a file, got {path}, which is not there"
-        raise UserError(msg)
-    table = _read_text(path)
-    named = [name for name in table.columns if _COLUMNS.get(name.lower()) == "subject"]
-    if not named:
-        msg = (
-            f"{path} must have a column participant_id (or Subject, in a CSV of the Human "
-            f"Connectome Project), got {', '.join(table.columns)}"
-        )
-        raise UserError(msg)
-    table = table.dropna(subset=[named[0]])
-    names = [_of_session(text) for text in table.pop(named[0])]
-    table.insert(0, "subject", [subject for subject, _ in names])
-    if any(session for _, session in names) and _session_column(table) is None:
-        table.insert(1, _SESSIONS[0], [session for _, session in names])
-    return table
-
-
-def sessions_of(table: pd.DataFrame) -> list[str | None]:
-    """Return the session of each line of a table, with ``ses-``; `None` where it has none."""
-    column = _session_column(table)
-    if column is None:
-        return [None] * len(table)
-    found = (text.strip() if isinstance(text, str) else "" for text in table[column])
-    return [_session_name(text) if text else None for text in found]
-
-
-def read_sessions(participants: Path) -> pd.DataFrame:
-    """Read the tables of single subjects' sessions that BIDS keeps beside ``participants.tsv``.
-
-    Parameters
-    ----------
-    participants : Path
-        ``sub-01/sub-01_sessions.tsv`` and the like are looked for beside it; another table than
-        ``participants.tsv`` has none.
-
-    Returns
-    -------
-    DataFrame
-        As `read_table` gives it; empty where there are none.
-
-    Raises
-    ------
-    UserError
-        One is no table in UTF-8.
-    """
-    found = [pd.DataFrame({"subject": []}, dtype=str)]
-    if participants.name == "participants.tsv":
-        for path in sorted(participants.parent.glob("sub-*/sub-*_sessions.tsv")):
-            table = _read_text(path).drop(columns="subject", errors="ignore")
-            table.insert(0, "subject", path.parent.name)
-            found.append(table)
-    return pd.concat(found, ignore_index=True)
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    separator = "," if path.suffix.lower() == ".csv" else "\t"
-    try:
-        return pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        msg = (
-            f"{path} must be text in UTF-8, but it holds the byte "
-            f"0x{error.object[error.start]:02x} of another encoding; save it as UTF-8, or convert "
-            f"it: iconv -f LATIN1 -t UTF-8"
-        )
-        raise UserError(msg) from error
-    except ValueError as error:  # what pandas raises of a file that is no table
-        kind, why = "commas" if separator == "," else "tabs", str(error).strip()
-        msg = f"{path} must be a table with {kind} between its columns ({why}); save it so"
-        raise UserError(msg) from error
-
-
-def _of_session(text: str) -> tuple[str, str | None]:
-    """Take a line's name apart into the subject and the session, where it has one."""
-    name = subject_name(_identifier(text))
-    bare = name.removeprefix("sub-")
-    found = next((one for kind in _OF_SESSION if (one := kind.fullmatch(bare))), None)
-    if found is None:
-        return name, None
-    return f"sub-{found['subject']}", _session_name(found["session"])
-
-
-def _session_name(text: str) -> str:
-    return f"ses-{re.sub('^ses-', '', _identifier(text), flags=re.IGNORECASE)}"
-
-
-def _session_column(table: pd.DataFrame) -> str | None:
-    spelled = {str(name).lower(): str(name) for name in table.columns}
-    return next((spelled[name] for name in _SESSIONS if name in spelled), None)
 
 
 def read_kinship(*paths: Path) -> Kinship:
@@ -198,7 +73,7 @@ def read_kinship(*paths: Path) -> Kinship:
 def _line(row: "pd.Series[str]", columns: Mapping[str, str]) -> tuple[str, Relative]:
     def value(kind: str) -> str | None:
         text = row.get(columns.get(kind, ""))
-        return _identifier(text) if isinstance(text, str) and text.strip() else None
+        return plain_identifier(text) if isinstance(text, str) and text.strip() else None
 
     parents = {kind: value(kind) for kind in ("mother", "father")}
     if unclear := set(parents.values()) & set(_AMBIGUOUS):
@@ -216,11 +91,6 @@ def _line(row: "pd.Series[str]", columns: Mapping[str, str]) -> tuple[str, Relat
         )
         raise UserError(msg)
     return str(row["subject"]), Relative(value("family"), **parents, zygosity=zygosity)
-
-
-def _identifier(text: str) -> str:
-    # A column of numbers with a gap comes back from many a program as 51000.0.
-    return text.strip().removesuffix(".0")
 
 
 def _warn_of_reports(path: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> None:

@@ -1,6 +1,5 @@
 """Who is related to whom: connected components over family, parents and subjects."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Kin", "Kinship", "Relative", "subject_name"]
+from hemitwin.pipeline.stage.tables import subject_name
+
+__all__ = ["Kin", "Kinship", "Relative"]
 
 Kin = Literal["mz", "dz", "sibling", "unclear", "related"]
 """How two relatives are related: identical or fraternal twins, or full siblings; ``unclear`` where
@@ -201,14 +202,3 @@ def _name_of(component: Sequence[tuple[str, str]]) -> str:
     families = sorted(name for kind, name in component if kind == "family")
     people = sorted(name for kind, name in component if kind == "person")
     return f"family-{families[0]}" if families else people[0]
-
-
-def subject_name(identifier: str) -> str:
-    """Return an identifier in the form ``sub-01``, with or without the prefix given.
-
-    Examples
-    --------
-    >>> subject_name("01"), subject_name("SUB-01")
-    ('sub-01', 'sub-01')
-    """
-    return f"sub-{re.sub('^sub-', '', identifier, flags=re.IGNORECASE)}"

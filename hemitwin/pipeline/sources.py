@@ -12,12 +12,12 @@ from pydantic import Field
 from hemitwin._frozen import Frozen
 from hemitwin.pipeline.bids_filter import Filter, keep_matching, read_filter
 from hemitwin.pipeline.derivatives import find_derivatives
-from hemitwin.pipeline.families import read_table, sessions_of
 from hemitwin.pipeline.hcp import find_hcp_scans, is_hcp_tree
 from hemitwin.pipeline.scan_list import find_listed_scans
 from hemitwin.pipeline.stage.bids import Alignment, Case, Modality, find_scans, normalise_labels
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
+from hemitwin.pipeline.stage.tables import read_table, sessions_of
 
 __all__ = ["InputType", "SourceConfig", "find_sources"]
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.families import groups_of, read_table
+from hemitwin.pipeline.families import groups_of
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, write_json
+from hemitwin.pipeline.stage.tables import read_table
 
 __all__ = ["Fold", "Split", "draw_split", "make_split", "read_split", "write_split"]
 

@@ -4,8 +4,8 @@ import pytest
 
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.demographics import read_demographics
-from hemitwin.pipeline.families import read_table, sessions_of
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.tables import read_table, sessions_of
 
 
 @pytest.fixture
