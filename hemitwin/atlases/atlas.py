@@ -1,9 +1,11 @@
 """An atlas: named places on the cortical surface, in voxels, or both."""
 
 import functools
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
@@ -90,6 +92,17 @@ class Atlas:
                 f"millimetres)"
             )
             raise ValueError(msg)
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells an atlas from another: SHA-256 of its regions and labels."""
+        digest = hashlib.sha256(repr((self.name, self.regions, self.smooth)).encode())
+        for side, labels in sorted(self.cortex.items()):
+            digest.update(side.encode() + labels.tobytes())
+        if self.voxels is not None:
+            digest.update(repr((self.voxels.space, self.voxels.affine.tolist())).encode())
+            digest.update(self.voxels.labels.tobytes())
+        return digest.hexdigest()
 
     def volume(
         self, shape: tuple[int, int, int], affine: Affine, *, symmetric: bool = False

@@ -1,17 +1,13 @@
 """Names of a subject's atlas files, and how they are read again."""
 
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hemitwin.atlases import (
     HCPMMP,
     TEMPLATE_SPACE,
-    Atlas,
     Parcellation,
     Region,
-    hcpmmp_atlas,
     hcpmmp_regions,
     read_dseg_table,
     save_dseg_table,
@@ -29,9 +25,7 @@ from hemitwin.transforms import Deformation, load_deformation, load_labels
 
 __all__ = [
     "PREPARED",
-    "digest_atlas",
     "has_own_atlas",
-    "hcpmmp_digest",
     "own_atlas",
     "own_atlas_volume",
     "own_deformation",
@@ -93,23 +87,6 @@ def write_regions(derivatives: Path, atlas: str, regions: tuple[Region, ...]) ->
     # Partners, colours and the like may have been mended since.
     if not path.exists() or known != regions:
         save_dseg_table(path, regions)
-
-
-def digest_atlas(atlas: Atlas) -> str:
-    """Return what tells an atlas from another: SHA-256 of its regions and labels."""
-    digest = hashlib.sha256(repr((atlas.name, atlas.regions, atlas.smooth)).encode())
-    for side, labels in sorted(atlas.cortex.items()):
-        digest.update(side.encode() + labels.tobytes())
-    if atlas.voxels is not None:
-        digest.update(repr((atlas.voxels.space, atlas.voxels.affine.tolist())).encode())
-        digest.update(atlas.voxels.labels.tobytes())
-    return digest.hexdigest()
-
-
-@cache
-def hcpmmp_digest() -> str:
-    """Return the digest of HCP-MMP 1.0 as it is installed."""
-    return digest_atlas(hcpmmp_atlas())
 
 
 def own_atlas_volume(case: Case, derivatives: Path, atlas: str = HCPMMP) -> Path | None:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hemitwin._frozen import Frozen
-from hemitwin.atlases import DataFile, Palette, relevance_palette
-from hemitwin.pipeline.atlas_paths import has_own_atlas, hcpmmp_digest, own_deformation_path
+from hemitwin.atlases import DataFile, Palette, hcpmmp_atlas, relevance_palette
+from hemitwin.pipeline.atlas_paths import has_own_atlas, own_deformation_path
 from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.parcellate import read_audit, read_relevance
 from hemitwin.pipeline.render import find_workbench
@@ -174,7 +174,7 @@ def export_record(
             **config.model_dump(),
             "renderer": config.render and find_workbench() is not None,
             "native_from_template": native.from_template.tolist(),
-            "atlas": hcpmmp_digest(),
+            "atlas": hcpmmp_atlas().digest,
             "surfaces": sorted(content_digest(file.path) for file in shared.inflated),
         },
     )

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hemitwin.atlases import TEMPLATE_SPACE, relevance_palette, save_volume
+from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
-from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
@@ -82,7 +81,7 @@ def map_record(run: Run, request: MapRequest, *cases: Case) -> Record:
     """Return what decides a map: volumes, network, rule, request."""
     settings = request.to_dict()
     if request.method == "ablation":
-        settings["atlas"] = hcpmmp_digest()
+        settings["atlas"] = hcpmmp_atlas().digest
     if request.lesion_seed is not None:
         settings["lesion_masks"] = masks_digest(run.config)
     return result_record("explain", run, cases, computation=1, settings=settings)
@@ -91,7 +90,7 @@ def map_record(run: Run, request: MapRequest, *cases: Case) -> Record:
 def read_done(case: Case, path: Path, record: Record, *, checked: bool) -> Explained | None:
     """Return what was found when this very map was written, if it was, with checks if wanted."""
     content = record.find(sidecar_of(path))
-    if content is None or (checked and _checks_of(content).get("Atlas") != hcpmmp_digest()):
+    if content is None or (checked and _checks_of(content).get("Atlas") != hcpmmp_atlas().digest):
         return None
     return _explained(case, path, content)
 
@@ -168,7 +167,7 @@ def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> di
         "LedgerOfPair": found.ledger.to_dict(),
         "LedgerCloses": found.ledger.closes(run.reference_of(target)),
         **{name: side.to_dict() for name, side in sides.items() if side is not None},
-        "Checks": None if made.checks is None else {**made.checks, "Atlas": hcpmmp_digest()},
+        "Checks": None if made.checks is None else {**made.checks, "Atlas": hcpmmp_atlas().digest},
         "NetworkResolution_mm": run.config.data.resolution_mm,
         "InjectedLesion": made.spec.model_dump(mode="json") if made.spec else None,
         "Localisation": made.localisation or None,

@@ -15,13 +15,12 @@ from hemitwin.atlases import (
     Atlas,
     Parcellation,
     asymmetry_by_pair,
+    hcpmmp_atlas,
     hcpmmp_volume,
     relevance_by_region,
     save_table,
 )
 from hemitwin.pipeline.atlas_paths import (
-    digest_atlas,
-    hcpmmp_digest,
     own_atlas,
     own_atlas_volume,
     own_regions_from,
@@ -335,9 +334,9 @@ def _record(
     settings = {name: audit[name] for name in ("Ledger", "ExplainedScore")}
     settings["side_is_guess"] = side_is_guess(case)
     if isinstance(atlas, Atlas):
-        settings["atlas"] = digest_atlas(atlas)
+        settings["atlas"] = atlas.digest
     elif atlas == HCPMMP:
-        settings["atlas"] = hcpmmp_digest()
+        settings["atlas"] = hcpmmp_atlas().digest
     return Record("parcellate", computation=2, inputs=inputs, settings=settings)
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas
 from hemitwin.interpret import RegionMatches, match_regions
-from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
 from hemitwin.pipeline.paired_regions import PairedRegions
@@ -128,7 +127,7 @@ def _relate_case(
         run,
         cases,
         computation=1,
-        settings={"directions": chosen.sources, "atlas": hcpmmp_digest()},
+        settings={"directions": chosen.sources, "atlas": hcpmmp_atlas().digest},
     )
     if (done := read_related(case, path, record)) is not None:
         return done

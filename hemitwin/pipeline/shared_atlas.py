@@ -8,6 +8,7 @@ from hemitwin.atlases import (
     TEMPLATE_SPACE,
     DataFile,
     fslr_surface_file,
+    hcpmmp_atlas,
     hcpmmp_regions,
     hcpmmp_surface_labels,
     hcpmmp_volume,
@@ -18,7 +19,6 @@ from hemitwin.atlases import (
     save_surface_labels,
     template_grid,
 )
-from hemitwin.pipeline.atlas_paths import hcpmmp_digest
 from hemitwin.pipeline.stage.json_files import write_text
 from hemitwin.pipeline.stage.records import Record
 
@@ -77,7 +77,7 @@ def write_shared_atlas(folder: Path, *, cache: Path) -> SharedAtlas:
         "export",
         computation=2,
         inputs={name: fslr_surface_file(*name.split()) for name in _surfaces()},
-        settings={"atlas": hcpmmp_digest()},
+        settings={"atlas": hcpmmp_atlas().digest},
     )
     sidecar = folder / "atlas.json"
     shared = _shared_atlas(folder)

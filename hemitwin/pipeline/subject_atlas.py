@@ -10,7 +10,7 @@ import numpy as np
 
 from hemitwin._shapes import Affine, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, Parcellation, save_labels_volume, save_table
-from hemitwin.pipeline.atlas_paths import PREPARED, digest_atlas, write_regions
+from hemitwin.pipeline.atlas_paths import PREPARED, write_regions
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort import find_prepared
@@ -214,6 +214,6 @@ def _record(places: SubjectPlaces, request: AtlasRequest, annotation: str | None
             "native_from_template": places.native.from_template.tolist(),
             "annotation": annotation,
             "side_is_guess": side_is_guess(places.case),
-            "atlas": digest_atlas(request.atlas),
+            "atlas": request.atlas.digest,
         },
     )
