@@ -18,14 +18,9 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
-from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume, template_grid
+from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume, region_centres, template_grid
 from hemitwin.pipeline.region_groups import contrast_groups, partner_rows
-from hemitwin.pipeline.spatial_nulls import (
-    Variogram,
-    homotopic_surrogates,
-    region_centres,
-    surrogate_maps,
-)
+from hemitwin.pipeline.spatial_nulls import Variogram, homotopic_surrogates, surrogate_maps
 
 REACHES_MM = (15.0, 40.0)
 Values = np.ndarray

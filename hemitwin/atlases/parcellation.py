@@ -4,13 +4,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases.regions import Region
 from hemitwin.atlases.world import check_affine
 
-__all__ = ["Parcellation", "check_regions"]
+__all__ = ["Parcellation", "check_regions", "region_centres"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,3 +110,35 @@ def check_regions(regions: tuple[Region, ...]) -> None:
         if partner is None or partner.partner != region.name:
             msg = f"partners must point at each other, got {region.name} -> {region.partner}"
             raise ValueError(msg)
+
+
+def region_centres(parcellation: Parcellation) -> Float[np.ndarray, "regions 3"]:
+    """Find the mean place of each region's voxels.
+
+    Parameters
+    ----------
+    parcellation : Parcellation
+        Every region must have a voxel.
+
+    Returns
+    -------
+    (regions, 3) float
+        RAS+ mm of the parcellation's space, in the order of its regions.
+
+    Raises
+    ------
+    ValueError
+        A region has no voxel.
+    """
+    voxels = np.argwhere(parcellation.labels > 0)
+    labels = parcellation.labels[tuple(voxels.T)]
+    points = voxels @ parcellation.affine[:3, :3].T + parcellation.affine[:3, 3]
+    rows = [region.index for region in parcellation.regions]
+    length = max(rows) + 1
+    count = np.bincount(labels, minlength=length)[rows]
+    if not count.all():
+        missing = parcellation.regions[int(np.argmin(count))].name
+        msg = f"every region must have a voxel, {missing} has none; take a finer grid"
+        raise ValueError(msg)
+    sums = [np.bincount(labels, weights=axis, minlength=length)[rows] for axis in points.T]
+    return np.stack(sums, axis=1) / count[:, None]

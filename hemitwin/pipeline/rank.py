@@ -15,6 +15,7 @@ from hemitwin.atlases import (
     HCPMMP,
     hcpmmp_regions,
     hcpmmp_volume,
+    region_centres,
     relevance_palette,
     save_parcel_scalar,
     save_table,
@@ -26,7 +27,7 @@ from hemitwin.pipeline.parcellate import find_explained, read_region_sidecar, un
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
-from hemitwin.pipeline.spatial_nulls import homotopic_surrogates, region_centres
+from hemitwin.pipeline.spatial_nulls import homotopic_surrogates
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading

@@ -8,9 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
-from hemitwin.atlases import Parcellation
-
-__all__ = ["Variogram", "homotopic_surrogates", "region_centres", "surrogate_maps"]
+__all__ = ["Variogram", "homotopic_surrogates", "surrogate_maps"]
 
 _PERCENTILE, _BINS, _BANDWIDTH = 25, 25, 3
 # At this many standard deviations the kernel has the quartiles of a uniform one (Burt et al.).
@@ -60,38 +58,6 @@ class Variogram:
             part = slice(start, start + _MAPS_AT_ONCE)
             found[part] = (maps[part][:, first] - maps[part][:, second]) ** 2 @ self._weights
         return found
-
-
-def region_centres(parcellation: Parcellation) -> Float[np.ndarray, "regions 3"]:
-    """Find the mean place of each region's voxels.
-
-    Parameters
-    ----------
-    parcellation : Parcellation
-        Every region must have a voxel.
-
-    Returns
-    -------
-    (regions, 3) float
-        RAS+ mm of the parcellation's space, in the order of its regions.
-
-    Raises
-    ------
-    ValueError
-        A region has no voxel.
-    """
-    voxels = np.argwhere(parcellation.labels > 0)
-    labels = parcellation.labels[tuple(voxels.T)]
-    points = voxels @ parcellation.affine[:3, :3].T + parcellation.affine[:3, 3]
-    rows = [region.index for region in parcellation.regions]
-    length = max(rows) + 1
-    count = np.bincount(labels, minlength=length)[rows]
-    if not count.all():
-        missing = parcellation.regions[int(np.argmin(count))].name
-        msg = f"every region must have a voxel, {missing} has none; take a finer grid"
-        raise ValueError(msg)
-    sums = [np.bincount(labels, weights=axis, minlength=length)[rows] for axis in points.T]
-    return np.stack(sums, axis=1) / count[:, None]
 
 
 def surrogate_maps(
