@@ -42,12 +42,12 @@ from hemitwin.interpret import (
     voxel_average_precision,
 )
 from hemitwin.models import Reference
-from hemitwin.pipeline.bootstrap import Clusters, Estimate
 from hemitwin.pipeline.cohort import load_brains
 from hemitwin.pipeline.explained_score import choose_score, pair_score
 from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.runs import Run, load_run
 from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
+from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
 
 LEAST_MM3 = 2e3
 MISSED = "missed"

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hemitwin.pipeline.bootstrap import Clusters, Estimate
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.map_checks import check_map
 from hemitwin.pipeline.map_request import MapRequest
@@ -28,6 +27,7 @@ from hemitwin.pipeline.pair_maps import compute_map
 from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.runs import Run, load_run
 from hemitwin.pipeline.simulated_set import pairs_of_set
+from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
 
 METHODS = ("lrp", "input_x_gradient", "integrated_gradients", "grad_cam")
 FIGURES = (

@@ -32,13 +32,13 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.bootstrap import Estimate, unavailable
 from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.paired_tests import Difference, holm
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.bootstrap import Estimate, unavailable
+from hemitwin.pipeline.statistics.paired_tests import Difference, holm
 from hemitwin.pipeline.train import train
 
 SINGLE = ("head={name: single}", "loss.objective=bce")

@@ -27,17 +27,17 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.bootstrap import Estimate
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.leakage import unseen_brains
-from hemitwin.pipeline.metrics import auc_with_interval
 from hemitwin.pipeline.pairs import draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.bootstrap import Estimate
+from hemitwin.pipeline.statistics.metrics import auc_with_interval
 from hemitwin.pipeline.train import train
 
 WITHOUT = "mirror_deviation"

@@ -20,7 +20,11 @@ from scipy.spatial.distance import cdist
 
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume, region_centres, template_grid
 from hemitwin.pipeline.region_groups import contrast_groups, partner_rows
-from hemitwin.pipeline.spatial_nulls import Variogram, homotopic_surrogates, surrogate_maps
+from hemitwin.pipeline.statistics.spatial_nulls import (
+    Variogram,
+    homotopic_surrogates,
+    surrogate_maps,
+)
 
 REACHES_MM = (15.0, 40.0)
 Values = np.ndarray

@@ -16,7 +16,6 @@ from hemitwin.pipeline.asymmetry_files import (
     write_asymmetry,
 )
 from hemitwin.pipeline.asymmetry_group import MEASURE, write_group
-from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
 from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.errors import UserError
@@ -24,6 +23,7 @@ from hemitwin.pipeline.stage.json_files import digest_json
 from hemitwin.pipeline.stage.names import asymmetry_path, group_asymmetry_path
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
+from hemitwin.pipeline.statistics.regression import deviations, tail_scale
 
 __all__ = ["Asymmetries", "AsymmetryConfig", "SubjectAsymmetry", "asymmetry"]
 

@@ -8,12 +8,12 @@ import pandas as pd
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
 from hemitwin.pipeline.asymmetry_files import PairTables
-from hemitwin.pipeline.asymmetry_statistics import Effects, group_effects
-from hemitwin.pipeline.bootstrap import tell_of_few
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.stage.sides import side_is_guess
+from hemitwin.pipeline.statistics.bootstrap import tell_of_few
+from hemitwin.pipeline.statistics.regression import Effects, group_effects
 
 __all__ = [
     "MEASURE",

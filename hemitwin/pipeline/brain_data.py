@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from hemitwin._shapes import Volume
 from hemitwin.models import Items
-from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.brain_pairs import People, brain_pairs
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.config import RunConfig
@@ -21,6 +20,7 @@ from hemitwin.pipeline.data import BatchSampler, ResumableLoader
 from hemitwin.pipeline.pairs import TrainingBatch, join
 from hemitwin.pipeline.split import Fold, Split
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.transforms import BrainAugmentation, standardise
 
 __all__ = ["BrainSetData", "IndexedPairs", "pairs_of_fold", "standard_brain"]

@@ -11,20 +11,24 @@ import pandas as pd
 import torch
 
 from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
-from hemitwin.pipeline.bootstrap import Estimate, tell_of_few
 from hemitwin.pipeline.brain_data import IndexedPairs, pairs_of_fold
 from hemitwin.pipeline.brain_pairs import People, all_pairs
 from hemitwin.pipeline.brain_scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import score_embedded
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.combined_baseline import fit_combined
-from hemitwin.pipeline.identification import identification_rates
 from hemitwin.pipeline.leakage import unseen_brains
-from hemitwin.pipeline.metrics import auc_with_interval, figures_with_intervals, plain_name
 from hemitwin.pipeline.pair_tables import write_brain_pairs, write_shareable_pairs
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.statistics.bootstrap import Estimate, tell_of_few
+from hemitwin.pipeline.statistics.identification import identification_rates
+from hemitwin.pipeline.statistics.metrics import (
+    auc_with_interval,
+    figures_with_intervals,
+    plain_name,
+)
 from hemitwin.pipeline.training_plan import people_of
 
 __all__ = ["BrainEvaluation", "evaluate_brains"]

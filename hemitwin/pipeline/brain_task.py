@@ -18,7 +18,7 @@ from hemitwin.models import (
 from hemitwin.models.heads import Side
 from hemitwin.pipeline.brain_data import IndexedPairs
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.metrics import auc
+from hemitwin.pipeline.statistics.metrics import auc
 from hemitwin.pipeline.task import SiameseTask, balanced_cross_entropy, channels_last
 
 __all__ = ["BrainTask", "mean_hinge", "score_embedded"]

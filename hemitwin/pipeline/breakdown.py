@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hemitwin.pipeline.bootstrap import Estimate, unavailable
-from hemitwin.pipeline.metrics import auc_with_interval
 from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.statistics.bootstrap import Estimate, unavailable
+from hemitwin.pipeline.statistics.metrics import auc_with_interval
 
 __all__ = [
     "CONTRAST_BINS",

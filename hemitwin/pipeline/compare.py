@@ -10,7 +10,6 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.bootstrap import Estimate, tell_of_few, unavailable
 from hemitwin.pipeline.comparison import Comparison, ComparisonRow
 from hemitwin.pipeline.comparison_picture import picture_of_comparison
 from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED
@@ -21,11 +20,18 @@ from hemitwin.pipeline.evaluated_runs import (
     differing_settings,
     read_evaluated,
 )
-from hemitwin.pipeline.metrics import figure_draws, missing_figures
-from hemitwin.pipeline.paired_tests import Difference, McNemar, bootstrap_difference, holm, mcnemar
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.statistics.bootstrap import Estimate, tell_of_few, unavailable
+from hemitwin.pipeline.statistics.metrics import figure_draws, missing_figures
+from hemitwin.pipeline.statistics.paired_tests import (
+    Difference,
+    McNemar,
+    bootstrap_difference,
+    holm,
+    mcnemar,
+)
 
 __all__ = ["compare"]
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hemitwin.pipeline.bootstrap import Estimate
-from hemitwin.pipeline.metrics import plain_name
-from hemitwin.pipeline.paired_tests import Difference, McNemar
+from hemitwin.pipeline.statistics.bootstrap import Estimate
+from hemitwin.pipeline.statistics.metrics import plain_name
+from hemitwin.pipeline.statistics.paired_tests import Difference, McNemar
 
 __all__ = ["Comparison", "ComparisonRow"]
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.bootstrap import Estimate
 from hemitwin.pipeline.comparison import Comparison, ComparisonRow
 from hemitwin.pipeline.stage.pictures import paper_style
+from hemitwin.pipeline.statistics.bootstrap import Estimate
 
 __all__ = ["picture_of_comparison"]
 

@@ -16,7 +16,6 @@ from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
-from hemitwin.pipeline.metrics import Estimate
 from hemitwin.pipeline.parcellate import RegionTable, parcellate
 from hemitwin.pipeline.prepare import prepare
 from hemitwin.pipeline.stage.bids import sidecar_of
@@ -24,6 +23,7 @@ from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import read_json, write_json
 from hemitwin.pipeline.stage.pictures import picture_of_relevance
 from hemitwin.pipeline.stage.runner import Outcome, epoch_progress
+from hemitwin.pipeline.statistics.metrics import Estimate
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig

@@ -7,9 +7,16 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from hemitwin.pipeline.breakdown import contrast_bins, values_of_bins
-from hemitwin.pipeline.detection_threshold import DetectionThreshold, detection_threshold
-from hemitwin.pipeline.psychometric import Detections, PsychometricCurve, fit_psychometric
 from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.statistics.detection_threshold import (
+    DetectionThreshold,
+    detection_threshold,
+)
+from hemitwin.pipeline.statistics.psychometric import (
+    Detections,
+    PsychometricCurve,
+    fit_psychometric,
+)
 
 __all__ = ["DetectionBySize", "detection_by_size"]
 

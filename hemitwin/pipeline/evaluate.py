@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.bootstrap import tell_of_few
 from hemitwin.pipeline.breakdown import SIZE_BINS_MM3, auc_by_bin, by_role, contrast_bins
 from hemitwin.pipeline.cohort import Brain, load_brains
 from hemitwin.pipeline.data import HemisphereData
@@ -17,12 +16,6 @@ from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
 from hemitwin.pipeline.families import FAMILIES, read_families
 from hemitwin.pipeline.leakage import unseen_brains
-from hemitwin.pipeline.metrics import (
-    auc_with_interval,
-    figures_with_intervals,
-    rates_at,
-    youden_threshold,
-)
 from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import PAIRS_DIGEST, SUMMARY, Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
@@ -34,6 +27,13 @@ from hemitwin.pipeline.stage.json_files import (
     read_json,
     require_unchanged,
     write_json,
+)
+from hemitwin.pipeline.statistics.bootstrap import tell_of_few
+from hemitwin.pipeline.statistics.metrics import (
+    auc_with_interval,
+    figures_with_intervals,
+    rates_at,
+    youden_threshold,
 )
 from hemitwin.pipeline.training_material import VALIDATION_DIGEST, VALIDATION_PAIRS
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from hemitwin.pipeline.bootstrap import Estimate
 from hemitwin.pipeline.breakdown import BinRow, RoleRow
 from hemitwin.pipeline.detection import DetectionBySize
-from hemitwin.pipeline.metrics import plain_name
 from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.statistics.bootstrap import Estimate
+from hemitwin.pipeline.statistics.metrics import plain_name
 
 __all__ = ["Evaluation"]
 

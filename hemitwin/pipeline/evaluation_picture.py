@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.bootstrap import Estimate
 from hemitwin.pipeline.breakdown import BinRow
 from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.psychometric_picture import draw_psychometric
-from hemitwin.pipeline.roc import RocCurves
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.stage.pictures import paper_style
+from hemitwin.pipeline.statistics.bootstrap import Estimate
+from hemitwin.pipeline.statistics.roc import RocCurves
 
 __all__ = [
     "picture_of_evaluation",

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 from scipy.stats import binomtest
 
-from hemitwin.pipeline.psychometric import Detections, PsychometricCurve
+from hemitwin.pipeline.statistics.psychometric import Detections, PsychometricCurve
 
 __all__ = ["draw_psychometric"]
 

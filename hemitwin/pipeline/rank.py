@@ -21,19 +21,19 @@ from hemitwin.atlases import (
     save_table,
     template_grid,
 )
-from hemitwin.pipeline.bootstrap import caution_of
 from hemitwin.pipeline.families import kinship_of
 from hemitwin.pipeline.parcellate import find_explained, read_region_sidecar, unlike_most
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
-from hemitwin.pipeline.spatial_nulls import homotopic_surrogates
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.stage.names import map_desc, ranking_path, region_table_path
 from hemitwin.pipeline.stage.sides import side_is_guess
+from hemitwin.pipeline.statistics.bootstrap import caution_of
+from hemitwin.pipeline.statistics.spatial_nulls import homotopic_surrogates
 
 __all__ = ["RankConfig", "Ranked", "rank"]
 

@@ -8,8 +8,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
-from hemitwin.pipeline.bootstrap import Clusters, Estimate, unavailable
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, unavailable
 
 __all__ = ["Part", "Ranking", "rank_regions", "shares_of"]
 

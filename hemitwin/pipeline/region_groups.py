@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from hemitwin.atlases import Region
-from hemitwin.pipeline.false_discovery import false_discovery_rates
+from hemitwin.pipeline.statistics.paired_tests import false_discovery_rates
 
 __all__ = ["SUBCORTEX", "contrast_groups", "partner_rows"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.bootstrap import Clusters
 
 __all__ = ["KEYS", "ScoreTable"]
 

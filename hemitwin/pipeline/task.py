@@ -34,8 +34,8 @@ from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import PairBatch
 from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.distributed import gather_batch
-from hemitwin.pipeline.metrics import auc
 from hemitwin.pipeline.pairs import TrainingBatch
+from hemitwin.pipeline.statistics.metrics import auc
 
 __all__ = [
     "SiameseTask",

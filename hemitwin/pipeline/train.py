@@ -29,7 +29,6 @@ from hemitwin.pipeline.curves import best_epoch, picture_of_training
 from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.distributed import rank_and_world, wait_for_all
 from hemitwin.pipeline.leakage import write_guards
-from hemitwin.pipeline.metrics import rates_at, youden_threshold
 from hemitwin.pipeline.runs import (
     CONFIG,
     SPLITS,
@@ -47,6 +46,7 @@ from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
 from hemitwin.pipeline.stage.records import Record
+from hemitwin.pipeline.statistics.metrics import rates_at, youden_threshold
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
 from hemitwin.pipeline.training_environment import process_environment, quiet_lightning

@@ -11,11 +11,11 @@ import pytest
 from hemitwin.atlases import hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.asymmetry import AsymmetryConfig, asymmetry
 from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, sides_of
-from hemitwin.pipeline.asymmetry_statistics import deviations, tail_scale
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
+from hemitwin.pipeline.statistics.regression import deviations, tail_scale
 
 PEOPLE = 16
 PATIENT, PLANTED = "sub-15", "L_V1"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hemitwin.pipeline.asymmetry_statistics import deviations, group_effects, tail_scale
 from hemitwin.pipeline.covariates import Covariates
 from hemitwin.pipeline.demographics import Demographics
-from hemitwin.pipeline.false_discovery import false_discovery_rates
+from hemitwin.pipeline.statistics.paired_tests import false_discovery_rates
+from hemitwin.pipeline.statistics.regression import deviations, group_effects, tail_scale
 
 PEOPLE, PAIRS = 20, 30
 

@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
-from hemitwin.pipeline.metrics import figures_with_intervals
 from hemitwin.pipeline.runs import write_config
 from hemitwin.pipeline.split import make_split, write_split
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.statistics.bootstrap import Clusters
+from hemitwin.pipeline.statistics.metrics import figures_with_intervals
 
 PEOPLE = [f"sub-{k:02d}" for k in range(30)]
 

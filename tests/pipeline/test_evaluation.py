@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.metrics import youden_threshold
 from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
+from hemitwin.pipeline.statistics.metrics import youden_threshold
 from hemitwin.pipeline.training_material import VALIDATION_PAIRS
 
 pytestmark = pytest.mark.xdist_group("path")

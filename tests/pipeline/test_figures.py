@@ -15,8 +15,13 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from hemitwin.pipeline.bootstrap import Clusters, Estimate, unavailable
-from hemitwin.pipeline.metrics import CALLED, RANKED, figure_draws, figures_with_intervals
+from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, unavailable
+from hemitwin.pipeline.statistics.metrics import (
+    CALLED,
+    RANKED,
+    figure_draws,
+    figures_with_intervals,
+)
 
 
 def _pairs(n=60, people=9, seed=0, digits=1):
@@ -130,7 +135,7 @@ def test_pairs_of_two_families_come_as_often_as_the_product():
 def test_weights_come_in_parts_and_are_the_same_ones(monkeypatch):
     clusters = Clusters.of([f"sub-{k % 7}" for k in range(30)])
     whole = clusters.weights(clusters.draw(20, seed=4))
-    monkeypatch.setattr("hemitwin.pipeline.bootstrap._WEIGHTS_AT_ONCE", 100)
+    monkeypatch.setattr("hemitwin.pipeline.statistics.bootstrap._WEIGHTS_AT_ONCE", 100)
     parts = list(clusters.weights_in_parts(20, seed=4))
     assert len(parts) == 7
     assert (np.concatenate(parts) == whole).all()

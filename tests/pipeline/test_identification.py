@@ -9,11 +9,11 @@ from hemitwin.pipeline.brain_pairs import People
 from hemitwin.pipeline.cohort import Brain
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.demographics import Demographics
-from hemitwin.pipeline.identification import identification_rates, ranks_of_mates
 from hemitwin.pipeline.kinship import Kinship
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.split import Split
 from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.statistics.identification import identification_rates, ranks_of_mates
 from hemitwin.pipeline.task import SiameseTask
 
 

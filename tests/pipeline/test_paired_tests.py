@@ -3,7 +3,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from hemitwin.pipeline.paired_tests import bootstrap_difference, holm, mcnemar
+from hemitwin.pipeline.statistics.paired_tests import bootstrap_difference, holm, mcnemar
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 9), (9, 3), (5, 5), (0, 1)])

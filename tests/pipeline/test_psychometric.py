@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hemitwin.pipeline.bootstrap import Clusters
-from hemitwin.pipeline.detection_threshold import detection_threshold
-from hemitwin.pipeline.psychometric import Detections, fit_psychometric
+from hemitwin.pipeline.statistics.bootstrap import Clusters
+from hemitwin.pipeline.statistics.detection_threshold import detection_threshold
+from hemitwin.pipeline.statistics.psychometric import Detections, fit_psychometric
 
 GUESS, LAPSE, MIDPOINT, SLOPE = 0.05, 0.04, 3.2, 4.0
 

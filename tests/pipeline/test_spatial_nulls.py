@@ -5,7 +5,11 @@ import pytest
 
 from hemitwin.atlases import Parcellation, Region, region_centres
 from hemitwin.pipeline.region_groups import contrast_groups, partner_rows
-from hemitwin.pipeline.spatial_nulls import Variogram, homotopic_surrogates, surrogate_maps
+from hemitwin.pipeline.statistics.spatial_nulls import (
+    Variogram,
+    homotopic_surrogates,
+    surrogate_maps,
+)
 
 SIDE, BLOCK, REACH_MM = 9, 4, 25.0
 DRAWS, MAPS = 99, 60

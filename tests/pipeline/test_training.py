@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import Callback
 
 from hemitwin.models import Items, LossConfig
 from hemitwin.pipeline import train as train_module
-from hemitwin.pipeline.bootstrap import Clusters
 from hemitwin.pipeline.brain_data import IndexedPairs
 from hemitwin.pipeline.brain_task import BrainTask
 from hemitwin.pipeline.config import RunConfig
@@ -25,6 +24,7 @@ from hemitwin.pipeline.runs import load_run, write_config
 from hemitwin.pipeline.split import Split, write_split
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
+from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.step_probe import probe_step
 from hemitwin.pipeline.task import SiameseTask, side_pairs
 from hemitwin.pipeline.train import train

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from hemitwin.pipeline.bootstrap import Clusters
+from hemitwin.pipeline.statistics.bootstrap import Clusters
 
 __all__ = [
     "Detections",

@@ -5,11 +5,18 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest
+from scipy.stats import binomtest, false_discovery_control
 
-from hemitwin.pipeline.bootstrap import Estimate
+from hemitwin.pipeline.statistics.bootstrap import Estimate
 
-__all__ = ["Difference", "McNemar", "bootstrap_difference", "holm", "mcnemar"]
+__all__ = [
+    "Difference",
+    "McNemar",
+    "bootstrap_difference",
+    "false_discovery_rates",
+    "holm",
+    "mcnemar",
+]
 
 
 @dataclass(frozen=True)
@@ -114,3 +121,29 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[number]))
         adjusted[number] = largest
     return tuple(adjusted)
+
+
+def false_discovery_rates(p_values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Adjust p values for their number by the method of Benjamini and Hochberg.
+
+    Parameters
+    ----------
+    p_values : (n,) float
+        Of all comparisons; NaN where there is none: it stays, and does not count.
+
+    Returns
+    -------
+    (n,) float
+        The q value of each (Benjamini and Hochberg 1995,
+        doi:10.1111/j.2517-6161.1995.tb02031.x).
+
+    Examples
+    --------
+    >>> false_discovery_rates(np.array([0.01, np.nan, 0.04])).tolist()
+    [0.02, nan, 0.04]
+    """
+    found = np.full(len(p_values), np.nan)
+    known = ~np.isnan(p_values)
+    if known.any():
+        found[known] = false_discovery_control(p_values[known])
+    return found

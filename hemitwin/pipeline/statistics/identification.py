@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from hemitwin.pipeline.bootstrap import Clusters, Estimate, unavailable
+from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, unavailable
 
 __all__ = ["identification_rates", "ranks_of_mates"]
 

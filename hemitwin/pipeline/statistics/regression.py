@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from hemitwin.pipeline.bootstrap import Clusters
-from hemitwin.pipeline.false_discovery import false_discovery_rates
+from hemitwin.pipeline.statistics.bootstrap import Clusters
+from hemitwin.pipeline.statistics.paired_tests import false_discovery_rates
 
 __all__ = ["Deviations", "Effects", "deviations", "group_effects", "tail_scale"]
 

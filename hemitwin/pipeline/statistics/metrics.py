@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.metrics import roc_auc_score
 
-from hemitwin.pipeline.bootstrap import Clusters, Estimate, unavailable
-from hemitwin.pipeline.roc import RocCurves
+from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, unavailable
+from hemitwin.pipeline.statistics.roc import RocCurves
 
 __all__ = [
     "CALLED",
