@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hemitwin.pipeline.brain_masks import brain_of
-from hemitwin.pipeline.prepare import PrepareConfig, Prepared, prepare_case
-from hemitwin.pipeline.quality import GATES, flags_of, quality_table
-from hemitwin.pipeline.sources import find_sources
+from hemitwin.pipeline.preparation.brain_masks import brain_of
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, Prepared, prepare_case
+from hemitwin.pipeline.preparation.quality import GATES, flags_of, quality_table
+from hemitwin.pipeline.preparation.sources import find_sources
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.runner import Outcome, run_cases

@@ -32,7 +32,7 @@ from hemitwin.atlases import Parcellation, hcpmmp_volume, save_table
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.families import read_kinship
 from hemitwin.pipeline.pedigree import FamilyCounts
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.synthetic_families import (
     FAMILY_TABLE,

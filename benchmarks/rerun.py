@@ -27,7 +27,7 @@ from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.runner import Outcome
 from hemitwin.pipeline.subject_atlas import build_atlases
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort

@@ -1,6 +1,6 @@
 """What a user asks for: one module a stage, files in, files out.
 
-Nothing is re-exported: `from hemitwin.pipeline.prepare import prepare` loads one stage and what it
+Nothing is re-exported: `from hemitwin.pipeline.preparation.prepare import prepare` loads one stage and what it
 needs, so that the command line answers `--help` without waiting for torch.
 """
 

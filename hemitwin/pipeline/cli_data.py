@@ -19,7 +19,7 @@ from hemitwin.pipeline.cli_options import (
 )
 
 if TYPE_CHECKING:
-    from hemitwin.pipeline.sources import SourceConfig
+    from hemitwin.pipeline.preparation.sources import SourceConfig
     from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["cases_to_prepare", "prepare", "simulate_cohort", "simulate_lesions", "slice_"]
@@ -57,7 +57,7 @@ def prepare(
     resolution_mm: Annotated[float, typer.Option(min=0.5, max=8, help="Voxel size.")] = 2.0,
 ) -> None:
     """Align scans to the symmetric template, refine the mid-plane, resample once."""
-    from hemitwin.pipeline.prepare import PrepareConfig, prepare
+    from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 
     del level  # `participant` is the only one; BIDS apps are called with it
     chosen = {
@@ -82,7 +82,7 @@ def prepare(
 
 def cases_to_prepare(values: Mapping[str, Any]) -> tuple["Case", ...]:
     """Find what `prepare` would work on, by the values of its command line."""
-    from hemitwin.pipeline.prepare import cases_to_prepare
+    from hemitwin.pipeline.preparation.prepare import cases_to_prepare
 
     return cases_to_prepare(
         Path(values["source"]),
@@ -93,7 +93,7 @@ def cases_to_prepare(values: Mapping[str, Any]) -> tuple["Case", ...]:
 
 
 def _which_scans(values: Mapping[str, Any]) -> "SourceConfig":
-    from hemitwin.pipeline.sources import SourceConfig
+    from hemitwin.pipeline.preparation.sources import SourceConfig
     from hemitwin.pipeline.stage.settings import validated
 
     chosen = {name: values[name] for name in ("input_type", "modality", "space", "alignment")}

@@ -11,7 +11,7 @@ import torch
 from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.data_config import DataConfig
-from hemitwin.pipeline.quality import flagged_cases
+from hemitwin.pipeline.preparation.quality import flagged_cases
 from hemitwin.pipeline.stage.bids import (
     Case,
     Modality,

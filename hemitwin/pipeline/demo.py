@@ -17,7 +17,7 @@ from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
 from hemitwin.pipeline.parcellate import RegionTable, parcellate
-from hemitwin.pipeline.prepare import prepare
+from hemitwin.pipeline.preparation.prepare import prepare
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import read_json, write_json

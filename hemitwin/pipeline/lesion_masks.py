@@ -14,9 +14,9 @@ from torch import Tensor
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.cohort import load_brain
 from hemitwin.pipeline.explained_score import region_of_map
-from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain
+from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.runs import WEIGHTS, Run, load_run, result_record
 from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
 from hemitwin.pipeline.stage.errors import CaseError, UserError

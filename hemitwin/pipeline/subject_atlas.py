@@ -16,8 +16,8 @@ from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.lesion_masks import find_lesion, tell_of_unclaimed
-from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
+from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.region_finder import (
     RegionFinder,
     atlas_name,

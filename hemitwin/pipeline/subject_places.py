@@ -23,8 +23,8 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.atlas_paths import PREPARED
 from hemitwin.pipeline.lesion_masks import check_extent
-from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.own_cortex import OwnCortex
+from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.names import deformation_path
 from hemitwin.pipeline.stage.records import Record

@@ -15,7 +15,7 @@ from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data_config import DataConfig, SplitConfig
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.shared_atlas import write_shared_atlas
 from hemitwin.pipeline.stage.bids import sidecar_of

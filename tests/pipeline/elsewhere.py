@@ -32,7 +32,7 @@ from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
 from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.native_space import NativeSpace
+from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.relate import relate, relate_two
 from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.step_probe import probe_step

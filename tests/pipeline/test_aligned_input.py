@@ -16,8 +16,8 @@ from hemitwin.atlases import (
     warp_surface,
 )
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.sources import SourceConfig
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.sources import SourceConfig
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json

@@ -10,7 +10,7 @@ import pytest
 
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import read_json
 

@@ -14,7 +14,7 @@ from PIL import Image
 from hemitwin.atlases import hcpmmp_regions, load_fslr_surface
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.pipeline.export import ExportConfig, export
-from hemitwin.pipeline.native_space import NativeSpace
+from hemitwin.pipeline.preparation.native_space import NativeSpace
 
 pytestmark = pytest.mark.xdist_group("sides")
 

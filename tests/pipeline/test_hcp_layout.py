@@ -15,7 +15,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.nifti import save_volume
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.json_files import digest_file
 
 pytestmark = pytest.mark.xdist_group("hcp layout")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hemitwin.pipeline.prepare import PrepareConfig, prepare_case
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare_case
 from hemitwin.pipeline.stage.bids import Alignment, Case, sidecar_of
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import Scan, load_scan

@@ -33,9 +33,9 @@ from hemitwin.atlases.spheres import _fsaverage_sphere, interpolate_on_sphere
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.explain import explain
-from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.own_cortex import find_own_cortex
 from hemitwin.pipeline.parcellate import parcellate
+from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import read_json, write_json

@@ -15,7 +15,7 @@ from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.parcellate import parcellate
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

@@ -13,8 +13,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from hemitwin.atlases import load_template
-from hemitwin.pipeline.prepare import prepare
-from hemitwin.pipeline.quality import (
+from hemitwin.pipeline.preparation.prepare import prepare
+from hemitwin.pipeline.preparation.quality import (
     GATES,
     QUALITY_TABLE,
     flagged_cases,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hemitwin.pipeline.brain_masks import brain_of
-from hemitwin.pipeline.prepare import PrepareConfig, prepare_case
-from hemitwin.pipeline.quality import flags_of
+from hemitwin.pipeline.preparation.brain_masks import brain_of
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare_case
+from hemitwin.pipeline.preparation.quality import flags_of
 from hemitwin.pipeline.stage.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import read_json

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hemitwin.pipeline.prepare import prepare
+from hemitwin.pipeline.preparation.prepare import prepare
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import load_scan
 

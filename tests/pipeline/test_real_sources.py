@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.sources import find_sources
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.sources import find_sources
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import load_scan

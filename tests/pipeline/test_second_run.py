@@ -16,7 +16,7 @@ from hemitwin.pipeline.cohort import find_prepared
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.rank import RankConfig, rank
 from hemitwin.pipeline.runs import write_config
 from hemitwin.pipeline.stage.bids import sidecar_of
@@ -65,7 +65,7 @@ def test_a_prepare_that_is_killed_while_it_writes_is_done_by_the_next(folder):
         import time
         from pathlib import Path
         from hemitwin.atlases import nifti
-        from hemitwin.pipeline.prepare import PrepareConfig, prepare
+        from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 
         def save(image, path):
             Path(path).write_bytes(b"half")

@@ -31,14 +31,14 @@ from hemitwin.pipeline.cohort import find_prepared, load_brains
 from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
-from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.parcellate import parcellate
-from hemitwin.pipeline.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.quality import QUALITY_TABLE, flagged_cases
+from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.preparation.quality import QUALITY_TABLE, flagged_cases
+from hemitwin.pipeline.preparation.scan_list import find_listed_scans
+from hemitwin.pipeline.preparation.sources import SourceConfig
 from hemitwin.pipeline.rank import RankConfig, rank
-from hemitwin.pipeline.scan_list import find_listed_scans
 from hemitwin.pipeline.shared_atlas import SharedAtlas
-from hemitwin.pipeline.sources import SourceConfig
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

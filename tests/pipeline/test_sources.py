@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 
-from hemitwin.pipeline.alignment import SYMMETRIC_SPACES, alignment_of_matrix, reason_against
-from hemitwin.pipeline.sources import SourceConfig, find_sources
+from hemitwin.pipeline.preparation.alignment import (
+    SYMMETRIC_SPACES,
+    alignment_of_matrix,
+    reason_against,
+)
+from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import write_itk_affine

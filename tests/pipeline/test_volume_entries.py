@@ -39,7 +39,6 @@ from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.pipeline import (
     evaluation_set,
     freesurfer_subject,
-    prepare,
     simulated_set,
     slicing,
     subject_atlas,
@@ -48,7 +47,6 @@ from hemitwin.pipeline import (
 from hemitwin.pipeline.atlas_paths import own_atlas
 from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
-from hemitwin.pipeline.brain_masks import brain_of
 from hemitwin.pipeline.cli import app
 from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort import load_brain
@@ -58,13 +56,15 @@ from hemitwin.pipeline.exported_volumes import _keep_scan
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.leakage import fingerprint
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
-from hemitwin.pipeline.native_space import NativeSpace
 from hemitwin.pipeline.own_cortex import HcpSubject
 from hemitwin.pipeline.parcellate import read_relevance
+from hemitwin.pipeline.preparation import prepare
+from hemitwin.pipeline.preparation.brain_masks import brain_of
+from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
 from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.slice_folder import SliceFolder
-from hemitwin.pipeline.sources import SourceConfig, find_sources
 from hemitwin.pipeline.split import Split
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError

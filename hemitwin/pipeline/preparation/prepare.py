@@ -18,17 +18,21 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
-from hemitwin.pipeline.alignment import output_space, reason_against, scan_from_template
-from hemitwin.pipeline.brain_masks import brain_of, require_head
-from hemitwin.pipeline.quality import flags_of, quality_figures, write_quality_table
-from hemitwin.pipeline.sources import SourceConfig, find_sources
+from hemitwin.pipeline.preparation.alignment import (
+    output_space,
+    reason_against,
+    scan_from_template,
+)
+from hemitwin.pipeline.preparation.brain_masks import brain_of, require_head
+from hemitwin.pipeline.preparation.quality import flags_of, quality_figures, write_quality_table
+from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
+from hemitwin.pipeline.preparation.subject_surfaces import checked_surfaces
 from hemitwin.pipeline.stage.bids import Case, Pairing, sidecar_of
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.pictures import picture_of_prepared
 from hemitwin.pipeline.stage.records import VOXELS, Record, digest_voxels
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
-from hemitwin.pipeline.subject_surfaces import checked_surfaces
 from hemitwin.transforms import (
     Scan,
     above_darkest,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hemitwin.pipeline.alignment import alignment_of_matrix
-from hemitwin.pipeline.bids_filter import Filter, keep_matching
+from hemitwin.pipeline.preparation.alignment import alignment_of_matrix
+from hemitwin.pipeline.preparation.bids_filter import Filter, keep_matching
 from hemitwin.pipeline.stage.bids import Alignment, Case, Modality, entities_of, find_scans
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import read_itk_affine

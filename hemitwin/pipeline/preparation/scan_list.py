@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from hemitwin._error_text import error_text
-from hemitwin.pipeline.hcp import HCP_TEMPLATE
+from hemitwin.pipeline.preparation.hcp import HCP_TEMPLATE
 from hemitwin.pipeline.stage.bids import Alignment, Case, Modality, entities_of, normalise_labels
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.transforms import volume_members

@@ -10,10 +10,10 @@ from typing import Literal
 from pydantic import Field
 
 from hemitwin._frozen import Frozen
-from hemitwin.pipeline.bids_filter import Filter, keep_matching, read_filter
-from hemitwin.pipeline.derivatives import find_derivatives
-from hemitwin.pipeline.hcp import find_hcp_scans, is_hcp_tree
-from hemitwin.pipeline.scan_list import find_listed_scans
+from hemitwin.pipeline.preparation.bids_filter import Filter, keep_matching, read_filter
+from hemitwin.pipeline.preparation.derivatives import find_derivatives
+from hemitwin.pipeline.preparation.hcp import find_hcp_scans, is_hcp_tree
+from hemitwin.pipeline.preparation.scan_list import find_listed_scans
 from hemitwin.pipeline.stage.bids import Alignment, Case, Modality, find_scans, normalise_labels
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
