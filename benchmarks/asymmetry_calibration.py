@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.demographics import read_demographics
+from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.cohort.demographics import read_demographics
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.names import relevance_path

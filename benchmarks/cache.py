@@ -37,9 +37,9 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import pickle_hashing
 from monai.transforms.transform import MapTransform
 
-from hemitwin.pipeline.cohort import find_prepared, load_brain
+from hemitwin.pipeline.cohort.brains import find_prepared, load_brain
+from hemitwin.pipeline.cohort.volume_store import VolumeStore
 from hemitwin.pipeline.stage.bids import Case
-from hemitwin.pipeline.volume_store import VolumeStore
 
 NAMES = ("hemitwin", "monai, default", "monai, careful")
 LOADED = "loaded"

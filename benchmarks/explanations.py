@@ -42,7 +42,7 @@ from hemitwin.interpret import (
     voxel_average_precision,
 )
 from hemitwin.models import Reference
-from hemitwin.pipeline.cohort import load_brains
+from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.explained_score import choose_score, pair_score
 from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.runs import Run, load_run

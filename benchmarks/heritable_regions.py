@@ -29,8 +29,8 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from hemitwin.atlases import Parcellation, hcpmmp_volume, save_table
-from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.families import read_kinship
+from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.cohort.families import read_kinship
 from hemitwin.pipeline.pedigree import FamilyCounts
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.json_files import read_json

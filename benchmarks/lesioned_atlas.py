@@ -23,7 +23,7 @@ import torch
 from scipy import ndimage
 
 from hemitwin.atlases import hcpmmp_atlas, save_table
-from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
+from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
 from hemitwin.pipeline.lesion_masks import marked_region
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import LesionSource, split_brain

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.map_checks import check_map
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.pair_maps import compute_map

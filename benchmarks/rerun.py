@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hemitwin.models import EncoderConfig
+from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate

@@ -27,10 +27,10 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.cohort.brains import Brain, load_brains
+from hemitwin.pipeline.cohort.families import FAMILIES, read_families
+from hemitwin.pipeline.cohort.leakage import unseen_brains
 from hemitwin.pipeline.config import RunConfig, load_config
-from hemitwin.pipeline.families import FAMILIES, read_families
-from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.pairs import draw_lesions, pairs_of
 from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.subject_atlas import build_atlases
 
 FIGURES = (

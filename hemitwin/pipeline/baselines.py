@@ -9,8 +9,8 @@ from jaxtyping import Float
 from sklearn.mixture import GaussianMixture
 
 from hemitwin._shapes import Volume
-from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.demographics import Demographics
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.demographics import Demographics
 from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.stage.bids import session_of
 from hemitwin.pipeline.stage.errors import UserError

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from hemitwin._shapes import Volume
 from hemitwin.models import Items
-from hemitwin.pipeline.brain_pairs import People, brain_pairs
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brain_pairs import People, brain_pairs
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.split import Fold, Split
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import BatchSampler, ResumableLoader
 from hemitwin.pipeline.pairs import TrainingBatch, join
-from hemitwin.pipeline.split import Fold, Split
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.transforms import BrainAugmentation, standardise

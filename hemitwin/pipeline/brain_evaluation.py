@@ -12,13 +12,17 @@ import torch
 
 from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
 from hemitwin.pipeline.brain_data import IndexedPairs, pairs_of_fold
-from hemitwin.pipeline.brain_pairs import People, all_pairs
 from hemitwin.pipeline.brain_scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import score_embedded
-from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.cohort.brain_pairs import (
+    People,
+    all_pairs,
+    write_brain_pairs,
+    write_shareable_pairs,
+)
+from hemitwin.pipeline.cohort.brains import Brain, load_brains
+from hemitwin.pipeline.cohort.leakage import unseen_brains
 from hemitwin.pipeline.combined_baseline import fit_combined
-from hemitwin.pipeline.leakage import unseen_brains
-from hemitwin.pipeline.pair_tables import write_brain_pairs, write_shareable_pairs
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json

@@ -11,8 +11,8 @@ from hemitwin.models import Reference, SiameseNetwork
 from hemitwin.pipeline.baselines import brain_baselines, brain_volumes
 from hemitwin.pipeline.brain_data import IndexedPairs, standard_brain
 from hemitwin.pipeline.brain_task import score_embedded
-from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.demographics import Demographics
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.demographics import Demographics
 
 __all__ = ["DEVIATION_BASELINE", "embed_brains", "score_brain_pairs"]
 

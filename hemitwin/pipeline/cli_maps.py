@@ -111,7 +111,7 @@ def cases_to_explain(values: Mapping[str, Any]) -> tuple["Case", ...]:
     UserError
         It would work on a pair, which cannot be spread over tasks; or `explain` would refuse.
     """
-    from hemitwin.pipeline.cohort import find_prepared
+    from hemitwin.pipeline.cohort.brains import find_prepared
     from hemitwin.pipeline.runs import load_run
     from hemitwin.pipeline.stage.errors import UserError
     from hemitwin.pipeline.two_brains import require_halves

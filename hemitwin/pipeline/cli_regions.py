@@ -176,7 +176,7 @@ def _request_of(values: Mapping[str, Any]) -> "AtlasRequest":
 
 def cases_of_atlas(values: Mapping[str, Any]) -> tuple["Case", ...]:
     """Find what `atlas` would work on, by the values of its command line."""
-    from hemitwin.pipeline.cohort import find_prepared
+    from hemitwin.pipeline.cohort.brains import find_prepared
 
     _request_of(values).check()
     labels = chosen_labels(values["participant_label"])

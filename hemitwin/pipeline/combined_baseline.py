@@ -9,7 +9,7 @@ from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 
 from hemitwin.pipeline.baselines import BRAIN_BASELINES
-from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["CombinedBaseline", "fit_combined"]

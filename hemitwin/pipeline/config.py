@@ -10,8 +10,7 @@ from hemitwin._frozen import Frozen
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, HeadConfig, LocalEncoderConfig, LossConfig
-from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
-from hemitwin.pipeline.data_config import DataConfig, SplitConfig
+from hemitwin.pipeline.cohort.config import BrainPairsConfig, DataConfig, SplitConfig
 from hemitwin.pipeline.stage.settings import read_config
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import LesionConfig

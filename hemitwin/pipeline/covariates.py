@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from hemitwin.pipeline.demographics import Demographics, Kind
+from hemitwin.pipeline.cohort.demographics import Demographics, Kind
 from hemitwin.pipeline.stage.bids import session_of
 from hemitwin.pipeline.stage.errors import UserError
 

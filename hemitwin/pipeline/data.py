@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hemitwin._shapes import Batch
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.distributed import rank_and_world
 from hemitwin.pipeline.pairs import (

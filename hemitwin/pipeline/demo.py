@@ -11,8 +11,8 @@ import numpy as np
 
 from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
+from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export

@@ -13,7 +13,7 @@ from hemitwin._shapes import Volume
 from hemitwin.interpret import principal_directions
 from hemitwin.models import BuiltEncoder
 from hemitwin.pipeline.brain_data import standard_brain
-from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
+from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.bids import Case, Pairing

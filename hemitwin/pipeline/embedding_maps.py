@@ -13,7 +13,7 @@ from torch import Tensor
 from hemitwin.atlases import save_volumes
 from hemitwin.interpret import explain_embeddings
 from hemitwin.pipeline.brain_data import standard_brain
-from hemitwin.pipeline.cohort import Brain, find_prepared
+from hemitwin.pipeline.cohort.brains import Brain, find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, load_for
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain

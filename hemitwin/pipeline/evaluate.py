@@ -9,13 +9,13 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.breakdown import SIZE_BINS_MM3, auc_by_bin, by_role, contrast_bins
-from hemitwin.pipeline.cohort import Brain, load_brains
+from hemitwin.pipeline.cohort.brains import Brain, load_brains
+from hemitwin.pipeline.cohort.families import FAMILIES, read_families
+from hemitwin.pipeline.cohort.leakage import unseen_brains
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.detection import DetectionBySize, detection_by_size
 from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
-from hemitwin.pipeline.families import FAMILIES, read_families
-from hemitwin.pipeline.leakage import unseen_brains
 from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.runs import PAIRS_DIGEST, SUMMARY, Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs
+from hemitwin.pipeline.cohort.families import FAMILIES, read_families
+from hemitwin.pipeline.cohort.split import read_split
 from hemitwin.pipeline.config import load_config
-from hemitwin.pipeline.families import FAMILIES, read_families
-from hemitwin.pipeline.pair_tables import read_brain_pairs
 from hemitwin.pipeline.runs import CONFIG, PAIRS_DIGEST, SPLITS, SUMMARY
 from hemitwin.pipeline.score_table import ScoreTable
-from hemitwin.pipeline.split import read_split
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, require_unchanged
 

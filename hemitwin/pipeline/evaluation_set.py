@@ -13,7 +13,7 @@ import pandas as pd
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.cohort import find_prepared, native_mm3_of
+from hemitwin.pipeline.cohort.brains import find_prepared, native_mm3_of
 from hemitwin.pipeline.evaluation_manifest import MANIFEST, EvaluationSet, Spec
 from hemitwin.pipeline.evaluation_set_config import EvaluationSetConfig
 from hemitwin.pipeline.stage.bids import Case, sidecar_of

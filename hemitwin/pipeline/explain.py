@@ -19,7 +19,7 @@ from hemitwin.interpret import (
     relevance_rank_accuracy,
 )
 from hemitwin.pipeline.brain_data import standard_brain
-from hemitwin.pipeline.cohort import Brain, find_prepared, load_brain
+from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_checks import check_map, check_mirror, labels_of_pair
 from hemitwin.pipeline.map_files import Explained, MapContent, map_record, read_done, write_map

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.cohort import load_brain
+from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.explained_score import region_of_map
 from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.pairs import split_brain

@@ -24,7 +24,7 @@ from hemitwin.interpret import (
     rank_agreement,
     same_maps,
 )
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.explained_score import choose_score, pair_score
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.pair_maps import compute_map, join_maps

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
 from hemitwin.pipeline.runs import Run, masks_digest, result_record

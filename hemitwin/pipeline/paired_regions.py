@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 
 from hemitwin.atlases import Parcellation, Region, hcpmmp_volume
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.runs import Run
 from hemitwin.transforms import split_hemispheres
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hemitwin._shapes import Batch, Volume
 from hemitwin.models import Items
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import (
     AsymmetrySpec,

@@ -27,7 +27,7 @@ from hemitwin.pipeline.atlas_paths import (
     regions_of_atlas,
     write_regions,
 )
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError

@@ -21,7 +21,7 @@ from hemitwin.atlases import (
     save_table,
     template_grid,
 )
-from hemitwin.pipeline.families import kinship_of
+from hemitwin.pipeline.cohort.families import kinship_of
 from hemitwin.pipeline.parcellate import find_explained, read_region_sidecar, unlike_most
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas
 from hemitwin.interpret import RegionMatches, match_regions
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
 from hemitwin.pipeline.paired_regions import PairedRegions
 from hemitwin.pipeline.relation_files import Related, RelationContent, read_related, write_related

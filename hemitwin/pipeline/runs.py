@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from hemitwin.models import SiameseNetwork, load_weights
-from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
+from hemitwin.pipeline.cohort.brains import COMPUTATION as GRID_COMPUTATION
+from hemitwin.pipeline.cohort.split import Split, read_split
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.pairs import LesionSource
-from hemitwin.pipeline.split import Split, read_split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file, digest_json, read_json, write_text

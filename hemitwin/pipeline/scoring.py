@@ -7,9 +7,9 @@ import torch
 
 from hemitwin.models import SiameseNetwork
 from hemitwin.pipeline.baselines import hemisphere_baselines
+from hemitwin.pipeline.cohort.split import Fold, Split
 from hemitwin.pipeline.data import PairBatch, batch_of
 from hemitwin.pipeline.pairs import ScoredPair, mirror_difference
-from hemitwin.pipeline.split import Fold, Split
 
 __all__ = ["score_pairs"]
 

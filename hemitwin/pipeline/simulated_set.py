@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from hemitwin.pipeline.cohort import Brain, load_brain
+from hemitwin.pipeline.cohort.brains import Brain, load_brain
 from hemitwin.pipeline.evaluation_manifest import MANIFEST, items_in, specification_of
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
 from hemitwin.pipeline.stage.bids import sidecar_of

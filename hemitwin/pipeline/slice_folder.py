@@ -14,8 +14,8 @@ from typing import get_args
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.families import FAMILIES, write_families
-from hemitwin.pipeline.split import Fold, Split, read_split, write_split
+from hemitwin.pipeline.cohort.families import FAMILIES, write_families
+from hemitwin.pipeline.cohort.split import Fold, Split, read_split, write_split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import read_json, write_json

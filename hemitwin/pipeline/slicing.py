@@ -14,12 +14,12 @@ from pydantic import Field, field_validator
 from hemitwin._atomic import atomic_path
 from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid
-from hemitwin.pipeline.cohort import find_prepared
-from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.families import groups_of
-from hemitwin.pipeline.leakage import refuse_copies, refuse_relatives, require_unseen
+from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.cohort.config import SplitConfig
+from hemitwin.pipeline.cohort.families import groups_of
+from hemitwin.pipeline.cohort.leakage import refuse_copies, refuse_relatives, require_unseen
+from hemitwin.pipeline.cohort.split import Split, draw_split, read_split
 from hemitwin.pipeline.slice_folder import SliceFolder, SliceRow
-from hemitwin.pipeline.split import Split, draw_split, read_split
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.runner import Outcome, run_cases

@@ -13,7 +13,7 @@ from hemitwin.atlases import TEMPLATE_SPACE, Parcellation, save_labels_volume, s
 from hemitwin.pipeline.atlas_paths import PREPARED, write_regions
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.lesion_masks import find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex

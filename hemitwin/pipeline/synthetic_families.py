@@ -20,7 +20,7 @@ from hemitwin.atlases import (
     save_table,
     save_volume,
 )
-from hemitwin.pipeline.families import write_private
+from hemitwin.pipeline.cohort.families import write_private
 from hemitwin.pipeline.pedigree import FamilyCounts, Relation, draw_pedigree, pedigree_table
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import write_json, write_text

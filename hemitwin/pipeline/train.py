@@ -22,13 +22,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from hemitwin._atomic import sweep_leftovers
 from hemitwin.models import count_parameters, save_weights
 from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
-from hemitwin.pipeline.cohort import COMPUTATION as GRID_COMPUTATION
-from hemitwin.pipeline.cohort import find_cases
+from hemitwin.pipeline.cohort.brains import COMPUTATION as GRID_COMPUTATION
+from hemitwin.pipeline.cohort.brains import find_cases
+from hemitwin.pipeline.cohort.leakage import write_guards
+from hemitwin.pipeline.cohort.split import Split, read_split, write_split
 from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.curves import best_epoch, picture_of_training
 from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.distributed import rank_and_world, wait_for_all
-from hemitwin.pipeline.leakage import write_guards
 from hemitwin.pipeline.runs import (
     CONFIG,
     SPLITS,
@@ -40,7 +41,6 @@ from hemitwin.pipeline.runs import (
     masks_digest,
     write_config,
 )
-from hemitwin.pipeline.split import Split, read_split, write_split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError

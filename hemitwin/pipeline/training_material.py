@@ -16,10 +16,10 @@ from hemitwin.models import LocalEncoder, LocalEncoderConfig, Reference, Siamese
 from hemitwin.pipeline.brain_data import BrainSetData, IndexedPairs, pairs_of_fold, standard_brain
 from hemitwin.pipeline.brain_scoring import embed_brains, score_brain_pairs
 from hemitwin.pipeline.brain_task import BrainTask
+from hemitwin.pipeline.cohort.brain_pairs import write_brain_pairs
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.device import chosen_device
-from hemitwin.pipeline.pair_tables import write_brain_pairs
 from hemitwin.pipeline.pairs import split_brain
 from hemitwin.pipeline.runs import lesion_source
 from hemitwin.pipeline.scoring import score_pairs

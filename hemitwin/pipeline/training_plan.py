@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from hemitwin.models import SiameseNetwork, count_parameters
-from hemitwin.pipeline.brain_pairs import People
-from hemitwin.pipeline.cohort import Brain, load_brains, require_excluded
+from hemitwin.pipeline.cohort.brain_pairs import People
+from hemitwin.pipeline.cohort.brains import Brain, load_brains, require_excluded
+from hemitwin.pipeline.cohort.demographics import read_demographics
+from hemitwin.pipeline.cohort.families import kinship_of
+from hemitwin.pipeline.cohort.leakage import refuse_copies
+from hemitwin.pipeline.cohort.split import Split, draw_split
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.demographics import read_demographics
-from hemitwin.pipeline.families import kinship_of
-from hemitwin.pipeline.leakage import refuse_copies
-from hemitwin.pipeline.split import Split, draw_split
 from hemitwin.pipeline.stage.errors import UserError
 
 __all__ = ["TrainingPlan", "people_of", "plan_training"]

@@ -12,9 +12,9 @@ import pytest
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_volume, save_table, save_volume, template_grid
 from hemitwin.models import EncoderConfig
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.shared_atlas import write_shared_atlas

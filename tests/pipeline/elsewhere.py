@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.brain_evaluation import evaluate_brains
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.embedding_maps import explain_embedding_of
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two

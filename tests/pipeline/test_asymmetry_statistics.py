@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hemitwin.pipeline.cohort.demographics import Demographics
 from hemitwin.pipeline.covariates import Covariates
-from hemitwin.pipeline.demographics import Demographics
 from hemitwin.pipeline.statistics.paired_tests import false_discovery_rates
 from hemitwin.pipeline.statistics.regression import deviations, group_effects, tail_scale
 

@@ -14,11 +14,11 @@ from hemitwin.pipeline.baselines import (
     brain_volumes,
     hemisphere_baselines,
 )
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.demographics import Demographics
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.combined_baseline import fit_combined
-from hemitwin.pipeline.demographics import Demographics
 from hemitwin.pipeline.pairs import ScoredPair
-from hemitwin.pipeline.split import Split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 

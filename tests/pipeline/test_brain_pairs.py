@@ -5,18 +5,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemitwin.pipeline.brain_pairs import People, all_pairs, brain_pairs
-from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
-from hemitwin.pipeline.demographics import Demographics, read_demographics
-from hemitwin.pipeline.families import read_kinship
-from hemitwin.pipeline.kinship import Kinship, Relative
-from hemitwin.pipeline.pair_tables import (
+from hemitwin.pipeline.cohort.brain_pairs import (
+    People,
+    all_pairs,
+    brain_pairs,
     read_brain_pairs,
     shareable_pairs,
     write_brain_pairs,
     write_shareable_pairs,
 )
-from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.cohort.config import BrainPairsConfig
+from hemitwin.pipeline.cohort.demographics import Demographics, read_demographics
+from hemitwin.pipeline.cohort.families import read_kinship
+from hemitwin.pipeline.cohort.kinship import Kinship, Relative
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 

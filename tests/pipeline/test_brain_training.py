@@ -14,13 +14,13 @@ from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.brain_data import BrainSetData, _sets_of, standard_brain
 from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.cohort import load_brains
+from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs, write_brain_pairs
+from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.pair_tables import read_brain_pairs, write_brain_pairs
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.runs import load_run, write_config
 from hemitwin.pipeline.stage.bids import sidecar_of

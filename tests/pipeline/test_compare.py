@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
+from hemitwin.pipeline.cohort.split import make_split, write_split
 from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data_config import DataConfig, SplitConfig
 from hemitwin.pipeline.runs import write_config
-from hemitwin.pipeline.split import make_split, write_split
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Clusters

@@ -10,10 +10,10 @@ import torch
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline import data as data_module
 from hemitwin.pipeline.brain_data import BrainSetData
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.config import DataConfig
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import BatchSampler, HemisphereData
-from hemitwin.pipeline.data_config import DataConfig
 from hemitwin.pipeline.pairs import LesionSource, halves_of, pairs_of
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hemitwin.pipeline.families import (
+from hemitwin.pipeline.cohort.families import (
     groups_of,
     kinship_of,
     read_families,
     read_kinship,
     write_families,
 )
-from hemitwin.pipeline.kinship import Kinship, Relative
+from hemitwin.pipeline.cohort.kinship import Kinship, Relative
 from hemitwin.pipeline.stage.errors import UserError
 
 HCP = """\

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from hemitwin.pipeline.brain_evaluation import _identify
-from hemitwin.pipeline.brain_pairs import People
-from hemitwin.pipeline.cohort import Brain
+from hemitwin.pipeline.cohort.brain_pairs import People
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.demographics import Demographics
+from hemitwin.pipeline.cohort.kinship import Kinship
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.demographics import Demographics
-from hemitwin.pipeline.kinship import Kinship
 from hemitwin.pipeline.runs import Run
-from hemitwin.pipeline.split import Split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.statistics.identification import identification_rates, ranks_of_mates
 from hemitwin.pipeline.task import SiameseTask

@@ -8,12 +8,17 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from hemitwin.atlases import load_template, save_volume
-from hemitwin.pipeline.data_config import SplitConfig
+from hemitwin.pipeline.cohort.config import SplitConfig
+from hemitwin.pipeline.cohort.leakage import (
+    fingerprint,
+    refuse_copies,
+    require_unseen,
+    write_guards,
+)
+from hemitwin.pipeline.cohort.split import Split, make_split
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.leakage import fingerprint, refuse_copies, require_unseen, write_guards
 from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.scoring import score_pairs
-from hemitwin.pipeline.split import Split, make_split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import (

@@ -8,7 +8,7 @@ import torch
 
 from hemitwin.models import PairOutput, SiameseNetwork
 from hemitwin.pipeline import lesion_masks
-from hemitwin.pipeline.cohort import find_prepared, load_brain
+from hemitwin.pipeline.cohort.brains import find_prepared, load_brain
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.stage.errors import UserError

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from hemitwin.atlases import TEMPLATE_SPACE
-from hemitwin.pipeline.cohort import find_prepared, load_brains
+from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.explain import explain

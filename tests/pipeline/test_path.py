@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from hemitwin.pipeline.cohort import load_brains
+from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain

@@ -13,9 +13,9 @@ from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
 from hemitwin.interpret import RESIDUES
 from hemitwin.models import SiameseNetwork, build_encoder
 from hemitwin.pipeline import relate as stage
-from hemitwin.pipeline.brain_pairs_config import BrainPairsConfig
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.cohort.config import BrainPairsConfig
 from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export

@@ -12,7 +12,7 @@ import pytest
 from hemitwin.atlases import save_volume
 from hemitwin.models import HeadConfig
 from hemitwin.pipeline import lesion_masks
-from hemitwin.pipeline.cohort import find_prepared
+from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate

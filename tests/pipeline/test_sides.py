@@ -27,7 +27,7 @@ from hemitwin.atlases import (
     save_dense_scalar,
 )
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.cohort import find_prepared, load_brains
+from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial

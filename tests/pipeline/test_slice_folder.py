@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.data_config import SplitConfig
+from hemitwin.pipeline.cohort.config import SplitConfig
+from hemitwin.pipeline.cohort.split import read_split, write_split
 from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
-from hemitwin.pipeline.split import read_split, write_split
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 

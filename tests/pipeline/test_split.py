@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.split import (
+from hemitwin.pipeline.cohort.config import SplitConfig
+from hemitwin.pipeline.cohort.split import (
     Split,
     _strata_of,
     draw_split,

@@ -7,7 +7,7 @@ import pytest
 
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.families import groups_of, read_kinship
+from hemitwin.pipeline.cohort.families import groups_of, read_kinship
 from hemitwin.pipeline.pedigree import FamilyCounts, draw_pedigree, pedigree_table, read_counts
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort

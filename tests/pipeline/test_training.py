@@ -16,12 +16,12 @@ from hemitwin.models import Items, LossConfig
 from hemitwin.pipeline import train as train_module
 from hemitwin.pipeline.brain_data import IndexedPairs
 from hemitwin.pipeline.brain_task import BrainTask
+from hemitwin.pipeline.cohort.split import Split, write_split
 from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.data import BatchSampler, PairBatch
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.runs import load_run, write_config
-from hemitwin.pipeline.split import Split, write_split
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.statistics.bootstrap import Clusters

@@ -49,12 +49,13 @@ from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformatio
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cli import app
 from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
-from hemitwin.pipeline.cohort import load_brain
+from hemitwin.pipeline.cohort.brains import load_brain
+from hemitwin.pipeline.cohort.leakage import fingerprint
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.evaluation_manifest import EvaluationSet
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
-from hemitwin.pipeline.leakage import fingerprint
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
 from hemitwin.pipeline.own_cortex import HcpSubject
 from hemitwin.pipeline.parcellate import read_relevance
@@ -65,7 +66,6 @@ from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
 from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.slice_folder import SliceFolder
-from hemitwin.pipeline.split import Split
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from hemitwin.atlases import save_volume
-from hemitwin.pipeline import cohort
-from hemitwin.pipeline.cohort import load_brain
+from hemitwin.pipeline.cohort.brains import brains as cohort
+from hemitwin.pipeline.cohort.brains import load_brain
+from hemitwin.pipeline.cohort.volume_store import GridVolume, VolumeStore
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, write_json
-from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 
 SPECIFICATION = {"scan": "a", "resolution_mm": 4.0}
 

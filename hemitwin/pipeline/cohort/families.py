@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.kinship import Kinship, Relative
+from hemitwin.pipeline.cohort.kinship import Kinship, Relative
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.tables import plain_identifier, read_table

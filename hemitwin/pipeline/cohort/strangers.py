@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from hemitwin.pipeline.brain_pairs_config import StrangersConfig
-from hemitwin.pipeline.demographics import Demographics
+from hemitwin.pipeline.cohort.config import StrangersConfig
+from hemitwin.pipeline.cohort.demographics import Demographics
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 

@@ -10,7 +10,8 @@ import torch
 
 from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
-from hemitwin.pipeline.data_config import DataConfig
+from hemitwin.pipeline.cohort.config import DataConfig
+from hemitwin.pipeline.cohort.volume_store import GridVolume, VolumeStore
 from hemitwin.pipeline.preparation.quality import flagged_cases
 from hemitwin.pipeline.stage.bids import (
     Case,
@@ -27,7 +28,6 @@ from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.records import content_digest
 from hemitwin.pipeline.stage.sides import warn_of_guessed_sides
 from hemitwin.pipeline.stage.tables import subject_name
-from hemitwin.pipeline.volume_store import GridVolume, VolumeStore
 from hemitwin.transforms import coarsen, load_volume
 
 __all__ = [

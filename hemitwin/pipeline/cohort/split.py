@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from hemitwin.pipeline.data_config import SplitConfig
-from hemitwin.pipeline.families import groups_of
+from hemitwin.pipeline.cohort.config import SplitConfig
+from hemitwin.pipeline.cohort.families import groups_of
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, write_json
 from hemitwin.pipeline.stage.tables import read_table

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from hemitwin.pipeline.cohort import Brain
-from hemitwin.pipeline.families import FAMILIES, read_families, write_families
-from hemitwin.pipeline.split import Split
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.families import FAMILIES, read_families, write_families
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import read_json, write_json
