@@ -28,9 +28,9 @@ from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.runner import Outcome
 from hemitwin.pipeline.subject_atlas import build_atlases
-from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import TrainingConfig
 

@@ -162,9 +162,9 @@ def simulate_cohort(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same people.")] = 0,
 ) -> None:
     """Write synthetic twins, siblings and strangers who are alike in known areas only."""
-    from hemitwin.pipeline.pedigree import read_counts
+    from hemitwin.pipeline.simulation.families import FamilyCohortConfig, write_families_cohort
+    from hemitwin.pipeline.simulation.pedigree import read_counts
     from hemitwin.pipeline.stage.settings import validated
-    from hemitwin.pipeline.synthetic_families import FamilyCohortConfig, write_families_cohort
 
     values = {
         "families": read_counts(families),
@@ -200,7 +200,7 @@ def simulate_lesions(
     nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Write a fixed evaluation set: lesions, controls and shams with masks and a manifest."""
-    from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
+    from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
     from hemitwin.pipeline.stage.settings import read_config
 
     outcome = simulate_lesions(

@@ -18,13 +18,13 @@ from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
 from hemitwin.pipeline.parcellate import RegionTable, parcellate
 from hemitwin.pipeline.preparation.prepare import prepare
+from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import read_json, write_json
 from hemitwin.pipeline.stage.pictures import picture_of_relevance
 from hemitwin.pipeline.stage.runner import Outcome, epoch_progress
 from hemitwin.pipeline.statistics.metrics import Estimate
-from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import LesionConfig, load_mask, load_volume, resample

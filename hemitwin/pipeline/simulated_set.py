@@ -10,8 +10,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from hemitwin.pipeline.cohort.brains import Brain, load_brain
-from hemitwin.pipeline.evaluation_manifest import MANIFEST, items_in, specification_of
 from hemitwin.pipeline.pairs import ScoredPair, split_brain
+from hemitwin.pipeline.simulation.manifest import MANIFEST, items_in, specification_of
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file

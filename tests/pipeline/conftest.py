@@ -18,11 +18,11 @@ from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.shared_atlas import write_shared_atlas
+from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
 from hemitwin.pipeline.stage.names import pair_table_path, region_table_path, relevance_path
 from hemitwin.pipeline.stage.records import Record
-from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
 from hemitwin.pipeline.train import train
 from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
 from hemitwin.transforms import LesionConfig

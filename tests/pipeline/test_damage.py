@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
+from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseFailure
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

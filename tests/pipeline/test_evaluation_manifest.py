@@ -11,8 +11,8 @@ import pytest
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume, template_grid
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.evaluation_manifest import MANIFEST
-from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
+from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
+from hemitwin.pipeline.simulation.manifest import MANIFEST
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

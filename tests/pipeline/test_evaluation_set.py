@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.evaluation_set import MANIFEST, EvaluationSetConfig, simulate_lesions
+from hemitwin.pipeline.simulation.lesion_set import MANIFEST, EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hemitwin.pipeline.config import load_config
-from hemitwin.pipeline.evaluation_set import EvaluationSetConfig
+from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig
 from hemitwin.pipeline.stage.settings import read_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

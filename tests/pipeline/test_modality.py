@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
+from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import LesionConfig
 

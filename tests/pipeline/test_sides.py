@@ -28,7 +28,6 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
-from hemitwin.pipeline.evaluation_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.parcellate import parcellate
@@ -39,6 +38,7 @@ from hemitwin.pipeline.preparation.scan_list import find_listed_scans
 from hemitwin.pipeline.preparation.sources import SourceConfig
 from hemitwin.pipeline.rank import RankConfig, rank
 from hemitwin.pipeline.shared_atlas import SharedAtlas
+from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

@@ -8,14 +8,19 @@ import pytest
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.families import groups_of, read_kinship
-from hemitwin.pipeline.pedigree import FamilyCounts, draw_pedigree, pedigree_table, read_counts
-from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.synthetic_cohort import CohortConfig, write_cohort
-from hemitwin.pipeline.synthetic_families import (
+from hemitwin.pipeline.simulation.families import (
     FamilyCohortConfig,
     _named_regions,
     write_families_cohort,
 )
+from hemitwin.pipeline.simulation.pedigree import (
+    FamilyCounts,
+    draw_pedigree,
+    pedigree_table,
+    read_counts,
+)
+from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import LesionConfig, load_scan
 
 COUNTS = FamilyCounts(mz=1, dz=1, siblings=1, unrelated=1)

@@ -37,7 +37,6 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.pipeline import (
-    evaluation_set,
     freesurfer_subject,
     simulated_set,
     slicing,
@@ -52,7 +51,6 @@ from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.cohort.leakage import fingerprint
 from hemitwin.pipeline.cohort.split import Split
-from hemitwin.pipeline.evaluation_manifest import EvaluationSet
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
@@ -65,6 +63,8 @@ from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
 from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
+from hemitwin.pipeline.simulation import lesion_set as evaluation_set
+from hemitwin.pipeline.simulation.manifest import EvaluationSet
 from hemitwin.pipeline.slice_folder import SliceFolder
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError

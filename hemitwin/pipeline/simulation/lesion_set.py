@@ -14,8 +14,12 @@ from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Grid, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.cohort.brains import find_prepared, native_mm3_of
-from hemitwin.pipeline.evaluation_manifest import MANIFEST, EvaluationSet, Spec
-from hemitwin.pipeline.evaluation_set_config import EvaluationSetConfig
+from hemitwin.pipeline.simulation.manifest import (
+    MANIFEST,
+    EvaluationSet,
+    EvaluationSetConfig,
+    Spec,
+)
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.dataset import describe_dataset, provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError

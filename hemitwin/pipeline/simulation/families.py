@@ -21,11 +21,16 @@ from hemitwin.atlases import (
     save_volume,
 )
 from hemitwin.pipeline.cohort.families import write_private
-from hemitwin.pipeline.pedigree import FamilyCounts, Relation, draw_pedigree, pedigree_table
+from hemitwin.pipeline.simulation.pedigree import (
+    FamilyCounts,
+    Relation,
+    draw_pedigree,
+    pedigree_table,
+)
+from hemitwin.pipeline.simulation.people import describe_cohort, require_own_people, sample_pose
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import write_json, write_text
 from hemitwin.pipeline.stage.runner import run_cases
-from hemitwin.pipeline.synthetic_cohort import describe_cohort, require_own_people, sample_pose
 from hemitwin.transforms import (
     AnatomySpec,
     ScannerConfig,
