@@ -118,7 +118,7 @@ def slice_(
     seed: Annotated[int, typer.Option(min=0, help="Of the folds.")] = 0,
 ) -> None:
     """Write 2D PNG slices whose folds never share a subject."""
-    from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
+    from hemitwin.pipeline.images.slices import SliceConfig, slice_dataset
     from hemitwin.pipeline.stage.settings import validated
 
     if splits is not None:

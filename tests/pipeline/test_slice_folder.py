@@ -17,7 +17,7 @@ from PIL import Image
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.cohort.split import read_split, write_split
-from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
+from hemitwin.pipeline.images.slices import SliceConfig, slice_dataset
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 

@@ -6,7 +6,7 @@ from PIL import Image
 from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.cohort.families import read_families
 from hemitwin.pipeline.cohort.split import read_split
-from hemitwin.pipeline.slicing import SliceConfig, slice_dataset
+from hemitwin.pipeline.images.slices import SliceConfig, slice_dataset
 from hemitwin.pipeline.stage.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("path")

@@ -36,13 +36,7 @@ from hemitwin.atlases import (
     save_volume,
 )
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.pipeline import (
-    freesurfer_subject,
-    simulated_set,
-    slicing,
-    subject_atlas,
-    subject_places,
-)
+from hemitwin.pipeline import freesurfer_subject, simulated_set, subject_atlas, subject_places
 from hemitwin.pipeline.atlas_paths import own_atlas
 from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
@@ -54,6 +48,8 @@ from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
 from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
+from hemitwin.pipeline.images import slices as slicing
+from hemitwin.pipeline.images.slice_folder import SliceFolder
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
 from hemitwin.pipeline.own_cortex import HcpSubject
 from hemitwin.pipeline.parcellate import read_relevance
@@ -65,7 +61,6 @@ from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.simulation import lesion_set as evaluation_set
 from hemitwin.pipeline.simulation.manifest import EvaluationSet
-from hemitwin.pipeline.slice_folder import SliceFolder
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json

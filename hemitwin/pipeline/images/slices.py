@@ -19,7 +19,7 @@ from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.cohort.families import groups_of
 from hemitwin.pipeline.cohort.leakage import refuse_copies, refuse_relatives, require_unseen
 from hemitwin.pipeline.cohort.split import Split, draw_split, read_split
-from hemitwin.pipeline.slice_folder import SliceFolder, SliceRow
+from hemitwin.pipeline.images.slice_folder import SliceFolder, SliceRow
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
