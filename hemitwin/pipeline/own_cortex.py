@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hemitwin.atlases import BRAIN_SURFACES, Surface, label_at, load_surface, surface_on_fslr
-from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
+from hemitwin.atlases.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.stage.bids import Case, sidecar_of, visible
 from hemitwin.pipeline.stage.errors import CaseError

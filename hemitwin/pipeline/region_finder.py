@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from hemitwin.atlases import HCPMMP, Region, Ribbon, hcpmmp_atlas
+from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.atlas_request import GLASSER, AtlasRequest
-from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.own_cortex import OwnCortex
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import CaseError

@@ -10,11 +10,11 @@ import numpy as np
 
 from hemitwin._shapes import Affine, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, Parcellation, save_labels_volume, save_table
+from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.atlas_paths import PREPARED, write_regions
 from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.lesion_masks import find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
 from hemitwin.pipeline.preparation.native_space import NativeSpace

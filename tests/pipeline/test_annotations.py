@@ -9,7 +9,7 @@ from nibabel.freesurfer.io import write_annot, write_geometry
 from nibabel.freesurfer.mghformat import MGHImage
 
 from hemitwin.atlases import FREESURFER_SIDES, load_annotation
-from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
+from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
 
 POINTS = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0], [10, 10, 0.0]])
 FACES = np.array([[0, 1, 2], [1, 3, 2]])

@@ -29,14 +29,16 @@ from hemitwin.atlases import (
     Atlas,
     DataFile,
     Region,
+    freesurfer_subject,
     hcpmmp_atlas,
     relevance_palette,
     save_dseg_table,
     save_labels_volume,
     save_volume,
 )
+from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.pipeline import freesurfer_subject, simulated_set, subject_atlas, subject_places
+from hemitwin.pipeline import simulated_set, subject_atlas, subject_places
 from hemitwin.pipeline.atlas_paths import own_atlas
 from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
@@ -47,7 +49,6 @@ from hemitwin.pipeline.cohort.leakage import fingerprint
 from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
-from hemitwin.pipeline.freesurfer_subject import FreeSurferSubject
 from hemitwin.pipeline.images import slices as slicing
 from hemitwin.pipeline.images.slice_folder import SliceFolder
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
