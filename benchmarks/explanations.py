@@ -44,10 +44,10 @@ from hemitwin.interpret import (
 from hemitwin.models import Reference
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.explained_score import choose_score, pair_score
-from hemitwin.pipeline.pairs import ScoredPair
-from hemitwin.pipeline.runs import Run, load_run
 from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
+from hemitwin.pipeline.training.pairs import ScoredPair
+from hemitwin.pipeline.training.runs import Run, load_run
 
 LEAST_MM3 = 2e3
 MISSED = "missed"

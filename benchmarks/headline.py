@@ -29,10 +29,10 @@ import pandas as pd
 import torch
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.train import train
 
 ENCODERS: Mapping[str, dict[str, Any]] = {
     "unet": {"name": "unet_encoder", "width": 8, "levels": 4},

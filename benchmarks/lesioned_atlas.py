@@ -26,9 +26,9 @@ from hemitwin.atlases import hcpmmp_atlas, save_table
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
 from hemitwin.pipeline.lesion_masks import marked_region
 from hemitwin.pipeline.pair_maps import join_maps
-from hemitwin.pipeline.pairs import LesionSource, split_brain
-from hemitwin.pipeline.runs import Run, load_run
 from hemitwin.pipeline.subject_registration import LesionMask, register_subject
+from hemitwin.pipeline.training.pairs import LesionSource, split_brain
+from hemitwin.pipeline.training.runs import Run, load_run
 from hemitwin.transforms import Deformation, LesionConfig, LesionMaskLibrary, Scan, coarsen
 
 LESIONS = LesionConfig(volume_mm3=(20000.0, 60000.0), contrast=(-0.6, -0.35), mask_share=1.0)

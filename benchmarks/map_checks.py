@@ -24,10 +24,10 @@ from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.map_checks import check_map
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.pair_maps import compute_map
-from hemitwin.pipeline.pairs import ScoredPair
-from hemitwin.pipeline.runs import Run, load_run
 from hemitwin.pipeline.simulated_set import pairs_of_set
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
+from hemitwin.pipeline.training.pairs import ScoredPair
+from hemitwin.pipeline.training.runs import Run, load_run
 
 METHODS = ("lrp", "input_x_gradient", "integrated_gradients", "grad_cam")
 FIGURES = (

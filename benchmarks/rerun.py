@@ -23,7 +23,6 @@ from pathlib import Path
 
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
@@ -31,8 +30,8 @@ from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.runner import Outcome
 from hemitwin.pipeline.subject_atlas import build_atlases
-from hemitwin.pipeline.train import train
-from hemitwin.pipeline.training_config import TrainingConfig
+from hemitwin.pipeline.training.config import RunConfig, TrainingConfig
+from hemitwin.pipeline.training.train import train
 
 Stage = Callable[[], Outcome[object]]
 

@@ -33,13 +33,13 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.compare import compare
-from hemitwin.pipeline.config import RunConfig, load_config
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Estimate, unavailable
 from hemitwin.pipeline.statistics.paired_tests import Difference, holm
-from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training.config import RunConfig, load_config
+from hemitwin.pipeline.training.runs import Run
+from hemitwin.pipeline.training.train import train
 
 SINGLE = ("head={name: single}", "loss.objective=bce")
 """What makes of a configuration the classifier of each half by itself."""

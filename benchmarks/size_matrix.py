@@ -30,15 +30,15 @@ from hemitwin.atlases import save_table
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.cohort.families import FAMILIES, read_families
 from hemitwin.pipeline.cohort.leakage import unseen_brains
-from hemitwin.pipeline.config import RunConfig, load_config
-from hemitwin.pipeline.pairs import draw_lesions, pairs_of
-from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
-from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import auc_with_interval
-from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training.config import RunConfig, load_config
+from hemitwin.pipeline.training.pairs import draw_lesions, pairs_of
+from hemitwin.pipeline.training.runs import Run, lesion_source
+from hemitwin.pipeline.training.scoring import score_pairs
+from hemitwin.pipeline.training.train import train
 
 WITHOUT = "mirror_deviation"
 """The score that needs no network."""

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hemitwin.models import EncoderConfig, build_encoder
-from hemitwin.pipeline.task import resolve_precision
+from hemitwin.pipeline.training.task import resolve_precision
 
 SHAPE = (8, 1, 48, 96, 80)
 PEAKS = ((64, 24, 40), (128, 12, 20), (256, 8, 12))

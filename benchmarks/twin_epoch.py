@@ -50,7 +50,7 @@ from hemitwin.models import (
     build_encoder,
     relate_brains,
 )
-from hemitwin.pipeline.task import resolve_precision
+from hemitwin.pipeline.training.task import resolve_precision
 
 SHAPE = (86, 103, 86)
 NEGATIVES = 3

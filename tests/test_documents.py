@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig
 from hemitwin.pipeline.stage.settings import read_config
+from hemitwin.pipeline.training.config import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -10,10 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hemitwin.pipeline.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
-from hemitwin.pipeline.brain_data import IndexedPairs, pairs_of_fold
-from hemitwin.pipeline.brain_scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
-from hemitwin.pipeline.brain_task import score_embedded
 from hemitwin.pipeline.cohort.brain_pairs import (
     People,
     all_pairs,
@@ -23,7 +19,6 @@ from hemitwin.pipeline.cohort.brain_pairs import (
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.cohort.leakage import unseen_brains
 from hemitwin.pipeline.combined_baseline import fit_combined
-from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Estimate, tell_of_few
@@ -33,7 +28,12 @@ from hemitwin.pipeline.statistics.metrics import (
     figures_with_intervals,
     plain_name,
 )
-from hemitwin.pipeline.training_plan import people_of
+from hemitwin.pipeline.training.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
+from hemitwin.pipeline.training.brain_data import IndexedPairs, pairs_of_fold
+from hemitwin.pipeline.training.brain_task import score_embedded
+from hemitwin.pipeline.training.material import people_of
+from hemitwin.pipeline.training.runs import Run
+from hemitwin.pipeline.training.scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
 
 __all__ = ["BrainEvaluation", "evaluate_brains"]
 

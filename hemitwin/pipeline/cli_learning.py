@@ -18,10 +18,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a Siamese network and write a run folder."""
-    from hemitwin.pipeline.config import load_config
-    from hemitwin.pipeline.distributed import rank_and_world
     from hemitwin.pipeline.stage.runner import epoch_progress
-    from hemitwin.pipeline.train import train
+    from hemitwin.pipeline.training.config import load_config
+    from hemitwin.pipeline.training.distributed import rank_and_world
+    from hemitwin.pipeline.training.train import train
 
     with epoch_progress() as report:
         run = train(load_config(config, overrides or ()), out, progress=report)
@@ -41,8 +41,8 @@ def evaluate(
     """Score the test fold: every figure with an interval over families, beside a baseline."""
     from hemitwin.pipeline.brain_evaluation import evaluate_brains
     from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED, evaluate
-    from hemitwin.pipeline.runs import load_run
     from hemitwin.pipeline.stage.errors import UserError
+    from hemitwin.pipeline.training.runs import load_run
 
     loaded = load_run(run)
     if loaded.config.pairs is not None:

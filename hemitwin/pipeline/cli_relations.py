@@ -48,7 +48,7 @@ def relate(
 ) -> None:
     """Write which region is matched with which: the similarity, by pairs of regions (BiLRP)."""
     from hemitwin.pipeline.relate import relate, relate_two
-    from hemitwin.pipeline.runs import load_run
+    from hemitwin.pipeline.training.runs import load_run
 
     if pair is not None:
         refuse_beside("--pair", typed_options() & {LABEL})

@@ -8,9 +8,9 @@ import pandas as pd
 from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 
-from hemitwin.pipeline.baselines import BRAIN_BASELINES
 from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.baselines import BRAIN_BASELINES
 
 __all__ = ["CombinedBaseline", "fit_combined"]
 

@@ -12,7 +12,6 @@ import numpy as np
 from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
@@ -25,8 +24,8 @@ from hemitwin.pipeline.stage.json_files import read_json, write_json
 from hemitwin.pipeline.stage.pictures import picture_of_relevance
 from hemitwin.pipeline.stage.runner import Outcome, epoch_progress
 from hemitwin.pipeline.statistics.metrics import Estimate
-from hemitwin.pipeline.train import train
-from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
+from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, TrainingConfig
+from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import LesionConfig, load_mask, load_volume, resample
 
 __all__ = ["DemoSummary", "demo_config", "run_demo"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from hemitwin.pipeline.device import chosen_device
-from hemitwin.pipeline.task import resolve_precision
+from hemitwin.pipeline.training.device import chosen_device
+from hemitwin.pipeline.training.task import resolve_precision
 
 __all__ = ["Finding", "examine"]
 

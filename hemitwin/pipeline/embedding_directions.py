@@ -12,13 +12,13 @@ from torch import Tensor
 from hemitwin._shapes import Volume
 from hemitwin.interpret import principal_directions
 from hemitwin.models import BuiltEncoder
-from hemitwin.pipeline.brain_data import standard_brain
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
-from hemitwin.pipeline.pairs import split_brain
-from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.bids import Case, Pairing
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.records import content_digest
+from hemitwin.pipeline.training.brain_data import standard_brain
+from hemitwin.pipeline.training.pairs import split_brain
+from hemitwin.pipeline.training.runs import Run
 
 __all__ = ["Directions", "compared_images", "load_for"]
 

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from hemitwin.atlases import save_volumes
 from hemitwin.interpret import explain_embeddings
-from hemitwin.pipeline.brain_data import standard_brain
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared
 from hemitwin.pipeline.embedding_directions import Directions, load_for
 from hemitwin.pipeline.pair_maps import join_maps
-from hemitwin.pipeline.pairs import split_brain
-from hemitwin.pipeline.runs import Run, result_record
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.names import map_desc, relevance_path
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.stage.sides import side_is_guess
+from hemitwin.pipeline.training.brain_data import standard_brain
+from hemitwin.pipeline.training.pairs import split_brain
+from hemitwin.pipeline.training.runs import Run, result_record
 
 __all__ = ["EmbeddingMaps", "explain_embedding_of"]
 

@@ -12,14 +12,10 @@ from hemitwin.pipeline.breakdown import SIZE_BINS_MM3, auc_by_bin, by_role, cont
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.cohort.families import FAMILIES, read_families
 from hemitwin.pipeline.cohort.leakage import unseen_brains
-from hemitwin.pipeline.data import HemisphereData
 from hemitwin.pipeline.detection import DetectionBySize, detection_by_size
 from hemitwin.pipeline.evaluation import Evaluation
 from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
-from hemitwin.pipeline.pairs import ScoredPair, draw_lesions, pairs_of
-from hemitwin.pipeline.runs import PAIRS_DIGEST, SUMMARY, Run, lesion_source
 from hemitwin.pipeline.score_table import ScoreTable
-from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.simulated_set import pairs_of_set
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import (
@@ -35,7 +31,11 @@ from hemitwin.pipeline.statistics.metrics import (
     rates_at,
     youden_threshold,
 )
-from hemitwin.pipeline.training_material import VALIDATION_DIGEST, VALIDATION_PAIRS
+from hemitwin.pipeline.training.data import HemisphereData
+from hemitwin.pipeline.training.material import VALIDATION_DIGEST, VALIDATION_PAIRS
+from hemitwin.pipeline.training.pairs import ScoredPair, draw_lesions, pairs_of
+from hemitwin.pipeline.training.runs import PAIRS_DIGEST, SUMMARY, Run, lesion_source
+from hemitwin.pipeline.training.scoring import score_pairs
 
 __all__ = ["EVALUATION", "SIMULATED", "Evaluation", "evaluate"]
 

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs
 from hemitwin.pipeline.cohort.families import FAMILIES, read_families
 from hemitwin.pipeline.cohort.split import read_split
-from hemitwin.pipeline.config import load_config
-from hemitwin.pipeline.runs import CONFIG, PAIRS_DIGEST, SPLITS, SUMMARY
 from hemitwin.pipeline.score_table import ScoreTable
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, require_unchanged
+from hemitwin.pipeline.training.config import load_config
+from hemitwin.pipeline.training.runs import CONFIG, PAIRS_DIGEST, SPLITS, SUMMARY
 
 __all__ = ["Contender", "EvaluatedRun", "contenders_of", "differing_settings", "read_evaluated"]
 

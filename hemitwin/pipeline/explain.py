@@ -18,20 +18,20 @@ from hemitwin.interpret import (
     relevance_mass_accuracy,
     relevance_rank_accuracy,
 )
-from hemitwin.pipeline.brain_data import standard_brain
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_checks import check_map, check_mirror, labels_of_pair
 from hemitwin.pipeline.map_files import Explained, MapContent, map_record, read_done, write_map
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.pair_maps import compute_map, join_maps
-from hemitwin.pipeline.pairs import LesionSource, split_brain
-from hemitwin.pipeline.runs import Run, lesion_source
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import map_desc, relevance_path
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
+from hemitwin.pipeline.training.brain_data import standard_brain
+from hemitwin.pipeline.training.pairs import LesionSource, split_brain
+from hemitwin.pipeline.training.runs import Run, lesion_source
 from hemitwin.pipeline.two_brains import find_two, require_halves
 from hemitwin.transforms import LesionSpec, split_hemispheres
 

@@ -29,8 +29,8 @@ from hemitwin.pipeline.explained_score import choose_score, pair_score
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.pair_maps import compute_map, join_maps
 from hemitwin.pipeline.paired_regions import atlas_on_grid
-from hemitwin.pipeline.pairs import split_brain
-from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.training.pairs import split_brain
+from hemitwin.pipeline.training.runs import Run
 
 __all__ = ["check_map", "check_mirror", "labels_of_pair"]
 

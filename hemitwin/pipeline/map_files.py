@@ -12,11 +12,11 @@ from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.explained_score import choose_score
 from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
-from hemitwin.pipeline.runs import Run, masks_digest, result_record
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.pictures import picture_of_relevance
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
+from hemitwin.pipeline.training.runs import Run, masks_digest, result_record
 from hemitwin.transforms import LesionSpec, refine_sum
 
 __all__ = ["Explained", "MapContent", "map_record", "read_done", "write_map"]

@@ -18,7 +18,7 @@ from hemitwin.interpret import (
 )
 from hemitwin.pipeline.explained_score import choose_score, pair_score
 from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.training.runs import Run
 from hemitwin.transforms import HemispherePair, rejoin
 
 __all__ = ["compute_map", "join_maps"]

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from hemitwin.atlases import Parcellation, Region, hcpmmp_volume
 from hemitwin.pipeline.cohort.brains import Brain
-from hemitwin.pipeline.runs import Run
+from hemitwin.pipeline.training.runs import Run
 from hemitwin.transforms import split_hemispheres
 
 __all__ = ["PairedRegions", "atlas_on_grid"]

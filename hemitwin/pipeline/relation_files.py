@@ -15,10 +15,10 @@ from hemitwin.atlases import (
 )
 from hemitwin.interpret import RESIDUES, RegionMatches
 from hemitwin.pipeline.paired_regions import PairedRegions
-from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
+from hemitwin.pipeline.training.runs import Run
 
 __all__ = [
     "Related",

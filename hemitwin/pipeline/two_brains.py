@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.runs import Run
 
 __all__ = ["find_two", "require_halves"]
 

@@ -14,17 +14,16 @@ from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_volume, save_table, save_vol
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.shared_atlas import write_shared_atlas
 from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
 from hemitwin.pipeline.stage.names import pair_table_path, region_table_path, relevance_path
 from hemitwin.pipeline.stage.records import Record
-from hemitwin.pipeline.train import train
-from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
+from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, TrainingConfig
+from hemitwin.pipeline.training.runs import Run
+from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import LesionConfig
 
 # It registers a device for as long as its process lives.

@@ -34,10 +34,9 @@ from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.relate import relate, relate_two
-from hemitwin.pipeline.runs import load_run
-from hemitwin.pipeline.step_probe import probe_step
-from hemitwin.pipeline.training_material import material_of
-from hemitwin.pipeline.training_plan import plan_training
+from hemitwin.pipeline.training.material import material_of, plan_training
+from hemitwin.pipeline.training.runs import load_run
+from hemitwin.pipeline.training.step_probe import probe_step
 
 
 class Backend(backend_registration._DummyBackendModule):

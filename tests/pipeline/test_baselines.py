@@ -8,19 +8,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hemitwin.pipeline.baselines import (
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.demographics import Demographics
+from hemitwin.pipeline.cohort.split import Split
+from hemitwin.pipeline.combined_baseline import fit_combined
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.baselines import (
     BrainVolumes,
     brain_baselines,
     brain_volumes,
     hemisphere_baselines,
 )
-from hemitwin.pipeline.cohort.brains import Brain
-from hemitwin.pipeline.cohort.demographics import Demographics
-from hemitwin.pipeline.cohort.split import Split
-from hemitwin.pipeline.combined_baseline import fit_combined
-from hemitwin.pipeline.pairs import ScoredPair
-from hemitwin.pipeline.stage.bids import Case
-from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.pairs import ScoredPair
 
 TISSUES = ((0.2, 0.03), (0.5, 0.04), (0.8, 0.03))
 

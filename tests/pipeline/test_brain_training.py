@@ -11,24 +11,24 @@ import pytest
 import torch
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.brain_data import BrainSetData, _sets_of, standard_brain
 from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs, write_brain_pairs
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.compare import compare
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.parcellate import parcellate
-from hemitwin.pipeline.runs import load_run, write_config
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json, write_json
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.train import train
-from hemitwin.pipeline.training_plan import plan_training
+from hemitwin.pipeline.training.brain_data import BrainSetData, _sets_of, standard_brain
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.material import plan_training
+from hemitwin.pipeline.training.runs import load_run, write_config
+from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import load_scan
 
 pytestmark = pytest.mark.xdist_group("path")

@@ -8,12 +8,12 @@ from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.cohort.split import make_split, write_split
 from hemitwin.pipeline.compare import compare
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.runs import write_config
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.statistics.metrics import figures_with_intervals
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.runs import write_config
 
 PEOPLE = [f"sub-{k:02d}" for k in range(30)]
 

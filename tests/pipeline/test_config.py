@@ -1,7 +1,7 @@
 import pytest
 
-from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.config import load_config
 
 
 @pytest.fixture

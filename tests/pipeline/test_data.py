@@ -8,17 +8,16 @@ import pytest
 import torch
 
 from hemitwin.models import EncoderConfig
-from hemitwin.pipeline import data as data_module
-from hemitwin.pipeline.brain_data import BrainSetData
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.config import DataConfig
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data import BatchSampler, HemisphereData
-from hemitwin.pipeline.pairs import LesionSource, halves_of, pairs_of
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.training_config import EvaluationConfig, TrainingConfig
+from hemitwin.pipeline.training import data as data_module
+from hemitwin.pipeline.training.brain_data import BrainSetData
+from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, TrainingConfig
+from hemitwin.pipeline.training.data import BatchSampler, HemisphereData
+from hemitwin.pipeline.training.pairs import LesionSource, halves_of, pairs_of
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))

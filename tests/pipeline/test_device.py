@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.device import chosen_device
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.relate import relate
-from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.task import resolve_precision
-from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.device import chosen_device
+from hemitwin.pipeline.training.runs import load_run
+from hemitwin.pipeline.training.task import resolve_precision
+from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import load_scan
 
 pytestmark = pytest.mark.xdist_group("path")

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.statistics.metrics import youden_threshold
-from hemitwin.pipeline.training_material import VALIDATION_PAIRS
+from hemitwin.pipeline.training.material import VALIDATION_PAIRS
+from hemitwin.pipeline.training.runs import load_run
 
 pytestmark = pytest.mark.xdist_group("path")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig
 from hemitwin.pipeline.stage.settings import read_config
+from hemitwin.pipeline.training.config import load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SETS = sorted(EXAMPLES.rglob("*_set.yaml"))

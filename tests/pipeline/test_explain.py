@@ -8,7 +8,6 @@ from nibabel.nifti1 import Nifti1Image
 from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline import explain as explaining
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.embedding_maps import explain_embedding_of
 from hemitwin.pipeline.explain import explain, explain_two
 from hemitwin.pipeline.map_request import MapRequest
@@ -16,7 +15,8 @@ from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import load_scan
 
 pytestmark = pytest.mark.xdist_group("path")

@@ -10,11 +10,11 @@ from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.demographics import Demographics
 from hemitwin.pipeline.cohort.kinship import Kinship
 from hemitwin.pipeline.cohort.split import Split
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.runs import Run
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.statistics.identification import identification_rates, ranks_of_mates
-from hemitwin.pipeline.task import SiameseTask
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.runs import Run
+from hemitwin.pipeline.training.task import SiameseTask
 
 
 def _twins(families=8, noise=0.5, seed=0):

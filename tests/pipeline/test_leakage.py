@@ -17,10 +17,10 @@ from hemitwin.pipeline.cohort.leakage import (
 )
 from hemitwin.pipeline.cohort.split import Split, make_split
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.pairs import ScoredPair
-from hemitwin.pipeline.scoring import score_pairs
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.pairs import ScoredPair
+from hemitwin.pipeline.training.scoring import score_pairs
 from hemitwin.transforms import (
     AnatomyConfig,
     deform_anatomy,

@@ -384,7 +384,7 @@ def called(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("data: {prepared: derivatives}\n")
     (tmp_path / "set.yaml").write_text("seed: 9\n")
     run = SimpleNamespace(config=SimpleNamespace(pairs=None))
-    monkeypatch.setattr("hemitwin.pipeline.runs.load_run", lambda _: run)
+    monkeypatch.setattr("hemitwin.pipeline.training.runs.load_run", lambda _: run)
     for name in (*(f"hemitwin.pipeline.{one}" for one in STAGES.values()), *OTHERS):
         monkeypatch.setattr(name, partial(_call, name))
 

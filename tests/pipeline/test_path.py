@@ -9,19 +9,19 @@ import pytest
 import yaml
 
 from hemitwin.pipeline.cohort.brains import load_brains
-from hemitwin.pipeline.config import load_config
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.runs import load_run
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.stage.names import relevance_path
-from hemitwin.pipeline.train import train
-from hemitwin.pipeline.training_plan import plan_training
+from hemitwin.pipeline.training.config import load_config
+from hemitwin.pipeline.training.material import plan_training
+from hemitwin.pipeline.training.runs import load_run
+from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import load_scan, read_itk_affine
 
 pytestmark = pytest.mark.xdist_group("path")

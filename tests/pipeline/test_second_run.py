@@ -18,11 +18,11 @@ from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.rank import RankConfig, rank
-from hemitwin.pipeline.runs import write_config
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
-from hemitwin.pipeline.train import train
+from hemitwin.pipeline.training.runs import write_config
+from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import load_scan
 
 pytestmark = pytest.mark.xdist_group("path")

@@ -13,24 +13,22 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from hemitwin.models import Items, LossConfig
-from hemitwin.pipeline import train as train_module
-from hemitwin.pipeline.brain_data import IndexedPairs
-from hemitwin.pipeline.brain_task import BrainTask
 from hemitwin.pipeline.cohort.split import Split, write_split
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data import BatchSampler, PairBatch
 from hemitwin.pipeline.evaluate import evaluate
 from hemitwin.pipeline.explain import explain
-from hemitwin.pipeline.runs import load_run, write_config
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.statistics.bootstrap import Clusters
-from hemitwin.pipeline.step_probe import probe_step
-from hemitwin.pipeline.task import SiameseTask, side_pairs
-from hemitwin.pipeline.train import train
-from hemitwin.pipeline.training_config import EvaluationConfig
-from hemitwin.pipeline.training_material import material_of
-from hemitwin.pipeline.training_plan import plan_training
+from hemitwin.pipeline.training import train as train_module
+from hemitwin.pipeline.training.brain_data import IndexedPairs
+from hemitwin.pipeline.training.brain_task import BrainTask
+from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig
+from hemitwin.pipeline.training.data import BatchSampler, PairBatch
+from hemitwin.pipeline.training.material import material_of, plan_training
+from hemitwin.pipeline.training.runs import load_run, write_config
+from hemitwin.pipeline.training.step_probe import probe_step
+from hemitwin.pipeline.training.task import SiameseTask, side_pairs
+from hemitwin.pipeline.training.train import train
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -272,7 +270,9 @@ def test_a_sampler_gives_each_process_its_share(monkeypatch):
     shares = []
     for rank in (0, 1):
         place = (rank, 2)
-        monkeypatch.setattr("hemitwin.pipeline.data.rank_and_world", lambda place=place: place)
+        monkeypatch.setattr(
+            "hemitwin.pipeline.training.data.rank_and_world", lambda place=place: place
+        )
         shares.append(list(whole))
     assert len(shares[0]) == len(whole) == 1
     monkeypatch.undo()
@@ -285,9 +285,9 @@ WORKER = """
     import torch
     from torch import distributed
     from hemitwin.models import Items
-    from hemitwin.pipeline.config import load_config
-    from hemitwin.pipeline.task import SiameseTask
-    from hemitwin.pipeline.pairs import TrainingBatch
+    from hemitwin.pipeline.training.config import load_config
+    from hemitwin.pipeline.training.task import SiameseTask
+    from hemitwin.pipeline.training.pairs import TrainingBatch
 
     folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     if world > 1:
@@ -357,8 +357,8 @@ def test_two_processes_have_the_loss_and_gradients_of_one(small, tmp_path, loss)
 KILLED = """
     import sys
     from pathlib import Path
-    from hemitwin.pipeline.config import load_config
-    from hemitwin.pipeline.train import train
+    from hemitwin.pipeline.training.config import load_config
+    from hemitwin.pipeline.training.train import train
     train(load_config(Path(sys.argv[1]) / "wanted.yaml"), Path(sys.argv[1]) / "cut")
 """
 

@@ -10,11 +10,11 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.train import train
-from hemitwin.pipeline.training_environment import process_environment, quiet_lightning
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.distributed import process_environment, quiet_lightning
+from hemitwin.pipeline.training.train import train
 
 pytestmark = pytest.mark.xdist_group("path")
 

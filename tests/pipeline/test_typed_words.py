@@ -83,7 +83,7 @@ def test_the_line_to_run_again_has_the_words_that_were_typed(typed, monkeypatch,
     outcome = Outcome((), failures)
     found = type("Found", (), {"outcome": outcome, "group": None})
     result = found if stage == "asymmetry.asymmetry" else outcome
-    monkeypatch.setattr("hemitwin.pipeline.runs.load_run", lambda _: None)
+    monkeypatch.setattr("hemitwin.pipeline.training.runs.load_run", lambda _: None)
     monkeypatch.setattr(f"hemitwin.pipeline.{stage}", lambda *_, **__: result)
     assert _run(*shlex.split(typed)) == 1
     wanted = again.replace("LABELS", "--participant-label 02 11")
@@ -106,7 +106,7 @@ def test_every_verb_with_cases_has_a_line_to_run_again():
 @pytest.mark.parametrize("verb", ["explain", "relate"])
 def test_a_pair_is_run_again_without_labels(verb, monkeypatch, capfd):
     failed = Outcome((), (CaseFailure("sub-01", verb, "y"), CaseFailure("sub-02", verb, "y")))
-    monkeypatch.setattr("hemitwin.pipeline.runs.load_run", lambda _: None)
+    monkeypatch.setattr("hemitwin.pipeline.training.runs.load_run", lambda _: None)
     monkeypatch.setattr(f"hemitwin.pipeline.{verb}.{verb}_two", lambda *_, **__: failed)
     words = [verb, "run", "derivatives", "--pair", "01", "02"]
     assert _run(*words) == 1
@@ -161,7 +161,9 @@ def test_an_option_that_is_not_heeded_is_refused(line, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     Path("list.tsv").write_text("subject\tscan\n1\ta.nii\n")
     Path("f.json").write_text("{}")
-    monkeypatch.setattr("hemitwin.pipeline.runs.load_run", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "hemitwin.pipeline.training.runs.load_run", lambda _: pytest.fail("too late")
+    )
     assert _run(*line.split()) == 2
     told = " ".join(capfd.readouterr().err.split())
     assert REFUSED[line] in told
@@ -170,7 +172,9 @@ def test_an_option_that_is_not_heeded_is_refused(line, tmp_path, monkeypatch, ca
 
 def test_beside_directions_every_other_option_is_refused(monkeypatch, capfd):
     """Options of tomorrow, too: the list is the command's own."""
-    monkeypatch.setattr("hemitwin.pipeline.runs.load_run", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "hemitwin.pipeline.training.runs.load_run", lambda _: pytest.fail("too late")
+    )
     command = typer.main.get_group(app).commands["explain"]
     values = {"--pair": "01 02", "--target": "logit", "--method": "lrp", "--lesion-seed": "0"}
     options = [one.opts[0] for one in command.params if one.param_type_name == "option"]

@@ -30,12 +30,12 @@ from hemitwin.models import (
     take,
 )
 from hemitwin.models.relations import Items
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data import PairBatch
-from hemitwin.pipeline.device import chosen_device
-from hemitwin.pipeline.distributed import gather_batch
-from hemitwin.pipeline.pairs import TrainingBatch
 from hemitwin.pipeline.statistics.metrics import auc
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.data import PairBatch
+from hemitwin.pipeline.training.device import chosen_device
+from hemitwin.pipeline.training.distributed import gather_batch
+from hemitwin.pipeline.training.pairs import TrainingBatch
 
 __all__ = [
     "SiameseTask",

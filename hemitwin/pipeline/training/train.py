@@ -21,16 +21,39 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hemitwin._atomic import sweep_leftovers
 from hemitwin.models import count_parameters, save_weights
-from hemitwin.pipeline.callbacks import EpochReport, MetricsTable, StateCheckpoint
 from hemitwin.pipeline.cohort.brains import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.cohort.brains import find_cases
 from hemitwin.pipeline.cohort.leakage import write_guards
 from hemitwin.pipeline.cohort.split import Split, read_split, write_split
-from hemitwin.pipeline.config import RunConfig, load_config
-from hemitwin.pipeline.curves import best_epoch, picture_of_training
-from hemitwin.pipeline.device import chosen_device
-from hemitwin.pipeline.distributed import rank_and_world, wait_for_all
-from hemitwin.pipeline.runs import (
+from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.dataset import provenance
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import digest_file, write_json
+from hemitwin.pipeline.stage.records import Record
+from hemitwin.pipeline.statistics.metrics import rates_at, youden_threshold
+from hemitwin.pipeline.training.config import RunConfig, load_config
+from hemitwin.pipeline.training.course import (
+    EpochReport,
+    MetricsTable,
+    StateCheckpoint,
+    best_epoch,
+    picture_of_training,
+)
+from hemitwin.pipeline.training.device import chosen_device
+from hemitwin.pipeline.training.distributed import (
+    process_environment,
+    quiet_lightning,
+    rank_and_world,
+    wait_for_all,
+)
+from hemitwin.pipeline.training.material import (
+    VALIDATION_DIGEST,
+    VALIDATION_PAIRS,
+    TrainingMaterial,
+    material_of,
+    plan_training,
+)
+from hemitwin.pipeline.training.runs import (
     CONFIG,
     SPLITS,
     SUMMARY,
@@ -41,22 +64,8 @@ from hemitwin.pipeline.runs import (
     masks_digest,
     write_config,
 )
-from hemitwin.pipeline.stage.bids import Case
-from hemitwin.pipeline.stage.dataset import provenance
-from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.stage.json_files import digest_file, write_json
-from hemitwin.pipeline.stage.records import Record
-from hemitwin.pipeline.statistics.metrics import rates_at, youden_threshold
-from hemitwin.pipeline.step_probe import probe_step
-from hemitwin.pipeline.task import SiameseTask, memory_format, resolve_precision
-from hemitwin.pipeline.training_environment import process_environment, quiet_lightning
-from hemitwin.pipeline.training_material import (
-    VALIDATION_DIGEST,
-    VALIDATION_PAIRS,
-    TrainingMaterial,
-    material_of,
-)
-from hemitwin.pipeline.training_plan import plan_training
+from hemitwin.pipeline.training.step_probe import probe_step
+from hemitwin.pipeline.training.task import SiameseTask, memory_format, resolve_precision
 
 __all__ = ["train"]
 

@@ -16,11 +16,11 @@ from hemitwin.models import Items
 from hemitwin.pipeline.cohort.brain_pairs import People, brain_pairs
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.split import Fold, Split
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.data import BatchSampler, ResumableLoader
-from hemitwin.pipeline.pairs import TrainingBatch, join
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Clusters
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.data import BatchSampler, ResumableLoader
+from hemitwin.pipeline.training.pairs import TrainingBatch, join
 from hemitwin.transforms import BrainAugmentation, standardise
 
 __all__ = ["BrainSetData", "IndexedPairs", "pairs_of_fold", "standard_brain"]

@@ -1,4 +1,4 @@
-"""How Lightning is started: who made the processes, and that it keeps its talk to itself."""
+"""Several processes that share each batch, and look at all of its embeddings."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.lsf import LSFEnvironment
@@ -13,10 +14,18 @@ from lightning.fabric.plugins.environments.mpi import MPIEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from torch import Tensor, distributed
 
+from hemitwin.models import Items
 from hemitwin.pipeline.stage.errors import UserError
 
-__all__ = ["process_environment", "quiet_lightning"]
+__all__ = [
+    "gather_batch",
+    "process_environment",
+    "quiet_lightning",
+    "rank_and_world",
+    "wait_for_all",
+]
 
 _LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
@@ -24,6 +33,56 @@ _NOTHING_TO_MEND = (
     r".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
     r"Checkpoint directory .* exists and is not empty.*",  # said of every resumed run
 )
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Return this process's number and how many there are; (0, 1) where it is alone."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def gather_batch(embeddings: Tensor, items: Items) -> tuple[Tensor, Items]:
+    """Join the embeddings of all processes, so that each mines among the whole batch.
+
+    Each process computes the whole batch's loss and the gradient of its own embeddings in it,
+    times the number of processes; DistributedDataParallel's mean over them then is the gradient
+    of the loss over the whole batch.
+
+    Parameters
+    ----------
+    embeddings : (b, D) float
+        This process's share, of one size in all of them.
+    items : Items
+        Who they are.
+
+    Returns
+    -------
+    (B, D) float
+        By the processes' number.
+    Items
+        Likewise.
+    """
+    rank, world = rank_and_world()
+    if world == 1:
+        return embeddings, items
+    rows = _gather(embeddings.detach().contiguous(), world)
+    rows[rank] = embeddings.view_as(embeddings)
+    if embeddings.requires_grad:
+        rows[rank].register_hook(lambda gradient: gradient * world)
+    return torch.cat(rows), Items.unpack(torch.cat(_gather(items.pack(), world)))
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come this far."""
+    if rank_and_world()[1] > 1:
+        distributed.barrier()
+
+
+def _gather(own: Tensor, world: int) -> list[Tensor]:
+    everyone = [torch.empty_like(own) for _ in range(world)]
+    distributed.all_gather(everyone, own)
+    return everyone
 
 
 def process_environment(devices: int) -> ClusterEnvironment:

@@ -16,10 +16,10 @@ from hemitwin.models import (
     relate_brains,
 )
 from hemitwin.models.heads import Side
-from hemitwin.pipeline.brain_data import IndexedPairs
-from hemitwin.pipeline.config import RunConfig
 from hemitwin.pipeline.statistics.metrics import auc
-from hemitwin.pipeline.task import SiameseTask, balanced_cross_entropy, channels_last
+from hemitwin.pipeline.training.brain_data import IndexedPairs
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.task import SiameseTask, balanced_cross_entropy, channels_last
 
 __all__ = ["BrainTask", "mean_hinge", "score_embedded"]
 

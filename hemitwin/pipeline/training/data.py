@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hemitwin._shapes import Batch
 from hemitwin.pipeline.cohort.brains import Brain
-from hemitwin.pipeline.config import RunConfig
-from hemitwin.pipeline.distributed import rank_and_world
-from hemitwin.pipeline.pairs import (
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.distributed import rank_and_world
+from hemitwin.pipeline.training.pairs import (
     LesionSource,
     ScoredPair,
     TrainingBatch,

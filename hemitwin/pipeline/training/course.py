@@ -8,11 +8,18 @@ import lightning as pl
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
 
 from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.stage.errors import reading
 
-__all__ = ["EpochReport", "MetricsTable", "StateCheckpoint"]
+__all__ = ["EpochReport", "MetricsTable", "StateCheckpoint", "best_epoch", "picture_of_training"]
+
+_PANELS = (
+    ("loss", ("loss", "validation_loss")),
+    ("distance", ("positive_distance", "negative_distance")),
+    ("validation AUC", ("validation_auc",)),
+)
 
 
 class EpochReport(Callback):
@@ -150,3 +157,34 @@ class MetricsTable(Callback):
         self._rows.append({"epoch": float(trainer.current_epoch), **values})
         with atomic_path(self._path) as temporary:
             pd.DataFrame(self._rows).astype({"epoch": int}).to_csv(temporary, index=False)
+
+
+def best_epoch(metrics: Path) -> int:
+    """Return the epoch of the lowest validation loss, whose weights are kept."""
+    table = pd.read_csv(metrics)
+    known = table.dropna(subset=["validation_loss"])
+    return int(known["epoch"].to_numpy()[known["validation_loss"].to_numpy().argmin()])
+
+
+def picture_of_training(metrics: Path, picture: Path) -> None:
+    """Draw loss, distances and AUC against the epoch.
+
+    Parameters
+    ----------
+    metrics : Path
+        The run's `metrics.csv`.
+    picture : Path
+        The PNG file.
+    """
+    table = pd.read_csv(metrics).groupby("epoch", as_index=False).mean()
+    figure = Figure(figsize=(9, 2.8), dpi=110, layout="constrained")
+    axes = figure.subplots(1, len(_PANELS))
+    for panel, (title, columns) in zip(axes, _PANELS, strict=True):
+        for column in columns:
+            known = table[["epoch", column]].dropna()
+            panel.plot(known["epoch"], known[column], label=column.replace("_", " "))
+        panel.set_title(title)
+        panel.set_xlabel("epoch")
+        panel.legend(fontsize=7)
+    with atomic_path(picture) as temporary:
+        figure.savefig(temporary)

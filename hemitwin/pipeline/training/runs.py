@@ -11,14 +11,14 @@ import yaml
 from hemitwin.models import SiameseNetwork, load_weights
 from hemitwin.pipeline.cohort.brains import COMPUTATION as GRID_COMPUTATION
 from hemitwin.pipeline.cohort.split import Split, read_split
-from hemitwin.pipeline.config import RunConfig, load_config
-from hemitwin.pipeline.device import chosen_device
-from hemitwin.pipeline.pairs import LesionSource
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file, digest_json, read_json, write_text
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
+from hemitwin.pipeline.training.config import RunConfig, load_config
+from hemitwin.pipeline.training.device import chosen_device
+from hemitwin.pipeline.training.pairs import LesionSource
 from hemitwin.transforms import LesionMaskLibrary
 
 __all__ = [

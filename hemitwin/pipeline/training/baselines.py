@@ -11,9 +11,9 @@ from sklearn.mixture import GaussianMixture
 from hemitwin._shapes import Volume
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.demographics import Demographics
-from hemitwin.pipeline.pairs import ScoredPair
 from hemitwin.pipeline.stage.bids import session_of
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.pairs import ScoredPair
 
 __all__ = [
     "BRAIN_BASELINES",
