@@ -30,8 +30,8 @@ from sklearn.metrics import roc_auc_score
 from hemitwin.atlases import hcpmmp_volume, save_table
 from hemitwin.interpret import AttributionConfig, attribute_pair, match_regions
 from hemitwin.pipeline.cohort.brains import load_brains
-from hemitwin.pipeline.embedding_directions import Directions
-from hemitwin.pipeline.explained_score import choose_score, pair_score
+from hemitwin.pipeline.explanation.directions import Directions
+from hemitwin.pipeline.explanation.request import choose_score, pair_score
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.training.brain_data import standard_brain
 from hemitwin.pipeline.training.runs import Run, load_run

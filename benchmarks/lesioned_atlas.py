@@ -24,8 +24,8 @@ from scipy import ndimage
 
 from hemitwin.atlases import hcpmmp_atlas, save_table
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
+from hemitwin.pipeline.explanation.compared import join_maps
 from hemitwin.pipeline.lesion_masks import marked_region
-from hemitwin.pipeline.pair_maps import join_maps
 from hemitwin.pipeline.subject_registration import LesionMask, register_subject
 from hemitwin.pipeline.training.pairs import LesionSource, split_brain
 from hemitwin.pipeline.training.runs import Run, load_run

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare

@@ -16,7 +16,7 @@ from hemitwin.pipeline.asymmetry_files import (
     write_asymmetry,
 )
 from hemitwin.pipeline.asymmetry_group import MEASURE, write_group
-from hemitwin.pipeline.parcellate import find_explained
+from hemitwin.pipeline.explanation.map_files import find_explained
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_json

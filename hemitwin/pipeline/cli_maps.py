@@ -70,8 +70,8 @@ def explain(
     ] = False,
 ) -> None:
     """Write why a pair's score is what it is, voxel by voxel, with its ledger."""
-    from hemitwin.pipeline.explain import explain, explain_two
-    from hemitwin.pipeline.map_request import MapRequest
+    from hemitwin.pipeline.explanation.explain import explain, explain_two
+    from hemitwin.pipeline.explanation.request import MapRequest
     from hemitwin.pipeline.training.runs import load_run
 
     _refuse_unheeded(components=components is not None, pair=pair is not None)
@@ -112,9 +112,9 @@ def cases_to_explain(values: Mapping[str, Any]) -> tuple["Case", ...]:
         It would work on a pair, which cannot be spread over tasks; or `explain` would refuse.
     """
     from hemitwin.pipeline.cohort.brains import find_prepared
+    from hemitwin.pipeline.explanation.compared import require_halves
     from hemitwin.pipeline.stage.errors import UserError
     from hemitwin.pipeline.training.runs import load_run
-    from hemitwin.pipeline.two_brains import require_halves
 
     _refuse_unheeded(components=values["components"] is not None, pair=False)
     if values["pair"] is not None:
@@ -134,7 +134,7 @@ def _explain_embedding(
     participant_label: list[str] | None,
     components: int,
 ) -> None:
-    from hemitwin.pipeline.embedding_maps import explain_embedding_of
+    from hemitwin.pipeline.explanation.embedding_maps import explain_embedding_of
     from hemitwin.pipeline.training.runs import load_run
 
     outcome = explain_embedding_of(

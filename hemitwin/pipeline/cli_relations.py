@@ -47,7 +47,7 @@ def relate(
     ] = None,
 ) -> None:
     """Write which region is matched with which: the similarity, by pairs of regions (BiLRP)."""
-    from hemitwin.pipeline.relate import relate, relate_two
+    from hemitwin.pipeline.explanation.relate import relate, relate_two
     from hemitwin.pipeline.training.runs import load_run
 
     if pair is not None:

@@ -13,7 +13,7 @@ from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.evaluate import Evaluation, evaluate
-from hemitwin.pipeline.explain import Explained, explain
+from hemitwin.pipeline.explanation.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
 from hemitwin.pipeline.parcellate import RegionTable, parcellate
 from hemitwin.pipeline.preparation.prepare import prepare

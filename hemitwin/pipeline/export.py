@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hemitwin.atlases import DataFile, write_scene, write_spec
+from hemitwin.pipeline.explanation.map_files import find_explained
 from hemitwin.pipeline.export_material import (
     ExportConfig,
     ExportMaterial,
@@ -16,7 +17,6 @@ from hemitwin.pipeline.export_material import (
 from hemitwin.pipeline.exported_surfaces import ExportedSurfaces, write_surfaces
 from hemitwin.pipeline.exported_volumes import write_volumes
 from hemitwin.pipeline.hcp_layout import write_hcp_copies
-from hemitwin.pipeline.parcellate import find_explained
 from hemitwin.pipeline.render import find_workbench, render_scenes, render_surfaces
 from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
 from hemitwin.pipeline.stage.bids import Case, Modality

@@ -9,7 +9,7 @@ from pydantic import Field
 from hemitwin._frozen import Frozen
 from hemitwin.atlases import DataFile, Palette, hcpmmp_atlas, relevance_palette
 from hemitwin.pipeline.atlas_paths import has_own_atlas, own_deformation_path
-from hemitwin.pipeline.parcellate import read_audit, read_relevance
+from hemitwin.pipeline.explanation.map_files import read_audit, read_relevance
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.render import find_workbench
 from hemitwin.pipeline.shared_atlas import SharedAtlas

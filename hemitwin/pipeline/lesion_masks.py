@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.cohort.brains import load_brain
-from hemitwin.pipeline.explained_score import region_of_map
-from hemitwin.pipeline.pair_maps import join_maps
+from hemitwin.pipeline.explanation.compared import join_maps, require_halves
+from hemitwin.pipeline.explanation.request import region_of_map
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
 from hemitwin.pipeline.stage.errors import CaseError, UserError
@@ -23,7 +23,6 @@ from hemitwin.pipeline.stage.records import content_digest
 from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.training.pairs import split_brain
 from hemitwin.pipeline.training.runs import WEIGHTS, Run, load_run, result_record
-from hemitwin.pipeline.two_brains import require_halves
 from hemitwin.transforms import Scan, resample
 
 __all__ = ["MaskSource", "check_extent", "find_lesion", "marked_region", "tell_of_unclaimed"]

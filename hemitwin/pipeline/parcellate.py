@@ -27,10 +27,10 @@ from hemitwin.pipeline.atlas_paths import (
     regions_of_atlas,
     write_regions,
 )
-from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.explanation.map_files import find_explained, read_audit, read_relevance
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
-from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.stage.names import (
     map_desc,
@@ -41,18 +41,9 @@ from hemitwin.pipeline.stage.names import (
 from hemitwin.pipeline.stage.records import Record, content_digest, read_product, recorded_inputs
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.stage.sides import side_is_guess
-from hemitwin.transforms import Scan, load_volume
+from hemitwin.transforms import Scan
 
-__all__ = [
-    "RegionTable",
-    "find_explained",
-    "parcellate",
-    "parcellate_case",
-    "read_audit",
-    "read_region_sidecar",
-    "read_relevance",
-    "unlike_most",
-]
+__all__ = ["RegionTable", "parcellate", "parcellate_case", "read_region_sidecar", "unlike_most"]
 
 _NOTE = "Rows unassigned, bias and stabiliser complete the sum to the score."
 _TEMPLATES = "the template's, not deformed"
@@ -80,65 +71,6 @@ class RegionTable:
     case: Case
     path: Path
     table: pd.DataFrame
-
-
-def find_explained(
-    derivatives: Path,
-    desc: str,
-    *,
-    labels: tuple[str, ...] | None = None,
-    modality: Modality = "T1w",
-) -> tuple[Case, ...]:
-    """Find the prepared cases that have a relevance map.
-
-    Raises
-    ------
-    UserError
-        No case has one, or one that was asked for has none.
-    """
-    cases = find_prepared(derivatives, labels=labels, modality=modality)
-    done = tuple(
-        case for case in cases if relevance_path(case, derivatives, map_desc(case, desc)).is_file()
-    )
-    if not done or (labels and len(done) < len(cases)):
-        missing = ", ".join(case.name for case in cases if case not in done)
-        msg = (
-            f"{missing} must have a map desc-{desc}_relevance below {derivatives}, found none; "
-            f"run 'hemitwin explain RUN {derivatives}' with the options that make it"
-        )
-        raise UserError(msg)
-    return done
-
-
-def read_relevance(case: Case, derivatives: Path, desc: str) -> Scan:
-    """Read a relevance map; refuse a map without its audit.
-
-    Raises
-    ------
-    CaseError
-        The sidecar is missing, or the map is not the one that was audited.
-    """
-    read_audit(case, derivatives, desc)
-    return load_volume(relevance_path(case, derivatives, map_desc(case, desc)))
-
-
-def read_audit(case: Case, derivatives: Path, desc: str) -> dict[str, Any]:
-    """Read a relevance map's sidecar, if it is that of the map which is there.
-
-    Raises
-    ------
-    CaseError
-        It is missing, or of another map.
-    """
-    path = relevance_path(case, derivatives, map_desc(case, desc))
-    content = read_product(path)
-    if content is None:
-        reason = (
-            f"{path.name} must be the map that was audited, but its sidecar does not match; "
-            f"run 'hemitwin explain' again"
-        )
-        raise CaseError(case.name, "parcellate", reason)
-    return content
 
 
 def parcellate(

@@ -22,7 +22,8 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.pipeline.cohort.families import kinship_of
-from hemitwin.pipeline.parcellate import find_explained, read_region_sidecar, unlike_most
+from hemitwin.pipeline.explanation.map_files import find_explained
+from hemitwin.pipeline.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows

@@ -17,8 +17,8 @@ from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs, write_brain_p
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.compare import compare
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.explain import explain, explain_two
-from hemitwin.pipeline.map_request import MapRequest
+from hemitwin.pipeline.explanation.explain import explain, explain_two
+from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.explain import explain
-from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.relate import relate
+from hemitwin.pipeline.explanation.explain import explain
+from hemitwin.pipeline.explanation.relate import relate
+from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.device import chosen_device

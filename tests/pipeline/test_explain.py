@@ -6,11 +6,11 @@ import torch
 from nibabel.nifti1 import Nifti1Image
 
 from hemitwin.interpret import Ledger, PairExplanation
-from hemitwin.pipeline import explain as explaining
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.embedding_maps import explain_embedding_of
-from hemitwin.pipeline.explain import explain, explain_two
-from hemitwin.pipeline.map_request import MapRequest
+from hemitwin.pipeline.explanation import explain as explaining
+from hemitwin.pipeline.explanation.embedding_maps import explain_embedding_of
+from hemitwin.pipeline.explanation.explain import explain, explain_two
+from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json

@@ -7,7 +7,12 @@ import torch
 
 from hemitwin.interpret import explain_score
 from hemitwin.models import EncoderConfig, HeadConfig, SiameseNetwork, build_encoder, build_head
-from hemitwin.pipeline.explained_score import ScoreName, choose_score, pair_score, region_of_map
+from hemitwin.pipeline.explanation.request import (
+    ScoreName,
+    choose_score,
+    pair_score,
+    region_of_map,
+)
 from hemitwin.pipeline.stage.errors import UserError
 
 HEADS = {

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions

@@ -36,9 +36,9 @@ STAGES = {
 
 OTHERS = (
     "hemitwin.atlases.load_atlas",
-    "hemitwin.pipeline.embedding_maps.explain_embedding_of",
-    "hemitwin.pipeline.explain.explain_two",
-    "hemitwin.pipeline.relate.relate_two",
+    "hemitwin.pipeline.explanation.embedding_maps.explain_embedding_of",
+    "hemitwin.pipeline.explanation.explain.explain_two",
+    "hemitwin.pipeline.explanation.relate.relate_two",
 )
 """What is called in place of, or before, a stage."""
 

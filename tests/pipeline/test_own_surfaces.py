@@ -32,7 +32,7 @@ from hemitwin.atlases import (
 from hemitwin.atlases.spheres import _fsaverage_sphere, interpolate_on_sphere
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.own_cortex import find_own_cortex
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.native_space import NativeSpace

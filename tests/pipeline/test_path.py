@@ -10,9 +10,9 @@ import yaml
 
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.evaluate import evaluate
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
+from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.map_request import MapRequest
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.errors import UserError

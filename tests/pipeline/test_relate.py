@@ -12,15 +12,16 @@ from torch.nn import functional as F
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
 from hemitwin.interpret import RESIDUES
 from hemitwin.models import SiameseNetwork, build_encoder
-from hemitwin.pipeline import relate as stage
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.cohort.config import BrainPairsConfig
-from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation import relate as stage
+from hemitwin.pipeline.explanation.compared import compared_images, load_for
+from hemitwin.pipeline.explanation.directions import Directions
+from hemitwin.pipeline.explanation.explain import explain
+from hemitwin.pipeline.explanation.paired_regions import PairedRegions
+from hemitwin.pipeline.explanation.relate import relate, relate_two
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.paired_regions import PairedRegions
-from hemitwin.pipeline.relate import relate, relate_two
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 

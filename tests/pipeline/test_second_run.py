@@ -13,7 +13,7 @@ from hemitwin.atlases import save_volume
 from hemitwin.models import HeadConfig
 from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare

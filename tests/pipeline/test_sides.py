@@ -28,7 +28,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.native_space import NativeSpace

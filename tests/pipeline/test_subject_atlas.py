@@ -13,7 +13,7 @@ from hemitwin.pipeline.atlas_paths import own_atlas, own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
 from hemitwin.pipeline.lesion_masks import MaskSource
 from hemitwin.pipeline.parcellate import parcellate

@@ -47,13 +47,13 @@ from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.cohort.leakage import fingerprint
 from hemitwin.pipeline.cohort.split import Split
+from hemitwin.pipeline.explanation.map_files import read_relevance
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
 from hemitwin.pipeline.images import slices as slicing
 from hemitwin.pipeline.images.slice_folder import SliceFolder
 from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
 from hemitwin.pipeline.own_cortex import HcpSubject
-from hemitwin.pipeline.parcellate import read_relevance
 from hemitwin.pipeline.preparation import prepare
 from hemitwin.pipeline.preparation.brain_masks import brain_of
 from hemitwin.pipeline.preparation.native_space import NativeSpace

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hemitwin.pipeline.explain import explain
+from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import ExportConfig, export
 from hemitwin.pipeline.render import render_scenes
 

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from hemitwin._shapes import Batch, Volume
+from hemitwin._shapes import Batch
 from hemitwin.interpret import (
     AttributionConfig,
     ComparesPairs,
@@ -16,12 +16,10 @@ from hemitwin.interpret import (
     explain_pair,
     explain_score,
 )
-from hemitwin.pipeline.explained_score import choose_score, pair_score
-from hemitwin.pipeline.map_request import MapRequest
+from hemitwin.pipeline.explanation.request import MapRequest, choose_score, pair_score
 from hemitwin.pipeline.training.runs import Run
-from hemitwin.transforms import HemispherePair, rejoin
 
-__all__ = ["compute_map", "join_maps"]
+__all__ = ["compute_map"]
 
 
 def compute_map(
@@ -96,23 +94,3 @@ def _explained(
         value = float(score(model(left, right)))
     total = float(one.sum(dtype=torch.float64) + other.sum(dtype=torch.float64))
     return PairExplanation(one, other, value, Ledger(total, 0.0, 0.0, value - total, value))
-
-
-def join_maps(
-    pair: HemispherePair, left: Float[Tensor, "1 1 *half"], right: Float[Tensor, "1 1 *half"]
-) -> Volume:
-    """Lay the maps of both hemispheres where they belong; the mid-line has none.
-
-    Parameters
-    ----------
-    pair : HemispherePair
-        What was explained.
-    left, right : (1, 1, *half) float
-        Relevance of both halves.
-
-    Returns
-    -------
-    (1, X, Y, Z) float
-    """
-    midline = None if pair.midline is None else torch.zeros_like(pair.midline)
-    return rejoin(HemispherePair(left[0], right[0], midline, pair.left_affine, pair.right_affine))

@@ -25,10 +25,10 @@ from hemitwin.interpret import (
     same_maps,
 )
 from hemitwin.pipeline.cohort.brains import Brain
-from hemitwin.pipeline.explained_score import choose_score, pair_score
-from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.pair_maps import compute_map, join_maps
-from hemitwin.pipeline.paired_regions import atlas_on_grid
+from hemitwin.pipeline.explanation.compared import join_maps
+from hemitwin.pipeline.explanation.pair_maps import compute_map
+from hemitwin.pipeline.explanation.paired_regions import atlas_on_grid
+from hemitwin.pipeline.explanation.request import MapRequest, choose_score, pair_score
 from hemitwin.pipeline.training.pairs import split_brain
 from hemitwin.pipeline.training.runs import Run
 

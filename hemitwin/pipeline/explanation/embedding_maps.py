@@ -13,8 +13,8 @@ from torch import Tensor
 from hemitwin.atlases import save_volumes
 from hemitwin.interpret import explain_embeddings
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared
-from hemitwin.pipeline.embedding_directions import Directions, load_for
-from hemitwin.pipeline.pair_maps import join_maps
+from hemitwin.pipeline.explanation.compared import join_maps, load_for
+from hemitwin.pipeline.explanation.directions import Directions
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError

@@ -9,17 +9,27 @@ from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
-from hemitwin.pipeline.cohort.brains import Brain
-from hemitwin.pipeline.explained_score import choose_score
-from hemitwin.pipeline.map_request import METHOD_NAMES, MapRequest
-from hemitwin.pipeline.stage.bids import Case, sidecar_of
+from hemitwin.pipeline.cohort.brains import Brain, find_prepared
+from hemitwin.pipeline.explanation.request import METHOD_NAMES, MapRequest, choose_score
+from hemitwin.pipeline.stage.bids import Case, Modality, sidecar_of
+from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.names import map_desc, relevance_path
 from hemitwin.pipeline.stage.pictures import picture_of_relevance
-from hemitwin.pipeline.stage.records import Record
+from hemitwin.pipeline.stage.records import Record, read_product
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.pipeline.training.runs import Run, masks_digest, result_record
-from hemitwin.transforms import LesionSpec, refine_sum
+from hemitwin.transforms import LesionSpec, Scan, load_volume, refine_sum
 
-__all__ = ["Explained", "MapContent", "map_record", "read_done", "write_map"]
+__all__ = [
+    "Explained",
+    "MapContent",
+    "find_explained",
+    "map_record",
+    "read_audit",
+    "read_done",
+    "read_relevance",
+    "write_map",
+]
 
 
 @dataclass(frozen=True)
@@ -190,3 +200,62 @@ def _balance(made: MapContent, request: MapRequest) -> str:
             "relevance among the constants"
         )
     return words
+
+
+def find_explained(
+    derivatives: Path,
+    desc: str,
+    *,
+    labels: tuple[str, ...] | None = None,
+    modality: Modality = "T1w",
+) -> tuple[Case, ...]:
+    """Find the prepared cases that have a relevance map.
+
+    Raises
+    ------
+    UserError
+        No case has one, or one that was asked for has none.
+    """
+    cases = find_prepared(derivatives, labels=labels, modality=modality)
+    done = tuple(
+        case for case in cases if relevance_path(case, derivatives, map_desc(case, desc)).is_file()
+    )
+    if not done or (labels and len(done) < len(cases)):
+        missing = ", ".join(case.name for case in cases if case not in done)
+        msg = (
+            f"{missing} must have a map desc-{desc}_relevance below {derivatives}, found none; "
+            f"run 'hemitwin explain RUN {derivatives}' with the options that make it"
+        )
+        raise UserError(msg)
+    return done
+
+
+def read_relevance(case: Case, derivatives: Path, desc: str) -> Scan:
+    """Read a relevance map; refuse a map without its audit.
+
+    Raises
+    ------
+    CaseError
+        The sidecar is missing, or the map is not the one that was audited.
+    """
+    read_audit(case, derivatives, desc)
+    return load_volume(relevance_path(case, derivatives, map_desc(case, desc)))
+
+
+def read_audit(case: Case, derivatives: Path, desc: str) -> dict[str, Any]:
+    """Read a relevance map's sidecar, if it is that of the map which is there.
+
+    Raises
+    ------
+    CaseError
+        It is missing, or of another map.
+    """
+    path = relevance_path(case, derivatives, map_desc(case, desc))
+    content = read_product(path)
+    if content is None:
+        reason = (
+            f"{path.name} must be the map that was audited, but its sidecar does not match; "
+            f"run 'hemitwin explain' again"
+        )
+        raise CaseError(case.name, "parcellate", reason)
+    return content

@@ -9,18 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hemitwin._shapes import Volume
 from hemitwin.interpret import principal_directions
 from hemitwin.models import BuiltEncoder
-from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
-from hemitwin.pipeline.stage.bids import Case, Pairing
+from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.explanation.compared import compared_images, load_for
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.records import content_digest
-from hemitwin.pipeline.training.brain_data import standard_brain
-from hemitwin.pipeline.training.pairs import split_brain
 from hemitwin.pipeline.training.runs import Run
 
-__all__ = ["Directions", "compared_images", "load_for"]
+__all__ = ["Directions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,17 +95,3 @@ class Directions:
 def _dimensions(run: Run) -> int:
     # A run's encoder comes from a file of weights, which brings back those that have settings.
     return cast("BuiltEncoder", run.network.encoder).config.embedding_dim
-
-
-def load_for(run: Run, case: Case) -> Brain:
-    """Load a prepared volume as a run takes it."""
-    pairing: Pairing = "hemispheres" if run.config.pairs is None else "brains"
-    return load_brain(case, run.config.data.resolution_mm, pairing=pairing)
-
-
-def compared_images(run: Run, brain: Brain) -> tuple[Volume, ...]:
-    """Return what the network compares of one brain: both halves, or the whole."""
-    if run.config.pairs is not None:
-        return (standard_brain(brain),)
-    pair = split_brain(brain, brain.volume)
-    return pair.left, pair.right

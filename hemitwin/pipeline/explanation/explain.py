@@ -19,11 +19,17 @@ from hemitwin.interpret import (
     relevance_rank_accuracy,
 )
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
-from hemitwin.pipeline.explained_score import choose_score
-from hemitwin.pipeline.map_checks import check_map, check_mirror, labels_of_pair
-from hemitwin.pipeline.map_files import Explained, MapContent, map_record, read_done, write_map
-from hemitwin.pipeline.map_request import MapRequest
-from hemitwin.pipeline.pair_maps import compute_map, join_maps
+from hemitwin.pipeline.explanation.compared import find_two, join_maps, require_halves
+from hemitwin.pipeline.explanation.map_checks import check_map, check_mirror, labels_of_pair
+from hemitwin.pipeline.explanation.map_files import (
+    Explained,
+    MapContent,
+    map_record,
+    read_done,
+    write_map,
+)
+from hemitwin.pipeline.explanation.pair_maps import compute_map
+from hemitwin.pipeline.explanation.request import MapRequest, choose_score
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
@@ -32,7 +38,6 @@ from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.training.brain_data import standard_brain
 from hemitwin.pipeline.training.pairs import LesionSource, split_brain
 from hemitwin.pipeline.training.runs import Run, lesion_source
-from hemitwin.pipeline.two_brains import find_two, require_halves
 from hemitwin.transforms import LesionSpec, split_hemispheres
 
 __all__ = ["Explained", "explain", "explain_case", "explain_two"]

@@ -7,16 +7,26 @@ from pathlib import Path
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas
 from hemitwin.interpret import RegionMatches, match_regions
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.embedding_directions import Directions, compared_images, load_for
-from hemitwin.pipeline.paired_regions import PairedRegions
-from hemitwin.pipeline.relation_files import Related, RelationContent, read_related, write_related
+from hemitwin.pipeline.explanation.compared import (
+    compared_images,
+    find_two,
+    load_for,
+    require_halves,
+)
+from hemitwin.pipeline.explanation.directions import Directions
+from hemitwin.pipeline.explanation.paired_regions import PairedRegions
+from hemitwin.pipeline.explanation.relation_files import (
+    Related,
+    RelationContent,
+    read_related,
+    write_related,
+)
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import relations_path
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.training.runs import Run, result_record
-from hemitwin.pipeline.two_brains import find_two, require_halves
 
 __all__ = ["Related", "relate", "relate_two"]
 

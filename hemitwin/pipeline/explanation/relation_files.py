@@ -14,7 +14,7 @@ from hemitwin.atlases import (
     save_table,
 )
 from hemitwin.interpret import RESIDUES, RegionMatches
-from hemitwin.pipeline.paired_regions import PairedRegions
+from hemitwin.pipeline.explanation.paired_regions import PairedRegions
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
