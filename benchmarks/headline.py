@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.evaluate import Evaluation, evaluate
+from hemitwin.pipeline.evaluation.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.train import train

@@ -21,10 +21,10 @@ import pandas as pd
 import torch
 
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
+from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set
 from hemitwin.pipeline.explanation.map_checks import check_map
 from hemitwin.pipeline.explanation.pair_maps import compute_map
 from hemitwin.pipeline.explanation.request import MapRequest
-from hemitwin.pipeline.simulated_set import pairs_of_set
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
 from hemitwin.pipeline.training.pairs import ScoredPair
 from hemitwin.pipeline.training.runs import Run, load_run

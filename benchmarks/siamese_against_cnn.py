@@ -32,8 +32,8 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.compare import compare
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.compare import compare
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Estimate, unavailable
 from hemitwin.pipeline.statistics.paired_tests import Difference, holm

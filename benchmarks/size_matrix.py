@@ -30,7 +30,7 @@ from hemitwin.atlases import save_table
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.cohort.families import FAMILIES, read_families
 from hemitwin.pipeline.cohort.leakage import unseen_brains
-from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import auc_with_interval

@@ -39,8 +39,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score the test fold: every figure with an interval over families, beside a baseline."""
-    from hemitwin.pipeline.brain_evaluation import evaluate_brains
-    from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED, evaluate
+    from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains
+    from hemitwin.pipeline.evaluation.evaluate import EVALUATION, SIMULATED, evaluate
     from hemitwin.pipeline.stage.errors import UserError
     from hemitwin.pipeline.training.runs import load_run
 
@@ -75,7 +75,7 @@ def compare(
     draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws over families.")] = 2000,
 ) -> None:
     """Compare evaluated runs: every figure, paired tests of differences, a forest plot."""
-    from hemitwin.pipeline.compare import compare
+    from hemitwin.pipeline.evaluation.compare import compare
 
     result = compare(runs, out, simulated=simulated, draws=draws)
     for row in result.rows:

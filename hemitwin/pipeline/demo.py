@@ -12,7 +12,7 @@ import numpy as np
 from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
-from hemitwin.pipeline.evaluate import Evaluation, evaluate
+from hemitwin.pipeline.evaluation.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explanation.explain import Explained, explain
 from hemitwin.pipeline.export import Exported, export
 from hemitwin.pipeline.parcellate import RegionTable, parcellate

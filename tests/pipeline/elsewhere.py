@@ -25,9 +25,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hemitwin.pipeline import lesion_masks
-from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.embedding_maps import explain_embedding_of
 from hemitwin.pipeline.explanation.explain import explain, explain_two
 from hemitwin.pipeline.explanation.relate import relate, relate_two

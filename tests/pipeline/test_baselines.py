@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.demographics import Demographics
 from hemitwin.pipeline.cohort.split import Split
-from hemitwin.pipeline.combined_baseline import fit_combined
+from hemitwin.pipeline.evaluation.brain_evaluation import fit_combined
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.baselines import (

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs, write_brain_pairs
 from hemitwin.pipeline.cohort.brains import load_brains
-from hemitwin.pipeline.compare import compare
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains
+from hemitwin.pipeline.evaluation.compare import compare
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.explain import explain, explain_two
 from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.parcellate import parcellate

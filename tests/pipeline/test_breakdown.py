@@ -4,17 +4,17 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from hemitwin.pipeline.breakdown import (
+from hemitwin.pipeline.evaluation.breakdown import (
     CONTRAST_BINS,
     CONTRAST_SD_BINS,
     SIZE_BINS_MM3,
     auc_by_bin,
     by_role,
     contrast_bins,
+    detection_by_size,
 )
-from hemitwin.pipeline.detection import detection_by_size
-from hemitwin.pipeline.psychometric_picture import draw_psychometric
-from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.evaluation.picture import draw_psychometric
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.stage.errors import UserError
 
 

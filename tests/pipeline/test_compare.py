@@ -7,7 +7,7 @@ import pytest
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.cohort.split import make_split, write_split
-from hemitwin.pipeline.compare import compare
+from hemitwin.pipeline.evaluation.compare import compare
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Clusters

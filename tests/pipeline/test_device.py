@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.relate import relate
 from hemitwin.pipeline.explanation.request import MapRequest

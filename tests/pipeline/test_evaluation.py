@@ -4,7 +4,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.statistics.metrics import youden_threshold
 from hemitwin.pipeline.training.material import VALIDATION_PAIRS

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.simulation.lesion_set import MANIFEST, EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from hemitwin.pipeline.brain_evaluation import _identify
 from hemitwin.pipeline.cohort.brain_pairs import People
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.demographics import Demographics
 from hemitwin.pipeline.cohort.kinship import Kinship
 from hemitwin.pipeline.cohort.split import Split
+from hemitwin.pipeline.evaluation.brain_evaluation import _identify
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.statistics.identification import identification_rates, ranks_of_mates
 from hemitwin.pipeline.training.config import RunConfig

@@ -16,7 +16,7 @@ from hemitwin.pipeline.cohort.leakage import (
     write_guards,
 )
 from hemitwin.pipeline.cohort.split import Split, make_split
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.pairs import ScoredPair

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hemitwin.pipeline.cohort.brains import load_brains
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.export import export

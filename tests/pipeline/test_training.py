@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from hemitwin.models import Items, LossConfig
 from hemitwin.pipeline.cohort.split import Split, write_split
-from hemitwin.pipeline.evaluate import evaluate
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated

@@ -38,7 +38,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.pipeline import simulated_set, subject_atlas, subject_places
+from hemitwin.pipeline import subject_atlas, subject_places
 from hemitwin.pipeline.atlas_paths import own_atlas
 from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformation
 from hemitwin.pipeline.atlas_request import AtlasRequest
@@ -47,6 +47,8 @@ from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.cohort.leakage import fingerprint
 from hemitwin.pipeline.cohort.split import Split
+from hemitwin.pipeline.evaluation.results import simulated_set
+from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.explanation.map_files import read_relevance
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
@@ -59,7 +61,6 @@ from hemitwin.pipeline.preparation.brain_masks import brain_of
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
 from hemitwin.pipeline.shared_atlas import SharedAtlas
-from hemitwin.pipeline.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.simulation import lesion_set as evaluation_set
 from hemitwin.pipeline.simulation.manifest import EvaluationSet
 from hemitwin.pipeline.stage.bids import Case, sidecar_of

@@ -8,15 +8,21 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.breakdown import SIZE_BINS_MM3, auc_by_bin, by_role, contrast_bins
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.cohort.families import FAMILIES, read_families
 from hemitwin.pipeline.cohort.leakage import unseen_brains
-from hemitwin.pipeline.detection import DetectionBySize, detection_by_size
-from hemitwin.pipeline.evaluation import Evaluation
-from hemitwin.pipeline.evaluation_picture import picture_of_evaluation
-from hemitwin.pipeline.score_table import ScoreTable
-from hemitwin.pipeline.simulated_set import pairs_of_set
+from hemitwin.pipeline.evaluation.breakdown import (
+    SIZE_BINS_MM3,
+    DetectionBySize,
+    auc_by_bin,
+    by_role,
+    contrast_bins,
+    detection_by_size,
+)
+from hemitwin.pipeline.evaluation.picture import picture_of_evaluation
+from hemitwin.pipeline.evaluation.results import Evaluation
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
+from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import (
     digest_file,

@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from hemitwin.pipeline.breakdown import BinRow, RoleRow
-from hemitwin.pipeline.detection import DetectionBySize
-from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.evaluation.breakdown import BinRow, DetectionBySize, RoleRow
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import plain_name
 

@@ -10,10 +10,13 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.comparison import Comparison, ComparisonRow
-from hemitwin.pipeline.comparison_picture import picture_of_comparison
-from hemitwin.pipeline.evaluate import EVALUATION, SIMULATED
-from hemitwin.pipeline.evaluated_runs import (
+from hemitwin.pipeline.evaluation.comparison import (
+    Comparison,
+    ComparisonRow,
+    picture_of_comparison,
+)
+from hemitwin.pipeline.evaluation.evaluate import EVALUATION, SIMULATED
+from hemitwin.pipeline.evaluation.evaluated_runs import (
     Contender,
     EvaluatedRun,
     contenders_of,

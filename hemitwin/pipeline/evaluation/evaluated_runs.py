@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs
 from hemitwin.pipeline.cohort.families import FAMILIES, read_families
 from hemitwin.pipeline.cohort.split import read_split
-from hemitwin.pipeline.score_table import ScoreTable
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, require_unchanged
 from hemitwin.pipeline.training.config import load_config
