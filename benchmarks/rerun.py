@@ -25,11 +25,11 @@ from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.regions.atlas import build_atlases
+from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.runner import Outcome
-from hemitwin.pipeline.subject_atlas import build_atlases
 from hemitwin.pipeline.training.config import RunConfig, TrainingConfig
 from hemitwin.pipeline.training.train import train
 

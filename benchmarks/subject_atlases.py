@@ -22,7 +22,7 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.subject_atlas import build_atlases
+from hemitwin.pipeline.regions.atlas import build_atlases
 
 FIGURES = (
     "overlap_before",

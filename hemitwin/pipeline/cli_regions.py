@@ -31,7 +31,7 @@ from hemitwin.pipeline.cli_options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hemitwin.pipeline.atlas_request import AtlasRequest
+    from hemitwin.pipeline.regions.finder import AtlasRequest
     from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["atlas", "cases_of_atlas", "parcellate", "tabulate"]
@@ -48,7 +48,7 @@ def parcellate(
     atlas_name: AtlasName = None,
 ) -> None:
     """Sum relevance over the 379 HCP-MMP regions, or others; the rows add up to the score."""
-    from hemitwin.pipeline.parcellate import parcellate
+    from hemitwin.pipeline.regions.parcellate import parcellate
 
     named = named_atlas(atlas, atlas_table, atlas_space, atlas_name)
     outcome = parcellate(
@@ -127,7 +127,7 @@ def atlas(
     nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Name the regions of each subject's own anatomy, on the scan's own grid."""
-    from hemitwin.pipeline.subject_atlas import build_atlases
+    from hemitwin.pipeline.regions.atlas import build_atlases
 
     values = {"atlas": atlas, "atlas_table": atlas_table, "atlas_space": atlas_space}
     values |= {"atlas_name": atlas_name, "surfaces": surfaces, "annotation": annotation}
@@ -158,8 +158,8 @@ def atlas(
 
 def _request_of(values: Mapping[str, Any]) -> "AtlasRequest":
     from hemitwin.atlases import hcpmmp_atlas
-    from hemitwin.pipeline.atlas_request import AtlasRequest
-    from hemitwin.pipeline.lesion_masks import MaskSource
+    from hemitwin.pipeline.regions.finder import AtlasRequest
+    from hemitwin.pipeline.regions.hidden_lesions import MaskSource
 
     def path(name: str) -> Path | None:
         return None if values[name] is None else Path(values[name])
@@ -204,7 +204,7 @@ def tabulate(
     atlas_name: AtlasName = None,
 ) -> None:
     """Sum any maps over regions: of HCP-MMP, of another atlas, or of a label volume."""
-    from hemitwin.pipeline.tabulate import tabulate
+    from hemitwin.pipeline.regions.tabulate import tabulate
 
     dense = all(path.name.endswith(".dscalar.nii") for path in maps)
     if dseg is not None or dense:

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from hemitwin._frozen import Frozen
 from hemitwin.atlases import DataFile, Palette, hcpmmp_atlas, relevance_palette
-from hemitwin.pipeline.atlas_paths import has_own_atlas, own_deformation_path
 from hemitwin.pipeline.explanation.map_files import read_audit, read_relevance
 from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.regions.atlas_files import has_own_atlas, own_deformation_path
+from hemitwin.pipeline.regions.surface_set import native_surfaces
 from hemitwin.pipeline.render import find_workbench
 from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.stage.bids import Case
@@ -23,7 +24,6 @@ from hemitwin.pipeline.stage.names import (
 )
 from hemitwin.pipeline.stage.records import Record, content_digest
 from hemitwin.pipeline.stage.sides import side_is_guess
-from hemitwin.pipeline.surface_set import native_surfaces
 from hemitwin.transforms import Scan
 
 __all__ = ["ExportConfig", "ExportMaterial", "export_record", "gather", "relations_file"]

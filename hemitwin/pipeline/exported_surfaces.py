@@ -28,11 +28,11 @@ from hemitwin.atlases import (
     subcortex_centres,
     warp_surface,
 )
-from hemitwin.pipeline.atlas_paths import own_deformation
 from hemitwin.pipeline.export_material import ExportMaterial
+from hemitwin.pipeline.regions.atlas_files import own_deformation
+from hemitwin.pipeline.regions.surface_set import read_surface_set, surface_files
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.stage.names import surface_path
-from hemitwin.pipeline.surface_set import read_surface_set, surface_files
 
 __all__ = ["ExportedSurfaces", "write_surfaces"]
 

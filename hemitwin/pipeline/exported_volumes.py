@@ -13,8 +13,8 @@ from hemitwin.atlases import (
     save_volume,
     smooth_volume,
 )
-from hemitwin.pipeline.atlas_paths import has_own_atlas
 from hemitwin.pipeline.export_material import ExportMaterial
+from hemitwin.pipeline.regions.atlas_files import has_own_atlas
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.stage.names import native_atlas_path

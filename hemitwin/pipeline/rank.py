@@ -23,10 +23,10 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.cohort.families import kinship_of
 from hemitwin.pipeline.explanation.map_files import find_explained
-from hemitwin.pipeline.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
 from hemitwin.pipeline.ranking_picture import draw_ranking
 from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
+from hemitwin.pipeline.regions.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading

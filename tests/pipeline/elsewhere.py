@@ -24,7 +24,6 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.evaluation.evaluate import evaluate
@@ -32,8 +31,9 @@ from hemitwin.pipeline.explanation.embedding_maps import explain_embedding_of
 from hemitwin.pipeline.explanation.explain import explain, explain_two
 from hemitwin.pipeline.explanation.relate import relate, relate_two
 from hemitwin.pipeline.explanation.request import MapRequest
-from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
 from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
+from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion
 from hemitwin.pipeline.training.material import material_of, plan_training
 from hemitwin.pipeline.training.runs import load_run
 from hemitwin.pipeline.training.step_probe import probe_step

@@ -19,7 +19,7 @@ from hemitwin.pipeline.evaluation.compare import compare
 from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.explain import explain, explain_two
 from hemitwin.pipeline.explanation.request import MapRequest
-from hemitwin.pipeline.parcellate import parcellate
+from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json, write_json

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hemitwin.models import PairOutput, SiameseNetwork
-from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brain
-from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
+from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import load_scan
 

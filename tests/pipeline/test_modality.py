@@ -10,7 +10,7 @@ from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.parcellate import parcellate
+from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.config import RunConfig

@@ -30,17 +30,17 @@ from hemitwin.atlases import (
     warp_surface,
 )
 from hemitwin.atlases.spheres import _fsaverage_sphere, interpolate_on_sphere
-from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.own_cortex import find_own_cortex
-from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.regions.atlas import build_atlases
+from hemitwin.pipeline.regions.finder import AtlasRequest
+from hemitwin.pipeline.regions.own_cortex import find_own_cortex
+from hemitwin.pipeline.regions.parcellate import parcellate
+from hemitwin.pipeline.regions.surface_set import native_surfaces, read_surface_set
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import read_json, write_json
-from hemitwin.pipeline.subject_atlas import build_atlases
-from hemitwin.pipeline.surface_set import native_surfaces, read_surface_set
 from hemitwin.transforms import load_scan
 
 pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]

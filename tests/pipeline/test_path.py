@@ -13,8 +13,8 @@ from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.stage.names import relevance_path

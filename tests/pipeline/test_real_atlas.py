@@ -8,8 +8,8 @@ import pytest
 
 from hemitwin.atlases import hcpmmp_regions
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.subject_atlas import build_atlases
-from hemitwin.pipeline.surface_set import native_surfaces
+from hemitwin.pipeline.regions.atlas import build_atlases
+from hemitwin.pipeline.regions.surface_set import native_surfaces
 from hemitwin.transforms import load_scan
 
 pytestmark = [

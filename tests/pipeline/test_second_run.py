@@ -11,13 +11,13 @@ import pytest
 
 from hemitwin.atlases import save_volume
 from hemitwin.models import HeadConfig
-from hemitwin.pipeline import lesion_masks
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.rank import RankConfig, rank
+from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
+from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

@@ -30,21 +30,21 @@ from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
-from hemitwin.pipeline.parcellate import parcellate
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.preparation.quality import QUALITY_TABLE, flagged_cases
 from hemitwin.pipeline.preparation.scan_list import find_listed_scans
 from hemitwin.pipeline.preparation.sources import SourceConfig
 from hemitwin.pipeline.rank import RankConfig, rank
+from hemitwin.pipeline.regions.atlas import _require_stated_side
+from hemitwin.pipeline.regions.parcellate import parcellate
+from hemitwin.pipeline.regions.tabulate import tabulate
 from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.stage.names import relevance_path
-from hemitwin.pipeline.subject_atlas import _require_stated_side
-from hemitwin.pipeline.tabulate import tabulate
 from hemitwin.transforms import load_labels, load_scan
 
 pytestmark = pytest.mark.xdist_group("path")

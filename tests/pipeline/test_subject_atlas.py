@@ -9,20 +9,20 @@ import pandas as pd
 import pytest
 
 from hemitwin.atlases import Atlas, hcpmmp_atlas, hcpmmp_regions, load_surface, regions_of_table
-from hemitwin.pipeline.atlas_paths import own_atlas, own_deformation
-from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
-from hemitwin.pipeline.lesion_masks import MaskSource
-from hemitwin.pipeline.parcellate import parcellate
+from hemitwin.pipeline.regions.atlas import build_atlases
+from hemitwin.pipeline.regions.atlas_files import own_atlas, own_deformation
+from hemitwin.pipeline.regions.finder import AtlasRequest
+from hemitwin.pipeline.regions.hidden_lesions import MaskSource
+from hemitwin.pipeline.regions.parcellate import parcellate
+from hemitwin.pipeline.regions.surface_set import native_surfaces
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.names import deformation_path, fit_table_path
-from hemitwin.pipeline.subject_atlas import build_atlases
-from hemitwin.pipeline.surface_set import native_surfaces
 from hemitwin.transforms import load_scan
 
 pytestmark = [pytest.mark.xdist_group("path"), pytest.mark.slow]

@@ -24,8 +24,8 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.regions.tabulate import tabulate
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.tabulate import tabulate
 from hemitwin.transforms import load_series
 
 SHAPE, AFFINE = template_grid(4.0)

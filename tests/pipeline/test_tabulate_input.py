@@ -15,8 +15,8 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
+from hemitwin.pipeline.regions.tabulate import tabulate
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.tabulate import tabulate
 
 SHAPE, AFFINE = template_grid(4.0)
 

@@ -38,10 +38,6 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.pipeline import subject_atlas, subject_places
-from hemitwin.pipeline.atlas_paths import own_atlas
-from hemitwin.pipeline.atlas_paths import own_deformation as read_own_deformation
-from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cli import app
 from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort.brains import load_brain
@@ -54,12 +50,19 @@ from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
 from hemitwin.pipeline.exported_volumes import _keep_scan
 from hemitwin.pipeline.images import slices as slicing
 from hemitwin.pipeline.images.slice_folder import SliceFolder
-from hemitwin.pipeline.lesion_masks import MaskSource, find_lesion
-from hemitwin.pipeline.own_cortex import HcpSubject
 from hemitwin.pipeline.preparation import prepare
 from hemitwin.pipeline.preparation.brain_masks import brain_of
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
+from hemitwin.pipeline.regions import atlas as subject_atlas
+from hemitwin.pipeline.regions import places as subject_places
+from hemitwin.pipeline.regions.atlas_files import own_atlas
+from hemitwin.pipeline.regions.atlas_files import own_deformation as read_own_deformation
+from hemitwin.pipeline.regions.finder import AtlasRequest
+from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion
+from hemitwin.pipeline.regions.own_cortex import HcpSubject
+from hemitwin.pipeline.regions.places import SubjectPlaces
+from hemitwin.pipeline.regions.tabulate import tabulate
 from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulation import lesion_set as evaluation_set
 from hemitwin.pipeline.simulation.manifest import EvaluationSet
@@ -67,8 +70,6 @@ from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
 from hemitwin.pipeline.stage.names import aligned_atlas_path, deformation_path, relevance_path
-from hemitwin.pipeline.subject_places import SubjectPlaces
-from hemitwin.pipeline.tabulate import tabulate
 from hemitwin.transforms import LesionMaskLibrary, load_scan, volume_members
 
 SHAPE = (12, 10, 14)

@@ -21,14 +21,14 @@ from hemitwin.atlases import (
     load_fslr_surface,
     warp_surface,
 )
-from hemitwin.pipeline.atlas_paths import PREPARED
-from hemitwin.pipeline.lesion_masks import check_extent
-from hemitwin.pipeline.own_cortex import OwnCortex
 from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.regions.atlas_files import PREPARED
+from hemitwin.pipeline.regions.hidden_lesions import check_extent
+from hemitwin.pipeline.regions.own_cortex import OwnCortex
+from hemitwin.pipeline.regions.registration import LesionMask, register_subject
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.names import deformation_path
 from hemitwin.pipeline.stage.records import Record
-from hemitwin.pipeline.subject_registration import LesionMask, register_subject
 from hemitwin.transforms import (
     Deformation,
     Scan,

@@ -20,14 +20,14 @@ from hemitwin.atlases import (
     relevance_by_region,
     save_table,
 )
-from hemitwin.pipeline.atlas_paths import (
+from hemitwin.pipeline.explanation.map_files import find_explained, read_audit, read_relevance
+from hemitwin.pipeline.regions.atlas_files import (
     own_atlas,
     own_atlas_volume,
     own_regions_from,
     regions_of_atlas,
     write_regions,
 )
-from hemitwin.pipeline.explanation.map_files import find_explained, read_audit, read_relevance
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError

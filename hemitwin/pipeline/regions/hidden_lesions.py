@@ -16,11 +16,11 @@ from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.explanation.compared import join_maps, require_halves
 from hemitwin.pipeline.explanation.request import region_of_map
 from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.regions.registration import LesionMask
 from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import anomaly_path
 from hemitwin.pipeline.stage.records import content_digest
-from hemitwin.pipeline.subject_registration import LesionMask
 from hemitwin.pipeline.training.pairs import split_brain
 from hemitwin.pipeline.training.runs import WEIGHTS, Run, load_run, result_record
 from hemitwin.transforms import Scan, resample

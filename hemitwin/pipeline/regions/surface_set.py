@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from hemitwin.atlases import BRAIN_SURFACES, save_surface
-from hemitwin.pipeline.atlas_paths import PREPARED
+from hemitwin.pipeline.regions.atlas_files import PREPARED
+from hemitwin.pipeline.regions.places import SubjectPlaces
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.names import surface_path, surface_set_path
 from hemitwin.pipeline.stage.records import Record, content_digest, read_product, recorded_inputs
-from hemitwin.pipeline.subject_places import SubjectPlaces
 
 __all__ = [
     "native_surfaces",

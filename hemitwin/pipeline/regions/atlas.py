@@ -11,19 +11,21 @@ import numpy as np
 from hemitwin._shapes import Affine, Mask
 from hemitwin.atlases import TEMPLATE_SPACE, Parcellation, save_labels_volume, save_table
 from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
-from hemitwin.pipeline.atlas_paths import PREPARED, write_regions
-from hemitwin.pipeline.atlas_quality import AtlasQuality, fit_by_region
-from hemitwin.pipeline.atlas_request import AtlasRequest
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.lesion_masks import find_lesion, tell_of_unclaimed
-from hemitwin.pipeline.own_cortex import check_surfaces, find_own_cortex
 from hemitwin.pipeline.preparation.native_space import NativeSpace
-from hemitwin.pipeline.region_finder import (
+from hemitwin.pipeline.regions.atlas_files import PREPARED, write_regions
+from hemitwin.pipeline.regions.finder import (
+    AtlasRequest,
     RegionFinder,
     atlas_name,
     choose_annotation,
     find_regions,
 )
+from hemitwin.pipeline.regions.hidden_lesions import find_lesion, tell_of_unclaimed
+from hemitwin.pipeline.regions.own_cortex import check_surfaces, find_own_cortex
+from hemitwin.pipeline.regions.places import SubjectPlaces
+from hemitwin.pipeline.regions.quality import AtlasQuality, fit_by_region
+from hemitwin.pipeline.regions.surface_set import surfaces_are_done, write_surface_set
 from hemitwin.pipeline.stage.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError
@@ -32,8 +34,6 @@ from hemitwin.pipeline.stage.names import aligned_atlas_path, fit_table_path, na
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.stage.sides import side_is_guess
-from hemitwin.pipeline.subject_places import SubjectPlaces
-from hemitwin.pipeline.surface_set import surfaces_are_done, write_surface_set
 from hemitwin.transforms import Scan, guessed_side, resample_back
 
 __all__ = ["SubjectAtlas", "build_atlases"]
