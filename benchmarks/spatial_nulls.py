@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume, region_centres, template_grid
-from hemitwin.pipeline.region_groups import contrast_groups, partner_rows
+from hemitwin.pipeline.group.region_groups import contrast_groups, partner_rows
 from hemitwin.pipeline.statistics.spatial_nulls import (
     Variogram,
     homotopic_surrogates,

@@ -26,8 +26,8 @@ from hemitwin.pipeline.cli_options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hemitwin.pipeline.asymmetry import Asymmetries
-    from hemitwin.pipeline.ranking import Ranking
+    from hemitwin.pipeline.group.asymmetry import Asymmetries
+    from hemitwin.pipeline.group.ranking import Ranking
 
 __all__ = ["asymmetry", "rank", "relate"]
 
@@ -103,8 +103,8 @@ def rank(
 ) -> None:
     """Rank the regions over a group of maps, with intervals over families."""
     from hemitwin.atlases import HCPMMP
+    from hemitwin.pipeline.group.rank import RankConfig, rank
     from hemitwin.pipeline.group_scene import write_group_scene
-    from hemitwin.pipeline.rank import RankConfig, rank
     from hemitwin.pipeline.stage.settings import validated
 
     if atlas != HCPMMP:
@@ -166,7 +166,7 @@ def asymmetry(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same intervals.")] = 0,
 ) -> None:
     """Hold each subject's left less right against a reference group, region by region."""
-    from hemitwin.pipeline.asymmetry import AsymmetryConfig, asymmetry
+    from hemitwin.pipeline.group.asymmetry import AsymmetryConfig, asymmetry
     from hemitwin.pipeline.stage.settings import validated
 
     options = {

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from hemitwin.pipeline.cohort.demographics import Demographics
-from hemitwin.pipeline.covariates import Covariates
+from hemitwin.pipeline.group.covariates import Covariates
 from hemitwin.pipeline.statistics.paired_tests import false_discovery_rates
 from hemitwin.pipeline.statistics.regression import deviations, group_effects, tail_scale
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hemitwin.pipeline.cohort.demographics import read_demographics
-from hemitwin.pipeline.covariates import Covariates
+from hemitwin.pipeline.group.covariates import Covariates
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.tables import read_table, sessions_of
 

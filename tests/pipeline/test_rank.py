@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.group.rank import RankConfig, rank
+from hemitwin.pipeline.group.ranking import rank_regions, shares_of
 from hemitwin.pipeline.group_scene import GroupScene
-from hemitwin.pipeline.rank import RankConfig, rank
-from hemitwin.pipeline.ranking import rank_regions, shares_of
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

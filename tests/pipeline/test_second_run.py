@@ -14,8 +14,8 @@ from hemitwin.models import HeadConfig
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export import export
+from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.rank import RankConfig, rank
 from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
 from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.stage.bids import sidecar_of

@@ -30,12 +30,12 @@ from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
+from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.preparation.quality import QUALITY_TABLE, flagged_cases
 from hemitwin.pipeline.preparation.scan_list import find_listed_scans
 from hemitwin.pipeline.preparation.sources import SourceConfig
-from hemitwin.pipeline.rank import RankConfig, rank
 from hemitwin.pipeline.regions.atlas import _require_stated_side
 from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.regions.tabulate import tabulate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hemitwin.atlases import Parcellation, Region, region_centres
-from hemitwin.pipeline.region_groups import contrast_groups, partner_rows
+from hemitwin.pipeline.group.region_groups import contrast_groups, partner_rows
 from hemitwin.pipeline.statistics.spatial_nulls import (
     Variogram,
     homotopic_surrogates,

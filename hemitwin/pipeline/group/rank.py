@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from pydantic import Field
 
+from hemitwin._atomic import atomic_path
 from hemitwin._frozen import Frozen
 from hemitwin.atlases import (
     HCPMMP,
@@ -23,20 +25,20 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.cohort.families import kinship_of
 from hemitwin.pipeline.explanation.map_files import find_explained
-from hemitwin.pipeline.ranking import Part, Ranking, rank_regions, shares_of
-from hemitwin.pipeline.ranking_picture import draw_ranking
-from hemitwin.pipeline.region_groups import SUBCORTEX, contrast_groups, partner_rows
+from hemitwin.pipeline.group.ranking import Part, Ranking, rank_regions, shares_of
+from hemitwin.pipeline.group.region_groups import SUBCORTEX, contrast_groups, partner_rows
 from hemitwin.pipeline.regions.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.stage.names import map_desc, ranking_path, region_table_path
+from hemitwin.pipeline.stage.pictures import paper_style
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.pipeline.statistics.bootstrap import caution_of
 from hemitwin.pipeline.statistics.spatial_nulls import homotopic_surrogates
 
-__all__ = ["RankConfig", "Ranked", "rank"]
+__all__ = ["RankConfig", "Ranked", "draw_ranking", "rank"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ _SHARE = {
     "negative": "Of all negative relevance of a map, that outside of all regions included; mean",
     "signed": "Signed sum over the sum of all magnitudes of a map; mean over the group",
 }
+
+_SHOWN = 20
 
 
 class RankConfig(Frozen):
@@ -295,3 +299,31 @@ def _tables_of(cases: Sequence[Case], derivatives: Path, desc: str, atlas: str) 
         msg = f"{name}: {reason}{more}"
         raise UserError(msg)
     return paths
+
+
+def draw_ranking(path: Path, ranking: Ranking, part: Part) -> None:
+    """Draw the first regions by share and by enrichment, with their intervals.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG file.
+    ranking : Ranking
+        The numbers.
+    part : {'positive', 'negative', 'signed'}
+        What was counted.
+    """
+    with paper_style():
+        figure = Figure(figsize=(10, 5.5), dpi=200, layout="constrained")
+        for panel, name in zip(figure.subplots(1, 2), ("share", "enrichment"), strict=True):
+            rows = ranking.table.sort_values(f"rank_by_{name}", kind="stable").head(_SHOWN)
+            places = np.arange(len(rows))
+            colours = ["#1f5fa8" if known else "#b5541c" for known in rows["cortex"].notna()]
+            panel.hlines(places, rows[f"{name}_low"], rows[f"{name}_high"], colors=colours)
+            panel.scatter(rows[name], places, color=colours, s=18, zorder=3)
+            panel.set_yticks(places, rows["name"])
+            panel.invert_yaxis()
+            panel.set_title(f"{name} of {part} relevance, {ranking.families} families")
+        figure.supxlabel("blue: cortex; brown: below it; 95 % intervals over families", fontsize=8)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary)

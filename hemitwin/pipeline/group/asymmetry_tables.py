@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from hemitwin.atlases import hcpmmp_regions, relevance_palette, save_parcel_scalar, save_table
-from hemitwin.pipeline.asymmetry_cohort import sides_of
+from hemitwin.pipeline.group.asymmetry_cohort import sides_of
 from hemitwin.pipeline.regions.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading, reason_of

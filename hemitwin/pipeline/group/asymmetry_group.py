@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
-from hemitwin.pipeline.asymmetry_files import PairTables
-from hemitwin.pipeline.covariates import Covariates
+from hemitwin.pipeline.group.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
+from hemitwin.pipeline.group.asymmetry_tables import PairTables
+from hemitwin.pipeline.group.covariates import Covariates
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.stage.sides import side_is_guess

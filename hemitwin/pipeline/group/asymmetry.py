@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hemitwin.pipeline.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
-from hemitwin.pipeline.asymmetry_files import (
+from hemitwin.pipeline.explanation.map_files import find_explained
+from hemitwin.pipeline.group.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
+from hemitwin.pipeline.group.asymmetry_group import MEASURE, write_group
+from hemitwin.pipeline.group.asymmetry_tables import (
     PairTables,
     SubjectAsymmetry,
     read_asymmetry,
     write_asymmetry,
 )
-from hemitwin.pipeline.asymmetry_group import MEASURE, write_group
-from hemitwin.pipeline.explanation.map_files import find_explained
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_json

@@ -13,7 +13,7 @@ from pydantic import Field
 from hemitwin._frozen import Frozen
 from hemitwin.pipeline.cohort.demographics import listed_subjects, read_demographics
 from hemitwin.pipeline.cohort.families import kinship_of
-from hemitwin.pipeline.covariates import Covariates, Design
+from hemitwin.pipeline.group.covariates import Covariates, Design
 from hemitwin.pipeline.stage.bids import Case, session_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.tables import read_table, sessions_of

@@ -1,0 +1,3 @@
+"""What maps of many people say together."""
+
+__all__: list[str] = []
