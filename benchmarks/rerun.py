@@ -24,7 +24,7 @@ from pathlib import Path
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.regions.atlas import build_atlases
 from hemitwin.pipeline.regions.parcellate import parcellate

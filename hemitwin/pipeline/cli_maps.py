@@ -196,7 +196,7 @@ def export(
     render: Annotated[bool, typer.Option("--render", help="Draw the scenes, too.")] = False,
 ) -> None:
     """Write NIfTI, GIFTI and CIFTI files with a spec and a scene for Workbench."""
-    from hemitwin.pipeline.export import ExportConfig, export
+    from hemitwin.pipeline.exports.export import ExportConfig, export
 
     outcome = export(
         derivatives,

@@ -103,8 +103,8 @@ def rank(
 ) -> None:
     """Rank the regions over a group of maps, with intervals over families."""
     from hemitwin.atlases import HCPMMP
+    from hemitwin.pipeline.exports.group_scene import write_group_scene
     from hemitwin.pipeline.group.rank import RankConfig, rank
-    from hemitwin.pipeline.group_scene import write_group_scene
     from hemitwin.pipeline.stage.settings import validated
 
     if atlas != HCPMMP:

@@ -14,7 +14,7 @@ from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.evaluation.evaluate import Evaluation, evaluate
 from hemitwin.pipeline.explanation.explain import Explained, explain
-from hemitwin.pipeline.export import Exported, export
+from hemitwin.pipeline.exports.export import Exported, export
 from hemitwin.pipeline.preparation.prepare import prepare
 from hemitwin.pipeline.regions.parcellate import RegionTable, parcellate
 from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort

@@ -14,8 +14,8 @@ from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_volume, save_table, save_vol
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
+from hemitwin.pipeline.exports.shared_atlas import write_shared_atlas
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.shared_atlas import write_shared_atlas
 from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import digest_file, write_json

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hemitwin.atlases import hcpmmp_regions, load_fslr_surface
 from hemitwin.atlases.grayordinates import load_grayordinates
-from hemitwin.pipeline.export import ExportConfig, export
+from hemitwin.pipeline.exports.export import ExportConfig, export
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 
 pytestmark = pytest.mark.xdist_group("sides")

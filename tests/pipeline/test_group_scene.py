@@ -17,8 +17,8 @@ from hemitwin.atlases import (
     save_table,
     template_grid,
 )
-from hemitwin.pipeline.group_scene import write_group_scene
-from hemitwin.pipeline.render import render_scenes
+from hemitwin.pipeline.exports.group_scene import write_group_scene
+from hemitwin.pipeline.exports.render import render_scenes
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 

@@ -14,7 +14,7 @@ from hemitwin.atlases import (
     warp_surface,
 )
 from hemitwin.atlases.nifti import save_volume
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.json_files import digest_file
 

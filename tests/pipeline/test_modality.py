@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 
 CHROMIUM = shutil.which("chromium")
 

@@ -12,7 +12,7 @@ from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.request import MapRequest
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.stage.errors import UserError

@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_regions, save_table, save_volume
 from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.exports.group_scene import GroupScene
 from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.group.ranking import rank_regions, shares_of
-from hemitwin.pipeline.group_scene import GroupScene
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
@@ -273,7 +273,7 @@ def test_few_families_are_a_caution_in_both_sidecars(derivatives, families, told
 def no_scene(monkeypatch):
     """Write no scene, which takes seconds; the group scene has tests of its own."""
     monkeypatch.setattr(
-        "hemitwin.pipeline.group_scene.write_group_scene",
+        "hemitwin.pipeline.exports.group_scene.write_group_scene",
         lambda *_, cache, **__: GroupScene(cache, cache, (), ()),
     )
 
@@ -310,7 +310,7 @@ def test_the_command_draws_the_scene_when_asked(derivatives, monkeypatch, wanted
         asked.append((desc, render))
         return GroupScene(cache, cache, (), ())
 
-    monkeypatch.setattr("hemitwin.pipeline.group_scene.write_group_scene", write)
+    monkeypatch.setattr("hemitwin.pipeline.exports.group_scene.write_group_scene", write)
     words = ["rank", str(derivatives), "--draws", "100", "--null-draws", "0"]
     with pytest.raises(SystemExit, match="0"):
         main([*words, "--render"] if wanted else words)

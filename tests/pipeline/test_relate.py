@@ -21,7 +21,7 @@ from hemitwin.pipeline.explanation.directions import Directions
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.paired_regions import PairedRegions
 from hemitwin.pipeline.explanation.relate import relate, relate_two
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from hemitwin.atlases import hcpmmp_surface_labels, load_fslr_surface, save_metric, save_surface
-from hemitwin.pipeline.render import render_surfaces
+from hemitwin.pipeline.exports.render import render_surfaces
 
 pytestmark = pytest.mark.slow
 

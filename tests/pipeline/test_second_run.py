@@ -13,7 +13,7 @@ from hemitwin.atlases import save_volume
 from hemitwin.models import HeadConfig
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.regions import hidden_lesions as lesion_masks

@@ -29,7 +29,8 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
+from hemitwin.pipeline.exports.material import ExportConfig, ExportMaterial
+from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
 from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
@@ -39,7 +40,6 @@ from hemitwin.pipeline.preparation.sources import SourceConfig
 from hemitwin.pipeline.regions.atlas import _require_stated_side
 from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.regions.tabulate import tabulate
-from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError, UserError
@@ -397,7 +397,7 @@ PLACERS = {
     "atlases/nifti.py": "writes",
     "atlases/templates.py": "of a package's own image",
     "atlases/world.py": "says in a message where an affine is found",
-    "pipeline/group_scene.py": "of a template in memory",
+    "pipeline/exports/group_scene.py": "of a template in memory",
 }
 """Files that name an image's class or its affine, and why they may."""
 

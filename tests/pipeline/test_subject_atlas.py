@@ -12,7 +12,7 @@ from hemitwin.atlases import Atlas, hcpmmp_atlas, hcpmmp_regions, load_surface, 
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.export import export
+from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.regions.atlas import build_atlases
 from hemitwin.pipeline.regions.atlas_files import own_atlas, own_deformation
 from hemitwin.pipeline.regions.finder import AtlasRequest

@@ -46,8 +46,9 @@ from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.evaluation.results import simulated_set
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.explanation.map_files import read_relevance
-from hemitwin.pipeline.export_material import ExportConfig, ExportMaterial
-from hemitwin.pipeline.exported_volumes import _keep_scan
+from hemitwin.pipeline.exports.material import ExportConfig, ExportMaterial
+from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
+from hemitwin.pipeline.exports.volumes import _keep_scan
 from hemitwin.pipeline.images import slices as slicing
 from hemitwin.pipeline.images.slice_folder import SliceFolder
 from hemitwin.pipeline.preparation import prepare
@@ -63,7 +64,6 @@ from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion
 from hemitwin.pipeline.regions.own_cortex import HcpSubject
 from hemitwin.pipeline.regions.places import SubjectPlaces
 from hemitwin.pipeline.regions.tabulate import tabulate
-from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.simulation import lesion_set as evaluation_set
 from hemitwin.pipeline.simulation.manifest import EvaluationSet
 from hemitwin.pipeline.stage.bids import Case, sidecar_of

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.export import ExportConfig, export
-from hemitwin.pipeline.render import render_scenes
+from hemitwin.pipeline.exports.export import ExportConfig, export
+from hemitwin.pipeline.exports.render import render_scenes
 
 WB_COMMAND = shutil.which("wb_command")
 

@@ -7,22 +7,22 @@ from typing import Any
 
 from hemitwin.atlases import DataFile, write_scene, write_spec
 from hemitwin.pipeline.explanation.map_files import find_explained
-from hemitwin.pipeline.export_material import (
+from hemitwin.pipeline.exports.hcp_layout import write_hcp_copies
+from hemitwin.pipeline.exports.material import (
     ExportConfig,
     ExportMaterial,
     export_record,
     gather,
     relations_file,
 )
-from hemitwin.pipeline.exported_surfaces import ExportedSurfaces, write_surfaces
-from hemitwin.pipeline.exported_volumes import write_volumes
-from hemitwin.pipeline.hcp_layout import write_hcp_copies
-from hemitwin.pipeline.render import find_workbench, render_scenes, render_surfaces
-from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
+from hemitwin.pipeline.exports.render import find_workbench, render_scenes, render_surfaces
+from hemitwin.pipeline.exports.scenes import subject_scenes
+from hemitwin.pipeline.exports.shared_atlas import SharedAtlas, write_shared_atlas
+from hemitwin.pipeline.exports.surfaces import ExportedSurfaces, write_surfaces
+from hemitwin.pipeline.exports.volumes import write_volumes
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.names import map_desc
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
-from hemitwin.pipeline.subject_scenes import subject_scenes
 
 __all__ = ["ExportConfig", "Exported", "export", "export_case"]
 

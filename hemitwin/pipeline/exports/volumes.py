@@ -13,7 +13,7 @@ from hemitwin.atlases import (
     save_volume,
     smooth_volume,
 )
-from hemitwin.pipeline.export_material import ExportMaterial
+from hemitwin.pipeline.exports.material import ExportMaterial
 from hemitwin.pipeline.regions.atlas_files import has_own_atlas
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import write_json

@@ -9,11 +9,11 @@ from pydantic import Field
 from hemitwin._frozen import Frozen
 from hemitwin.atlases import DataFile, Palette, hcpmmp_atlas, relevance_palette
 from hemitwin.pipeline.explanation.map_files import read_audit, read_relevance
+from hemitwin.pipeline.exports.render import find_workbench
+from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.regions.atlas_files import has_own_atlas, own_deformation_path
 from hemitwin.pipeline.regions.surface_set import native_surfaces
-from hemitwin.pipeline.render import find_workbench
-from hemitwin.pipeline.shared_atlas import SharedAtlas
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.names import (

@@ -3,9 +3,9 @@
 import numpy as np
 
 from hemitwin.atlases import DataFile, Overlay, SurfaceMontage, View, VolumeSlices, WholeBrain
-from hemitwin.pipeline.export_material import ExportMaterial
-from hemitwin.pipeline.exported_surfaces import ExportedSurfaces
-from hemitwin.pipeline.exported_volumes import ExportedVolumes
+from hemitwin.pipeline.exports.material import ExportMaterial
+from hemitwin.pipeline.exports.surfaces import ExportedSurfaces
+from hemitwin.pipeline.exports.volumes import ExportedVolumes
 
 __all__ = ["subject_scenes"]
 

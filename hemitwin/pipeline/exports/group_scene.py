@@ -24,8 +24,8 @@ from hemitwin.atlases import (
     write_scene,
     write_spec,
 )
-from hemitwin.pipeline.render import find_workbench, render_scenes
-from hemitwin.pipeline.shared_atlas import SharedAtlas, write_shared_atlas
+from hemitwin.pipeline.exports.render import find_workbench, render_scenes
+from hemitwin.pipeline.exports.shared_atlas import SharedAtlas, write_shared_atlas
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError

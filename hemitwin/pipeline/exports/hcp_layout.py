@@ -5,9 +5,9 @@ from pathlib import Path
 
 from hemitwin._atomic import atomic_path
 from hemitwin.atlases import DataFile, write_spec
-from hemitwin.pipeline.export_material import ExportMaterial
-from hemitwin.pipeline.exported_surfaces import ExportedSurfaces
-from hemitwin.pipeline.exported_volumes import ExportedVolumes
+from hemitwin.pipeline.exports.material import ExportMaterial
+from hemitwin.pipeline.exports.surfaces import ExportedSurfaces
+from hemitwin.pipeline.exports.volumes import ExportedVolumes
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import read_json
 

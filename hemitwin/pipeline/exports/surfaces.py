@@ -28,7 +28,7 @@ from hemitwin.atlases import (
     subcortex_centres,
     warp_surface,
 )
-from hemitwin.pipeline.export_material import ExportMaterial
+from hemitwin.pipeline.exports.material import ExportMaterial
 from hemitwin.pipeline.regions.atlas_files import own_deformation
 from hemitwin.pipeline.regions.surface_set import read_surface_set, surface_files
 from hemitwin.pipeline.stage.json_files import write_json
