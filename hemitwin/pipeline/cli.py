@@ -151,7 +151,7 @@ def batch_write(
     setup: Annotated[str | None, typer.Option(help="Shell line before the work.")] = None,
 ) -> None:
     """Write a readable Slurm array for a stage."""
-    from hemitwin.pipeline.batch import SlurmConfig, StageCall, write_batch
+    from hemitwin.pipeline.batches.batch import SlurmConfig, StageCall, write_batch
     from hemitwin.pipeline.stage.settings import validated
 
     values = {

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.batch import SlurmConfig, StageCall, sbatch_text, write_batch
+from hemitwin.pipeline.batches.batch import SlurmConfig, StageCall, sbatch_text, write_batch
 from hemitwin.pipeline.cli import main
 from hemitwin.pipeline.stage.errors import UserError
 

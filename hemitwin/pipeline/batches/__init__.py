@@ -1,0 +1,3 @@
+"""Batch files for Slurm."""
+
+__all__: list[str] = []
