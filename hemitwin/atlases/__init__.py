@@ -17,6 +17,7 @@ from hemitwin.atlases.freesurfer import (
     load_freesurfer_surface,
     scanner_from_surface,
 )
+from hemitwin.atlases.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
 from hemitwin.atlases.gifti import load_surface, save_metric, save_surface, save_surface_labels
 from hemitwin.atlases.grayordinate_smoothing import smooth_grayordinates
 from hemitwin.atlases.grayordinates import (
@@ -73,20 +74,21 @@ from hemitwin.atlases.world import label_at
 # fmt: off
 __all__ = [
     "BRAIN_SURFACES", "COLUMN_NOTES", "FREESURFER_SIDES", "FREESURFER_STRUCTURES", "HCPMMP",
-    "TEMPLATE_SPACE", "Atlas", "DataFile", "Overlay", "Palette", "Parcellation", "Region",
-    "Ribbon", "Surface", "SurfaceMontage", "TemplateImage", "View", "VolumeSlices", "WholeBrain",
-    "assemble_dense", "asymmetry_by_pair", "data_versions", "dense_by_region", "dseg_table_of",
-    "fslr_interpolation", "fslr_surface_file", "grayordinates_from_volume", "hcpmmp_atlas",
-    "hcpmmp_regions", "hcpmmp_surface_labels", "hcpmmp_volume", "is_no_area", "label_at",
-    "label_in_ribbons", "load_annotation", "load_atlas", "load_dense_scalars",
-    "load_freesurfer_surface", "load_fslr_surface", "load_surface", "load_template",
-    "parcellate_dense", "project_through_ribbon", "project_to_surface", "read_dseg_table",
-    "region_centres", "region_values", "regions_of_table", "relevance_by_region",
-    "relevance_palette", "save_dense_labels", "save_dense_scalar", "save_dseg_table",
-    "save_labels_volume", "save_metric", "save_parcel_connectivity", "save_parcel_scalar",
-    "save_surface", "save_surface_labels", "save_table", "save_volume", "save_volumes",
-    "scanner_from_surface", "side_of_name", "sided_name", "smooth_grayordinates",
-    "smooth_on_surface", "smooth_volume", "spread_cortex", "subcortex_centres", "surface_on_fslr",
-    "template_from_fslr", "template_from_fslr_volume", "template_grid", "template_on_grid",
-    "warp_surface", "write_scene", "write_spec",
+    "TEMPLATE_SPACE", "Atlas", "DataFile", "FreeSurferSubject", "Overlay", "Palette",
+    "Parcellation", "Region", "Ribbon", "Surface", "SurfaceMontage", "TemplateImage", "View",
+    "VolumeSlices", "WholeBrain", "assemble_dense", "asymmetry_by_pair", "data_versions",
+    "dense_by_region", "dseg_table_of", "find_freesurfer_subject", "fslr_interpolation",
+    "fslr_surface_file", "grayordinates_from_volume", "hcpmmp_atlas", "hcpmmp_regions",
+    "hcpmmp_surface_labels", "hcpmmp_volume", "is_no_area", "label_at", "label_in_ribbons",
+    "load_annotation", "load_atlas", "load_dense_scalars", "load_freesurfer_surface",
+    "load_fslr_surface", "load_surface", "load_template", "parcellate_dense",
+    "project_through_ribbon", "project_to_surface", "read_dseg_table", "region_centres",
+    "region_values", "regions_of_table", "relevance_by_region", "relevance_palette",
+    "save_dense_labels", "save_dense_scalar", "save_dseg_table", "save_labels_volume",
+    "save_metric", "save_parcel_connectivity", "save_parcel_scalar", "save_surface",
+    "save_surface_labels", "save_table", "save_volume", "save_volumes", "scanner_from_surface",
+    "side_of_name", "sided_name", "smooth_grayordinates", "smooth_on_surface", "smooth_volume",
+    "spread_cortex", "subcortex_centres", "surface_on_fslr", "template_from_fslr",
+    "template_from_fslr_volume", "template_grid", "template_on_grid", "warp_surface",
+    "write_scene", "write_spec",
 ]

@@ -1,7 +1,7 @@
 """A subject's folder as FreeSurfer and FastSurfer leave it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -9,22 +9,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int32
 
-from hemitwin.atlases import (
+from hemitwin._shapes import Affine
+from hemitwin.atlases.freesurfer import (
     FREESURFER_SIDES,
-    Region,
-    Ribbon,
-    Surface,
-    fslr_interpolation,
-    is_no_area,
     load_annotation,
     load_freesurfer_surface,
-    regions_of_table,
     scanner_from_surface,
-    side_of_name,
-    sided_name,
-    surface_on_fslr,
 )
-from hemitwin.transforms import load_geometry
+from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
+from hemitwin.atlases.region_rows import regions_of_table
+from hemitwin.atlases.regions import Region
+from hemitwin.atlases.ribbon import Ribbon
+from hemitwin.atlases.spheres import fslr_interpolation, surface_on_fslr
+from hemitwin.atlases.surfaces import Surface
 
 __all__ = ["FreeSurferSubject", "find_freesurfer_subject"]
 
@@ -39,6 +36,9 @@ _SEGMENTATIONS = (
 _GLASSER = "_ROI"
 
 
+ReadGeometry = Callable[[Path], tuple[tuple[int, int, int], Affine]]
+
+
 @dataclass(frozen=True)
 class FreeSurferSubject:
     """One subject's surfaces.
@@ -47,9 +47,12 @@ class FreeSurferSubject:
     ----------
     folder : Path
         Holds ``surf``, ``label`` and ``mri``.
+    read_geometry : callable
+        From the path of a volume to its shape and its affine to scanner RAS+ millimetres.
     """
 
     folder: Path
+    read_geometry: ReadGeometry = field(repr=False)
 
     @property
     def origin(self) -> str:
@@ -86,7 +89,7 @@ class FreeSurferSubject:
         ValueError
             A file cannot be read.
         """
-        scanner = scanner_from_surface(*load_geometry(self._reference))
+        scanner = scanner_from_surface(*self.read_geometry(self._reference))
         return tuple(
             load_freesurfer_surface(
                 self.folder / "surf" / f"{fs}.{kind}", side, kind, scanner=scanner
@@ -172,7 +175,9 @@ class FreeSurferSubject:
         return next((path for path in found if path.is_file()), found[0])
 
 
-def find_freesurfer_subject(folder: Path, names: Sequence[str]) -> FreeSurferSubject | None:
+def find_freesurfer_subject(
+    folder: Path, names: Sequence[str], *, read_geometry: ReadGeometry
+) -> FreeSurferSubject | None:
     """Find a subject's folder in a ``SUBJECTS_DIR``.
 
     Parameters
@@ -181,10 +186,12 @@ def find_freesurfer_subject(folder: Path, names: Sequence[str]) -> FreeSurferSub
         Holds the subjects' folders.
     names : sequence of str
         How the folder may be called, the likeliest first.
+    read_geometry : callable
+        As `FreeSurferSubject` takes it.
     """
     for name in names:
         if (folder / name / "surf" / "lh.white").is_file():
-            return FreeSurferSubject(folder / name)
+            return FreeSurferSubject(folder / name, read_geometry)
     return None
 
 

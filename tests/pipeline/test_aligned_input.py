@@ -15,7 +15,7 @@ from hemitwin.atlases import (
     save_surface,
     warp_surface,
 )
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.preparation.sources import SourceConfig
 from hemitwin.pipeline.stage.bids import sidecar_of

@@ -8,8 +8,8 @@ import pytest
 from nibabel.freesurfer.io import write_annot, write_geometry
 from nibabel.freesurfer.mghformat import MGHImage
 
-from hemitwin.atlases import FREESURFER_SIDES, load_annotation
-from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
+from hemitwin.atlases import FREESURFER_SIDES, FreeSurferSubject, load_annotation
+from hemitwin.transforms import load_geometry
 
 POINTS = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0], [10, 10, 0.0]])
 FACES = np.array([[0, 1, 2], [1, 3, 2]])
@@ -41,7 +41,7 @@ def subject(tmp_path):
             write_geometry(
                 tmp_path / "surf" / f"{fs}.{kind}", POINTS + np.array([0, 0, height]), FACES
             )
-    return FreeSurferSubject(tmp_path)
+    return FreeSurferSubject(tmp_path, load_geometry)
 
 
 def write_sides(subject, left, right, labels=(0, 1, 1, 0)):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hemitwin.atlases import hcpmmp_regions, save_table, save_volume
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.group.asymmetry import AsymmetryConfig, asymmetry
 from hemitwin.pipeline.group.asymmetry_cohort import AsymmetryCohort, sides_of
 from hemitwin.pipeline.stage.bids import sidecar_of

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.cli import main
-from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
+from hemitwin.pipeline.cli.main import main
+from hemitwin.pipeline.cli.options import chosen_atlas, named_atlas
 from hemitwin.pipeline.stage.errors import UserError
 
 

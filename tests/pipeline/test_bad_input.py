@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hemitwin.atlases import TEMPLATE_SPACE
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.json_files import read_json

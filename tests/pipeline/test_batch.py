@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hemitwin.pipeline.batches.batch import SlurmConfig, StageCall, sbatch_text, write_batch
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.stage.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"

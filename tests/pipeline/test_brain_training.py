@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs, write_brain_pairs
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains

@@ -3,8 +3,8 @@ import shutil
 import pytest
 
 from hemitwin import __version__
-from hemitwin.pipeline.cli import main, spread_labels
-from hemitwin.pipeline.doctor import examine
+from hemitwin.pipeline.cli.doctor import examine
+from hemitwin.pipeline.cli.main import main, spread_labels
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -83,7 +83,7 @@ def test_doctor_does_not_call_a_program_fine_that_does_not_run(
 
 
 def test_doctor_fails_when_something_needed_is_missing(monkeypatch, capfd):
-    monkeypatch.setattr("hemitwin.pipeline.doctor.find_spec", lambda _: None)
+    monkeypatch.setattr("hemitwin.pipeline.cli.doctor.find_spec", lambda _: None)
     assert _call("doctor") == 1
     assert "MISSING" in capfd.readouterr().out
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
 from hemitwin.pipeline.cohort.split import make_split, write_split
 from hemitwin.pipeline.evaluation.compare import compare

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseFailure
@@ -314,7 +314,7 @@ def test_what_nobody_expected_is_one_line(tmp_path, monkeypatch, capfd):
     def fail(*_, **__):
         raise KeyError(name)
 
-    monkeypatch.setattr("hemitwin.pipeline.demo.run_demo", fail)
+    monkeypatch.setattr("hemitwin.pipeline.cli.demo.run_demo", fail)
     assert _run("demo out") == 1
     told = capfd.readouterr().err
     assert told.startswith("error: KeyError: 'nothing'; this should not happen: please report it")
@@ -330,8 +330,8 @@ def test_what_nobody_expected_is_one_line(tmp_path, monkeypatch, capfd):
 
 def test_a_failed_step_of_the_demo_names_the_case_and_what_to_do(tmp_path, monkeypatch, capfd):
     failed = Outcome((), (CaseFailure("sub-07", "prepare", "no room"),))
-    monkeypatch.setattr("hemitwin.pipeline.demo.write_cohort", lambda *_, **__: ())
-    monkeypatch.setattr("hemitwin.pipeline.demo.prepare", lambda *_, **__: failed)
+    monkeypatch.setattr("hemitwin.pipeline.cli.demo.write_cohort", lambda *_, **__: ())
+    monkeypatch.setattr("hemitwin.pipeline.cli.demo.prepare", lambda *_, **__: failed)
     assert _run(f"demo {tmp_path}") == 1
     told = "error: sub-07: prepare failed: no room; run the demo again: what is done is kept"
     assert told in capfd.readouterr().err

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from hemitwin.pipeline.demo import run_demo
+from hemitwin.pipeline.cli.demo import run_demo
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume, template_grid
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.simulation.manifest import MANIFEST
 from hemitwin.pipeline.stage.bids import sidecar_of

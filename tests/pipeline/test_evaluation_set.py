@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.simulation.lesion_set import MANIFEST, EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.bids import sidecar_of

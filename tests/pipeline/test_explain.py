@@ -6,7 +6,7 @@ import torch
 from nibabel.nifti1 import Nifti1Image
 
 from hemitwin.interpret import Ledger, PairExplanation
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.explanation import explain as explaining
 from hemitwin.pipeline.explanation.embedding_maps import explain_embedding_of
 from hemitwin.pipeline.explanation.explain import explain, explain_two

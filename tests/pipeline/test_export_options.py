@@ -19,7 +19,7 @@ from hemitwin.atlases import (
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.atlases.surfaces import BRAIN_SURFACES
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.exports.export import ExportConfig, export
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from hemitwin.pipeline.cli import app, main
+from hemitwin.pipeline.cli.main import app, main
 
 TESTS = Path(__file__).parents[1]
 

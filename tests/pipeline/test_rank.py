@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_regions, save_table, save_volume
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.exports.group_scene import GroupScene
 from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.group.ranking import rank_regions, shares_of

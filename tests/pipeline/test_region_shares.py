@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Console
 
 from hemitwin.atlases import COLUMN_NOTES, Parcellation, Region, relevance_by_region
-from hemitwin.pipeline.cli_regions import _largest_regions
+from hemitwin.pipeline.cli.regions import _largest_regions
 
 
 def _map():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
 from hemitwin.interpret import RESIDUES
 from hemitwin.models import SiameseNetwork, build_encoder
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.cohort.config import BrainPairsConfig
 from hemitwin.pipeline.explanation import relate as stage

@@ -26,7 +26,7 @@ from hemitwin.atlases import (
     relevance_palette,
     save_dense_scalar,
 )
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.exports.material import ExportConfig, ExportMaterial

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hemitwin.atlases import Atlas, hcpmmp_atlas, hcpmmp_regions, load_surface, regions_of_table
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.exports.export import export

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.families import groups_of, read_kinship
 from hemitwin.pipeline.simulation.families import (
     FamilyCohortConfig,

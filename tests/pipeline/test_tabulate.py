@@ -23,7 +23,7 @@ from hemitwin.atlases import (
     template_grid,
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
-from hemitwin.pipeline.cli import main
+from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.regions.tabulate import tabulate
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import load_series

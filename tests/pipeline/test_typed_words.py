@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from hemitwin.pipeline.cli import app, main
+from hemitwin.pipeline.cli.main import app, main
 from hemitwin.pipeline.stage.errors import CaseFailure
 from hemitwin.pipeline.stage.runner import Outcome
 

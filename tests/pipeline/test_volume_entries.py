@@ -28,6 +28,7 @@ from hemitwin.atlases import (
     TEMPLATE_SPACE,
     Atlas,
     DataFile,
+    FreeSurferSubject,
     Region,
     freesurfer_subject,
     hcpmmp_atlas,
@@ -36,10 +37,9 @@ from hemitwin.atlases import (
     save_labels_volume,
     save_volume,
 )
-from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
 from hemitwin.atlases.parcellation import Parcellation
-from hemitwin.pipeline.cli import app
-from hemitwin.pipeline.cli_options import chosen_atlas, named_atlas
+from hemitwin.pipeline.cli.main import app
+from hemitwin.pipeline.cli.options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.cohort.leakage import fingerprint
 from hemitwin.pipeline.cohort.split import Split
@@ -70,7 +70,7 @@ from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
 from hemitwin.pipeline.stage.names import aligned_atlas_path, deformation_path, relevance_path
-from hemitwin.transforms import LesionMaskLibrary, load_scan, volume_members
+from hemitwin.transforms import LesionMaskLibrary, load_geometry, load_scan, volume_members
 
 SHAPE = (12, 10, 14)
 RAS = np.array([[10.0, 0, 0, -55], [0, 10, 0, -60], [0, 0, 10, -40], [0, 0, 0, 1]])
@@ -411,7 +411,7 @@ def kept_scan(volume, tmp):
 def surfaces_world(volume, tmp):
     """Surfaces over a volume are where nibabel's own formulas put them."""
     put(volume, tmp / "fs/mri", "orig")
-    subject = FreeSurferSubject(tmp / "fs")
+    subject = FreeSurferSubject(tmp / "fs", load_geometry)
     *_, scanner = seen(freesurfer_subject, "load_freesurfer_surface", lambda: subject.meshes)
     image = MGHImage.from_filename(volume)
     surface = scanner @ image.header.get_vox2ras_tkr()
@@ -432,7 +432,7 @@ def segmented(cortex, tmp):
 
 def freesurfer_segmentation(volume, tmp):
     put(volume, tmp / "fs/mri", "aseg")
-    return segmented(FreeSurferSubject(tmp / "fs"), tmp)
+    return segmented(FreeSurferSubject(tmp / "fs", load_geometry), tmp)
 
 
 def hcp_segmentation(volume, tmp):

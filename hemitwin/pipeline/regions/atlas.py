@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 
 from hemitwin._shapes import Affine, Mask
-from hemitwin.atlases import TEMPLATE_SPACE, Parcellation, save_labels_volume, save_table
-from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
+from hemitwin.atlases import (
+    TEMPLATE_SPACE,
+    FreeSurferSubject,
+    Parcellation,
+    save_labels_volume,
+    save_table,
+)
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.regions.atlas_files import PREPARED, write_regions

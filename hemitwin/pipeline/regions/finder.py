@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int32
 
-from hemitwin.atlases import HCPMMP, Atlas, Region, Ribbon, hcpmmp_atlas
-from hemitwin.atlases.freesurfer_subject import FreeSurferSubject
+from hemitwin.atlases import HCPMMP, Atlas, FreeSurferSubject, Region, Ribbon, hcpmmp_atlas
 from hemitwin.pipeline.regions.hidden_lesions import MaskSource
 from hemitwin.pipeline.regions.own_cortex import OwnCortex
 from hemitwin.pipeline.regions.places import SubjectPlaces

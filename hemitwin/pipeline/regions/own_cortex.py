@@ -7,13 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from hemitwin.atlases import BRAIN_SURFACES, Surface, label_at, load_surface, surface_on_fslr
-from hemitwin.atlases.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
+from hemitwin.atlases import (
+    BRAIN_SURFACES,
+    FreeSurferSubject,
+    Surface,
+    find_freesurfer_subject,
+    label_at,
+    load_surface,
+    surface_on_fslr,
+)
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.stage.bids import Case, sidecar_of, visible
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import read_json
-from hemitwin.transforms import Scan
+from hemitwin.transforms import Scan, load_geometry
 
 __all__ = ["HcpSubject", "OwnCortex", "check_surfaces", "find_own_cortex"]
 
@@ -109,7 +116,7 @@ def find_own_cortex(case: Case, folder: Path | None, *, several: bool = False) -
         return _named_by_sidecar(case)
     called = [case.name] if several else [case.name, case.subject]
     names = list(dict.fromkeys([*called, *(name.removeprefix("sub-") for name in called)]))
-    found = find_freesurfer_subject(folder, names)
+    found = find_freesurfer_subject(folder, names, read_geometry=load_geometry)
     if found is not None:
         return found
     for name in names:

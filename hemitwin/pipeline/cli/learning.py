@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hemitwin.pipeline.cli_options import print_rows
+from hemitwin.pipeline.cli.options import print_rows
 
 __all__ = ["compare", "evaluate", "train"]
 

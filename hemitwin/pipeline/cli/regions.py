@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from hemitwin.pipeline.cli_options import (
+from hemitwin.pipeline.cli.options import (
     AtlasFiles,
     AtlasName,
     AtlasNameOrFiles,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hemitwin.pipeline.cli_options import (
+from hemitwin.pipeline.cli.options import (
     SESSION,
     Labels,
     Modality,

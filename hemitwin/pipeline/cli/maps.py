@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from hemitwin.pipeline.cli_options import (
+from hemitwin.pipeline.cli.options import (
     LABEL,
     Derivatives,
     Desc,

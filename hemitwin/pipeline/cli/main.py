@@ -13,8 +13,8 @@ import typer
 from rich.logging import RichHandler
 
 from hemitwin import __version__
-from hemitwin.pipeline import cli_data, cli_learning, cli_maps, cli_regions, cli_relations
-from hemitwin.pipeline.cli_options import (
+from hemitwin.pipeline.cli import data, group, learning, maps, regions
+from hemitwin.pipeline.cli.options import (
     LABEL,
     SESSION,
     TYPED,
@@ -128,7 +128,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Same seed, same demo.")] = 0,
 ) -> None:
     """Walk the whole way on synthetic people: cohort, training, relevance, Workbench."""
-    from hemitwin.pipeline.demo import run_demo
+    from hemitwin.pipeline.cli.demo import run_demo
 
     summary = run_demo(out, cache=atlas_cache(), seed=seed)
     print_rows("hemitwin demo", summary.rows)
@@ -174,9 +174,9 @@ def batch_write(
 
 
 _CASES: Mapping[str, Callable[[Mapping[str, Any]], Sequence["Case"]]] = {
-    "prepare": cli_data.cases_to_prepare,
-    "explain": cli_maps.cases_to_explain,
-    "atlas": cli_regions.cases_of_atlas,
+    "prepare": data.cases_to_prepare,
+    "explain": maps.cases_to_explain,
+    "atlas": regions.cases_of_atlas,
 }
 """What a stage works on, by the values of its own command line."""
 
@@ -187,21 +187,21 @@ def _values_of(stage: str, words: Sequence[str]) -> Mapping[str, Any]:
     return verbs[stage].make_context(stage, list(words)).params
 
 
-app.command()(cli_data.prepare)
-app.command()(cli_learning.train)
-app.command()(cli_learning.evaluate)
-app.command()(cli_learning.compare)
-app.command()(cli_maps.explain)
-app.command()(cli_regions.atlas)
-app.command()(cli_regions.parcellate)
-app.command()(cli_regions.tabulate)
-app.command()(cli_relations.relate)
-app.command()(cli_relations.rank)
-app.command()(cli_relations.asymmetry)
-app.command()(cli_maps.export)
-app.command(name="slice")(cli_data.slice_)
-simulate_app.command(name="cohort")(cli_data.simulate_cohort)
-simulate_app.command(name="lesions")(cli_data.simulate_lesions)
+app.command()(data.prepare)
+app.command()(learning.train)
+app.command()(learning.evaluate)
+app.command()(learning.compare)
+app.command()(maps.explain)
+app.command()(regions.atlas)
+app.command()(regions.parcellate)
+app.command()(regions.tabulate)
+app.command()(group.relate)
+app.command()(group.rank)
+app.command()(group.asymmetry)
+app.command()(maps.export)
+app.command(name="slice")(data.slice_)
+simulate_app.command(name="cohort")(data.simulate_cohort)
+simulate_app.command(name="lesions")(data.simulate_lesions)
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(batch_app, name="batch")
 
@@ -209,7 +209,7 @@ app.add_typer(batch_app, name="batch")
 @app.command()
 def doctor() -> None:
     """Say which versions and programs are there, what is missing and what that costs."""
-    from hemitwin.pipeline.doctor import examine
+    from hemitwin.pipeline.cli.doctor import examine
 
     findings = examine(atlas_cache())
     signs = {True: "ok", False: "MISSING", None: "absent"}
