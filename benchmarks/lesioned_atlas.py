@@ -24,10 +24,11 @@ from scipy import ndimage
 
 from hemitwin.atlases import hcpmmp_atlas, save_table
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
-from hemitwin.pipeline.explanation.compared import join_maps
+from hemitwin.pipeline.explanation.two_brains import join_maps
 from hemitwin.pipeline.regions.hidden_lesions import marked_region
 from hemitwin.pipeline.regions.registration import LesionMask, register_subject
-from hemitwin.pipeline.training.pairs import LesionSource, split_brain
+from hemitwin.pipeline.training.compared import split_brain
+from hemitwin.pipeline.training.pairs import LesionSource
 from hemitwin.pipeline.training.runs import Run, load_run
 from hemitwin.transforms import Deformation, LesionConfig, LesionMaskLibrary, Scan, coarsen
 

@@ -112,7 +112,7 @@ def cases_to_explain(values: Mapping[str, Any]) -> tuple["Case", ...]:
         It would work on a pair, which cannot be spread over tasks; or `explain` would refuse.
     """
     from hemitwin.pipeline.cohort.brains import find_prepared
-    from hemitwin.pipeline.explanation.compared import require_halves
+    from hemitwin.pipeline.explanation.two_brains import require_halves
     from hemitwin.pipeline.stage.errors import UserError
     from hemitwin.pipeline.training.runs import load_run
 

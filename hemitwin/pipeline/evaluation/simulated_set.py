@@ -15,7 +15,8 @@ from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file
 from hemitwin.pipeline.stage.records import content_digest, read_product
-from hemitwin.pipeline.training.pairs import ScoredPair, split_brain
+from hemitwin.pipeline.training.compared import split_brain
+from hemitwin.pipeline.training.pairs import ScoredPair
 from hemitwin.transforms import coarsen, load_mask, split_hemispheres
 
 __all__ = ["pairs_of_set", "truths_of_set"]

@@ -12,7 +12,6 @@ from torch import Tensor
 from hemitwin.interpret import principal_directions
 from hemitwin.models import BuiltEncoder
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.explanation.compared import compared_images, load_for
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.records import content_digest
@@ -53,7 +52,7 @@ class Directions:
         data = run.config.data
         found = find_prepared(derivatives, modality=data.modality, space=data.space)
         cases = tuple(case for case in found if run.split.folds.get(case.subject) == "train")
-        known = len(cases) * (2 if run.config.pairs is None else 1)
+        known = len(cases) * run.config.compared.images_per_brain
         dim = _dimensions(run)
         if not 1 <= count <= min(known, dim):
             msg = (
@@ -71,8 +70,8 @@ class Directions:
             return torch.eye(_dimensions(self.run))
         network = self.run.network
         with torch.inference_mode():
-            brains = (load_for(self.run, case) for case in self.cases)
-            images = (torch.stack(compared_images(self.run, brain)) for brain in brains)
+            brains = map(self.run.load_brain, self.cases)
+            images = (torch.stack(self.run.config.compared.images(brain)) for brain in brains)
             embeddings = torch.cat([network.embed(both.to(network.device)) for both in images])
         return principal_directions(embeddings.cpu(), self.count)
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from hemitwin.atlases import save_volumes
 from hemitwin.interpret import explain_embeddings
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared
-from hemitwin.pipeline.explanation.compared import join_maps, load_for
 from hemitwin.pipeline.explanation.directions import Directions
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.dataset import describe_dataset
@@ -21,8 +20,6 @@ from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.names import map_desc, relevance_path
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.stage.sides import side_is_guess
-from hemitwin.pipeline.training.brain_data import standard_brain
-from hemitwin.pipeline.training.pairs import split_brain
 from hemitwin.pipeline.training.runs import Run, result_record
 
 __all__ = ["EmbeddingMaps", "explain_embedding_of"]
@@ -101,7 +98,7 @@ def _explain_case(
     )
     if (done := record.find(sidecar_of(path))) is not None:
         return _read(case, path, done)
-    brain = load_for(run, case)
+    brain = run.load_brain(case)
     maps, rows, error = _compute(run, brain, directions.vectors)
     if error > _TOLERANCE:
         reason = f"every ledger must close to {_TOLERANCE:g}, the worst is open by {error:.1e}"
@@ -136,12 +133,11 @@ def _compute(
 ) -> tuple[Tensor, list[list[dict[str, float | None]]], float]:
     """Give maps (K, X, Y, Z), the ledgers of each direction's images, and the worst error."""
     volumes, rows, residual, largest = [], [], 0.0, 1e-30
-    pair = None if run.config.pairs is not None else split_brain(brain, brain.volume)
-    sides = (standard_brain(brain),) if pair is None else (pair.left, pair.right)
-    seen = torch.stack(sides).to(run.network.device)
+    compared = run.config.compared
+    seen = torch.stack(compared.images(brain)).to(run.network.device)
     for found in explain_embeddings(run.network, seen, directions, run.config.lrp):
         maps = found.relevance[0].cpu()
-        volumes.append(maps[0] if pair is None else join_maps(pair, maps[:1], maps[1:]))
+        volumes.append(compared.join(brain, list(maps)))
         rows.append([ledger.to_dict() for ledger in found.ledgers])
         largest = max(largest, *(abs(ledger.explained) for ledger in found.ledgers))
         residual = max(residual, *(abs(ledger.residual) for ledger in found.ledgers))

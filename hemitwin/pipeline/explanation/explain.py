@@ -18,8 +18,7 @@ from hemitwin.interpret import (
     relevance_mass_accuracy,
     relevance_rank_accuracy,
 )
-from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
-from hemitwin.pipeline.explanation.compared import find_two, join_maps, require_halves
+from hemitwin.pipeline.cohort.brains import Brain, find_prepared
 from hemitwin.pipeline.explanation.map_checks import check_map, check_mirror, labels_of_pair
 from hemitwin.pipeline.explanation.map_files import (
     Explained,
@@ -30,13 +29,14 @@ from hemitwin.pipeline.explanation.map_files import (
 )
 from hemitwin.pipeline.explanation.pair_maps import compute_map
 from hemitwin.pipeline.explanation.request import MapRequest, choose_score
+from hemitwin.pipeline.explanation.two_brains import find_two, require_halves
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import map_desc, relevance_path
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
-from hemitwin.pipeline.training.brain_data import standard_brain
-from hemitwin.pipeline.training.pairs import LesionSource, split_brain
+from hemitwin.pipeline.training.compared import BRAINS, HALVES
+from hemitwin.pipeline.training.pairs import LesionSource
 from hemitwin.pipeline.training.runs import Run, lesion_source
 from hemitwin.transforms import LesionSpec, split_hemispheres
 
@@ -108,13 +108,12 @@ def explain_case(
     record = map_record(run, request, case)
     if (done := read_done(case, path, record, checked=request.check)) is not None:
         return done
-    brain = load_brain(case, run.config.data.resolution_mm)
+    brain = run.load_brain(case)
     spec, mask = None, None
     if request.lesion_seed is not None:
         source = lesion_source(run.config)
         brain, spec, mask = _with_lesion(brain, source, request.lesion_seed)
-    pair = split_brain(brain, brain.volume)
-    left, right = pair.left[None], pair.right[None]
+    left, right = (half[None] for half in HALVES.images(brain))
     found = _compute(run, brain, left, right, request, cache)
     checks = None
     if request.check and cache is not None:
@@ -122,7 +121,7 @@ def explain_case(
         checks["Sanity"].append(check_mirror(run, brain, request, cache).to_dict())
     content = MapContent(
         brain=brain,
-        relevance=join_maps(pair, found.relevance_left, found.relevance_right),
+        relevance=HALVES.join(brain, (found.relevance_left[0], found.relevance_right[0])),
         found=found,
         flagged=_score(run, left, right) > run.threshold,
         mask=mask,
@@ -197,8 +196,8 @@ def _explain_side(
     record = map_record(run, request, *pair)
     if (done := read_done(case, path, record, checked=request.check)) is not None:
         return done
-    brains = [load_brain(one, run.config.data.resolution_mm, pairing="brains") for one in pair]
-    left, right = (standard_brain(brain)[None] for brain in brains)
+    brains = [run.load_brain(one) for one in pair]
+    left, right = (image[None] for brain in brains for image in BRAINS.images(brain))
     side = 0 if case == pair[0] else 1
     found = _compute(run, brains[side], left, right, request, cache)
     checks = None

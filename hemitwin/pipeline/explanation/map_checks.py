@@ -25,11 +25,10 @@ from hemitwin.interpret import (
     same_maps,
 )
 from hemitwin.pipeline.cohort.brains import Brain
-from hemitwin.pipeline.explanation.compared import join_maps
 from hemitwin.pipeline.explanation.pair_maps import compute_map
 from hemitwin.pipeline.explanation.paired_regions import atlas_on_grid
 from hemitwin.pipeline.explanation.request import MapRequest, choose_score, pair_score
-from hemitwin.pipeline.training.pairs import split_brain
+from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.runs import Run
 
 __all__ = ["check_map", "check_mirror", "labels_of_pair"]
@@ -117,9 +116,9 @@ def check_mirror(run: Run, brain: Brain, request: MapRequest, cache: Path) -> Ve
 def _whole_map(
     run: Run, brain: Brain, request: MapRequest, labels: Int[Tensor, " *spatial"]
 ) -> Tensor:
-    pair = split_brain(brain, brain.volume)
-    found = compute_map(run, pair.left[None], pair.right[None], request, labels=labels)
-    return join_maps(pair, found.relevance_left, found.relevance_right)
+    left, right = HALVES.images(brain)
+    found = compute_map(run, left[None], right[None], request, labels=labels)
+    return HALVES.join(brain, (found.relevance_left[0], found.relevance_right[0]))
 
 
 def labels_of_pair(
@@ -127,9 +126,7 @@ def labels_of_pair(
 ) -> tuple[Int[Tensor, " *spatial"], Int[np.ndarray, " regions"]]:
     """Return the atlas on the grid of a pair, of which the left half serves both hemispheres."""
     atlas = atlas_on_grid(run, brain, cache)
-    labels = torch.from_numpy(atlas.labels.astype(np.int64))
-    if run.config.pairs is None:
-        labels = labels[: len(labels) // 2]
+    labels = run.config.compared.labels(torch.from_numpy(atlas.labels.astype(np.int64)))
     return labels, np.unique(labels.numpy()[labels.numpy() > 0])
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from hemitwin.atlases import Parcellation, Region, hcpmmp_volume
 from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.runs import Run
 from hemitwin.transforms import split_hemispheres
 
@@ -60,7 +61,7 @@ class PairedRegions:
             stem, of which each half has its own, where it has voxels.
         """
         atlas = atlas_on_grid(run, brain, cache)
-        if run.config.pairs is not None:
+        if run.config.compared is BRAINS:
             return cls(atlas.labels, atlas.labels, atlas.regions, atlas.regions)
         return cls._of_halves(atlas)
 

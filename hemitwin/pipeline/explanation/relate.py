@@ -7,12 +7,6 @@ from pathlib import Path
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas
 from hemitwin.interpret import RegionMatches, match_regions
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.explanation.compared import (
-    compared_images,
-    find_two,
-    load_for,
-    require_halves,
-)
 from hemitwin.pipeline.explanation.directions import Directions
 from hemitwin.pipeline.explanation.paired_regions import PairedRegions
 from hemitwin.pipeline.explanation.relation_files import (
@@ -21,6 +15,7 @@ from hemitwin.pipeline.explanation.relation_files import (
     read_related,
     write_related,
 )
+from hemitwin.pipeline.explanation.two_brains import find_two, require_halves
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
@@ -141,9 +136,9 @@ def _relate_case(
     )
     if (done := read_related(case, path, record)) is not None:
         return done
-    brains = [load_for(run, one) for one in cases]
+    brains = [run.load_brain(one) for one in cases]
     regions = PairedRegions.of(run, brains[0], cache)
-    left, right = (image for brain in brains for image in compared_images(run, brain))
+    left, right = (image for brain in brains for image in run.config.compared.images(brain))
     found = match_regions(
         run.network,
         left[None].to(run.network.device),

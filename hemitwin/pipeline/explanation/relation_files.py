@@ -18,6 +18,7 @@ from hemitwin.pipeline.explanation.paired_regions import PairedRegions
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
+from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.runs import Run
 
 __all__ = [
@@ -147,7 +148,7 @@ def _related(case: Case, path: Path, content: dict[str, Any], table: pd.DataFram
 
 
 def _sidecar(run: Run, made: RelationContent) -> dict[str, Any]:
-    found, halves = made.found, run.config.pairs is None
+    found, halves = made.found, run.config.compared is HALVES
     compared = "two hemispheres" if halves else "two brains"
     return {
         "Description": f"How much each pair of regions adds to the cosine similarity of the "

@@ -12,16 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.cohort.brains import load_brain
-from hemitwin.pipeline.explanation.compared import join_maps, require_halves
 from hemitwin.pipeline.explanation.request import region_of_map
+from hemitwin.pipeline.explanation.two_brains import require_halves
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.regions.registration import LesionMask
 from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import anomaly_path
 from hemitwin.pipeline.stage.records import content_digest
-from hemitwin.pipeline.training.pairs import split_brain
+from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.runs import WEIGHTS, Run, load_run, result_record
 from hemitwin.transforms import Scan, resample
 
@@ -237,10 +236,10 @@ def _drawn(case: Case, derivatives: Path, run: Run) -> LesionMask | None:
 @torch.inference_mode()
 def _write_drawn(path: Path, case: Case, run: Run) -> dict[str, object]:
     """Draw what the decoder marks, if the brain is above the threshold."""
-    brain = load_brain(case, run.config.data.resolution_mm)
-    pair = split_brain(brain, brain.volume)
+    brain = run.load_brain(case)
+    left, right = HALVES.images(brain)
     device = run.network.device
-    output = run.network(pair.left[None].to(device), pair.right[None].to(device))
+    output = run.network(left[None].to(device), right[None].to(device))
     above = float(output.score) > run.threshold
     content = {
         "Description": f"Where the decoder's map is above {_OF_PEAK:g} of its peak, about it",
@@ -253,6 +252,6 @@ def _write_drawn(path: Path, case: Case, run: Run) -> dict[str, object]:
     if output.anomaly is None or not above or output.anomaly.max() <= 0:
         return content
     inside = marked_region(output.anomaly.cpu())
-    mask = join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5
+    mask = HALVES.join(brain, list(inside.movedim(1, 0)))[0].numpy() > 0.5
     save_volume(path, mask, brain.affine, space=TEMPLATE_SPACE)
     return {**content, "Marked": True}

@@ -12,6 +12,7 @@ from hemitwin.interpret import LrpConfig
 from hemitwin.models import EncoderConfig, HeadConfig, LocalEncoderConfig, LossConfig
 from hemitwin.pipeline.cohort.config import BrainPairsConfig, DataConfig, SplitConfig
 from hemitwin.pipeline.stage.settings import read_config
+from hemitwin.pipeline.training.compared import BRAINS, HALVES, Compared
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
 __all__ = ["EvaluationConfig", "RunConfig", "TrainingConfig", "load_config"]
@@ -135,6 +136,11 @@ class RunConfig(Frozen):
     lrp: LrpConfig = Field(default=LrpConfig(), description="Relevance.")
 
     @property
+    def compared(self) -> Compared:
+        """What a pair is made of: halves of one brain, or two brains."""
+        return HALVES if self.pairs is None else BRAINS
+
+    @property
     def evaluation_seed(self) -> int:
         """What decides the folds, and with 1 and 2 added the lesions of validation and test."""
         return self.seed if self.split.seed is None else self.split.seed
@@ -176,7 +182,7 @@ class RunConfig(Frozen):
         if self.loss.negatives not in fit:
             msg = (
                 f"loss.negatives must be {' or '.join(fit)} for pairs of "
-                f"{'hemispheres' if self.pairs is None else 'brains'}, got {self.loss.negatives}"
+                f"{self.compared.pairing}, got {self.loss.negatives}"
             )
             raise ValueError(msg)
         if self.pairs is None and self.data.space != TEMPLATE_SPACE:

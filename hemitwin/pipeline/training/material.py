@@ -33,10 +33,10 @@ from hemitwin.pipeline.training.brain_data import (
     standard_brain,
 )
 from hemitwin.pipeline.training.brain_task import BrainTask
+from hemitwin.pipeline.training.compared import split_brain
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import HemisphereData
 from hemitwin.pipeline.training.device import chosen_device
-from hemitwin.pipeline.training.pairs import split_brain
 from hemitwin.pipeline.training.runs import lesion_source
 from hemitwin.pipeline.training.scoring import embed_brains, score_brain_pairs, score_pairs
 from hemitwin.pipeline.training.task import SiameseTask

@@ -13,6 +13,7 @@ from hemitwin._shapes import Batch, Volume
 from hemitwin.models import Items
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.compared import split_brain
 from hemitwin.transforms import (
     AsymmetrySpec,
     HemispherePair,
@@ -22,7 +23,6 @@ from hemitwin.transforms import (
     inject_lesion,
     sample_lesion,
     split_hemispheres,
-    standardise,
 )
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "halves_of",
     "join",
     "pairs_of",
-    "split_brain",
 ]
 
 Side = Literal["L", "R"]
@@ -126,11 +125,6 @@ class ScoredPair:
         if self.spec is None:
             return "healthy"
         return self.spec.role if isinstance(self.spec, LesionSpec) else "asymmetry"
-
-
-def split_brain(brain: Brain, volume: Volume) -> HemispherePair:
-    """Bring a volume of this brain to standard units and split it: what the network sees."""
-    return split_hemispheres(standardise(volume, brain.mask), brain.affine)
 
 
 def halves_of(

@@ -10,6 +10,7 @@ import yaml
 
 from hemitwin.models import SiameseNetwork, load_weights
 from hemitwin.pipeline.cohort.brains import COMPUTATION as GRID_COMPUTATION
+from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.split import Split, read_split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
@@ -84,6 +85,10 @@ class Run:
     reference_score: float
     weights_digest: str
     reference_logit: float = 0.0
+
+    def load_brain(self, case: Case) -> Brain:
+        """Load a prepared volume at the network's grid, for what the run compares."""
+        return self.config.compared.load(case, self.config.data.resolution_mm)
 
     def reference_of(self, target: str) -> float:
         """Return the typical size of an explained score: what a ledger is judged against."""

@@ -16,11 +16,11 @@ from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.cohort.config import BrainPairsConfig
 from hemitwin.pipeline.explanation import relate as stage
-from hemitwin.pipeline.explanation.compared import compared_images, load_for
 from hemitwin.pipeline.explanation.directions import Directions
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.paired_regions import PairedRegions
 from hemitwin.pipeline.explanation.relate import relate, relate_two
+from hemitwin.pipeline.explanation.two_brains import compared_images, load_for
 from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json

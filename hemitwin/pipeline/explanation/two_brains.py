@@ -3,20 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from hemitwin._shapes import Volume
-from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
-from hemitwin.pipeline.stage.bids import Case, Pairing
+from hemitwin.pipeline.cohort.brains import find_prepared
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.training.brain_data import standard_brain
-from hemitwin.pipeline.training.pairs import split_brain
+from hemitwin.pipeline.training.compared import BRAINS, HALVES
 from hemitwin.pipeline.training.runs import Run
-from hemitwin.transforms import HemispherePair, rejoin
 
-__all__ = ["compared_images", "find_two", "join_maps", "load_for", "require_halves"]
+__all__ = ["find_two", "require_halves"]
 
 
 def require_halves(run: Run, verb: str) -> None:
@@ -27,7 +20,7 @@ def require_halves(run: Run, verb: str) -> None:
     UserError
         The run compares brains.
     """
-    if run.config.pairs is not None:
+    if run.config.compared is BRAINS:
         msg = (
             f"{verb} must be told which two brains to compare, because {run.folder} compares "
             f"brains; add --pair SUB1 SUB2"
@@ -56,7 +49,7 @@ def find_two(run: Run, derivatives: Path, subjects: Sequence[str]) -> tuple[Case
     UserError
         The run compares hemispheres, or none or several scans fit a name.
     """
-    if run.config.pairs is None:
+    if run.config.compared is HALVES:
         msg = f"--pair must be given with a run on pairs of brains, {run.folder} compares halves"
         raise UserError(msg)
     one, other = (_find_one(run, derivatives, name) for name in subjects)
@@ -75,37 +68,3 @@ def _find_one(run: Run, derivatives: Path, name: str) -> Case:
         msg = f"--pair must name one scan each, {name} fits {len(cases)} of {known}; give its name"
         raise UserError(msg)
     return cases[0]
-
-
-def join_maps(
-    pair: HemispherePair, left: Float[Tensor, "1 1 *half"], right: Float[Tensor, "1 1 *half"]
-) -> Volume:
-    """Lay the maps of both hemispheres where they belong; the mid-line has none.
-
-    Parameters
-    ----------
-    pair : HemispherePair
-        What was explained.
-    left, right : (1, 1, *half) float
-        Relevance of both halves.
-
-    Returns
-    -------
-    (1, X, Y, Z) float
-    """
-    midline = None if pair.midline is None else torch.zeros_like(pair.midline)
-    return rejoin(HemispherePair(left[0], right[0], midline, pair.left_affine, pair.right_affine))
-
-
-def load_for(run: Run, case: Case) -> Brain:
-    """Load a prepared volume as a run takes it."""
-    pairing: Pairing = "hemispheres" if run.config.pairs is None else "brains"
-    return load_brain(case, run.config.data.resolution_mm, pairing=pairing)
-
-
-def compared_images(run: Run, brain: Brain) -> tuple[Volume, ...]:
-    """Return what the network compares of one brain: both halves, or the whole."""
-    if run.config.pairs is not None:
-        return (standard_brain(brain),)
-    pair = split_brain(brain, brain.volume)
-    return pair.left, pair.right
