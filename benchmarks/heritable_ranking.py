@@ -33,7 +33,7 @@ from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.explanation.directions import Directions
 from hemitwin.pipeline.explanation.request import choose_score, pair_score
 from hemitwin.pipeline.statistics.bootstrap import Clusters
-from hemitwin.pipeline.training.brain_data import standard_brain
+from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.runs import Run, load_run
 
 METHODS: Mapping[str, AttributionConfig] = {
@@ -97,7 +97,7 @@ def explained(
     names = [region.name for region in atlas.regions]
     labels = torch.from_numpy(atlas.labels.astype(np.int64))
     directions = Directions.of(run, arguments.derivatives, arguments.directions)
-    images = {name: standard_brain(brain)[None] for name, brain in brains.items()}
+    images = {name: BRAINS.images(brain)[0][None] for name, brain in brains.items()}
     for method in arguments.methods or [*METHODS, DIAGONAL]:
         rows = []
         for case, partner in zip(pairs["case"], pairs["partner_case"], strict=True):

@@ -24,10 +24,9 @@ from scipy import ndimage
 
 from hemitwin.atlases import hcpmmp_atlas, save_table
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
-from hemitwin.pipeline.explanation.two_brains import join_maps
 from hemitwin.pipeline.regions.hidden_lesions import marked_region
 from hemitwin.pipeline.regions.registration import LesionMask, register_subject
-from hemitwin.pipeline.training.compared import split_brain
+from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.pairs import LesionSource
 from hemitwin.pipeline.training.runs import Run, load_run
 from hemitwin.transforms import Deformation, LesionConfig, LesionMaskLibrary, Scan, coarsen
@@ -111,14 +110,14 @@ def drawn(run: Run, brain: Brain, volume: torch.Tensor) -> np.ndarray | None:
     coarse, affine = coarsen(volume, brain.affine, factor=factor)
     share, _ = coarsen((volume > 0).float(), brain.affine, factor=factor)
     coarse = torch.where(share >= 0.5, coarse / share.clamp(min=0.5), 0.0)
-    small = Brain(brain.case, coarse, coarse[0].numpy() > 0, affine, factor, 1.0)
-    pair = split_brain(small, coarse)
+    small = Brain(coarse, coarse[0].numpy() > 0, affine, factor, 1.0, brain.case)
+    left, right = HALVES.images(small)
     with torch.inference_mode():
-        output = run.network(pair.left[None], pair.right[None])
+        output = run.network(left[None], right[None])
     if output.anomaly is None or float(output.score) <= run.threshold:
         return None
     inside = marked_region(output.anomaly)
-    mask = join_maps(pair, inside[:, :1], inside[:, 1:])[0].numpy() > 0.5
+    mask = HALVES.join(small, list(inside.movedim(1, 0)))[0].numpy() > 0.5
     return np.kron(mask, np.ones((factor,) * 3, dtype=bool))
 
 

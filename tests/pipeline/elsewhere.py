@@ -34,8 +34,8 @@ from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
 from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion
-from hemitwin.pipeline.training.material import material_of, plan_training
 from hemitwin.pipeline.training.runs import load_run
+from hemitwin.pipeline.training.setup import plan_training, set_up
 from hemitwin.pipeline.training.step_probe import probe_step
 
 
@@ -224,9 +224,9 @@ def anomaly(run, derivatives):
 def first_step(run):
     """Take the reference, centre the network and run one step, as a training begins."""
     device = run.network.device
-    material = material_of(plan_training(run.config), device)
-    batch = next(iter(material.data.train_dataloader())).to(device)
-    task = material.make_task(4).to(device)
+    setup = set_up(plan_training(run.config), device)
+    batch = next(iter(setup.data.train_dataloader())).to(device)
+    task = setup.task(4).to(device)
     task.centre(batch)
     assert probe_step(task, batch, precision="32-true").activation_bytes > 0
     with torch.no_grad():

@@ -19,8 +19,8 @@ from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.stage.names import relevance_path
 from hemitwin.pipeline.training.config import load_config
-from hemitwin.pipeline.training.material import plan_training
 from hemitwin.pipeline.training.runs import load_run
+from hemitwin.pipeline.training.setup import plan_training
 from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import load_scan, read_itk_affine
 

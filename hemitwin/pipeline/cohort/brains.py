@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hemitwin._shapes import Affine, Mask, Volume
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.pipeline.cohort.config import DataConfig
 from hemitwin.pipeline.cohort.volume_store import GridVolume, VolumeStore
@@ -50,32 +49,20 @@ _LEAST_SHARE = 0.5
 _STORE = Path(".cache", "volumes")  # a name with a dot: tools for BIDS pass over it
 
 
-@dataclass(frozen=True)
-class Brain:
-    """One prepared volume at the network's grid.
+@dataclass(frozen=True, eq=False)
+class Brain(GridVolume):
+    """One prepared volume at the network's grid, background 0, and whose it is.
 
     Parameters
     ----------
+    volume, mask, affine, factor, native_mm3_per_mm3
+        As of `GridVolume`. The mask is of the brain before anything was injected; along x there
+        is an even number of columns about the mid-plane.
     case : Case
         Whose volume it is.
-    volume : (1, X, Y, Z) float32
-        RAS+ axes, background 0, even number of columns about the mid-plane.
-    mask : (X, Y, Z) bool
-        Where the brain is, before anything was injected.
-    affine : (4, 4)
-        Voxel index to template RAS+ millimetres.
-    factor : int
-        How many prepared voxels make one voxel, along each axis.
-    native_mm3_per_mm3 : float
-        Native cubic millimetres in one of template space: most brains are smaller than it.
     """
 
     case: Case
-    volume: Volume
-    mask: Mask
-    affine: Affine
-    factor: int
-    native_mm3_per_mm3: float
 
     @property
     def subject(self) -> str:
@@ -161,7 +148,7 @@ def load_brain(
             "versions": {name: provenance()["packages"][name] for name in _COMPUTED_BY},
         }
         made = store.get(specification, make)
-    return Brain(case, made.volume, made.mask, made.affine, made.factor, made.native_mm3_per_mm3)
+    return Brain(**vars(made), case=case)
 
 
 def _at_resolution(case: Case, resolution_mm: float, native_mm3_per_mm3: float) -> GridVolume:

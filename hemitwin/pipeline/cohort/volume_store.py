@@ -40,7 +40,7 @@ class GridVolume:
     factor : int
         How many prepared voxels make one voxel, along each axis.
     native_mm3_per_mm3 : float
-        Native cubic millimetres in one of template space.
+        Native cubic millimetres in one of template space: most brains are smaller than it.
     """
 
     volume: Volume

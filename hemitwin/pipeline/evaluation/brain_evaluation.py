@@ -31,11 +31,16 @@ from hemitwin.pipeline.statistics.metrics import (
     plain_name,
 )
 from hemitwin.pipeline.training.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
-from hemitwin.pipeline.training.brain_data import IndexedPairs, pairs_of_fold
-from hemitwin.pipeline.training.brain_task import score_embedded
-from hemitwin.pipeline.training.material import people_of
 from hemitwin.pipeline.training.runs import Run
-from hemitwin.pipeline.training.scoring import DEVIATION_BASELINE, embed_brains, score_brain_pairs
+from hemitwin.pipeline.training.setup import people_of
+from hemitwin.pipeline.training.whole_brains import (
+    DEVIATION_BASELINE,
+    IndexedPairs,
+    embed_brains,
+    pairs_of_fold,
+    score_brain_pairs,
+    score_embedded,
+)
 
 __all__ = ["BrainEvaluation", "CombinedBaseline", "evaluate_brains", "fit_combined"]
 

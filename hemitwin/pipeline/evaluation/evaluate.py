@@ -37,11 +37,20 @@ from hemitwin.pipeline.statistics.metrics import (
     rates_at,
     youden_threshold,
 )
-from hemitwin.pipeline.training.data import HemisphereData
-from hemitwin.pipeline.training.material import VALIDATION_DIGEST, VALIDATION_PAIRS
+from hemitwin.pipeline.training.halves import (
+    VALIDATION_PAIRS,
+    HalvesValidation,
+    score_pairs,
+    validation_pairs,
+)
 from hemitwin.pipeline.training.pairs import ScoredPair, draw_lesions, pairs_of
-from hemitwin.pipeline.training.runs import PAIRS_DIGEST, SUMMARY, Run, lesion_source
-from hemitwin.pipeline.training.scoring import score_pairs
+from hemitwin.pipeline.training.runs import (
+    PAIRS_DIGEST,
+    SUMMARY,
+    VALIDATION_DIGEST,
+    Run,
+    lesion_source,
+)
 
 __all__ = ["EVALUATION", "SIMULATED", "Evaluation", "evaluate"]
 
@@ -195,8 +204,8 @@ def _validation_pairs(run: Run, brains: Sequence[Brain]) -> pd.DataFrame | None:
             path,
         )
         return None
-    data = HemisphereData(run.config, (), validation, lesion_source(run.config))
-    return score_pairs(run.network, data.validation_pairs, split=run.split, fold="validation")
+    again = validation_pairs(run.config, validation, lesion_source(run.config))
+    return HalvesValidation(again, run.split).table(run.network)
 
 
 def _drawn_pairs(run: Run, brains: Sequence[Brain]) -> list[tuple[ScoredPair, ...]]:

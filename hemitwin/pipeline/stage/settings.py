@@ -129,16 +129,16 @@ def _place_of(
     between the keys.
     """
     keys: list[str] = []
-    below = (model,)
+    below: tuple[type[BaseModel], ...] = (model,)
     for part in map(str, location):
-        tagged = [one for one in below if one.__name__ == part]
-        if tagged and keys:
-            below = (tagged[0],)
+        tagged = tuple(one for one in below if one.__name__ == part)
+        if keys and tagged:
+            below = tagged
             continue
         model = below[0] if below else model
         keys.append(part)
         field = model.model_fields.get(part)
-        below = _models_in(field.annotation) if field else ()
+        below = _models_in(field.annotation) if field is not None else ()
     return keys, model
 
 

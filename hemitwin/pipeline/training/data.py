@@ -1,97 +1,116 @@
-"""The training and validation data as a Lightning data module."""
+"""What training learns from and is checked on, as a Lightning data module."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, overload
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as pl
 import numpy as np
+import pandas as pd
 import torch
+from jaxtyping import Bool, Float
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hemitwin._shapes import Batch
-from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.models import SiameseNetwork
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.distributed import rank_and_world
-from hemitwin.pipeline.training.pairs import (
-    LesionSource,
-    ScoredPair,
-    TrainingBatch,
-    draw_lesions,
-    halves_of,
-    join,
-    pairs_of,
-)
-from hemitwin.transforms import BrainAugmentation, LesionSpec
+from hemitwin.pipeline.training.pairs import TrainingBatch
 
-__all__ = ["HemisphereData", "PairBatch"]
+__all__ = ["BatchSampler", "Draw", "EpochScores", "ResumableLoader", "TrainingData", "Validation"]
 
-_Draw = tuple[int, int]
-"""Epoch and subject."""
-_KEPT_SUBJECTS = 64
+Draw = tuple[int, int]
+"""Epoch, and number of a subject or a set."""
 
 
-@dataclass(frozen=True, eq=False)
-class PairBatch:
-    """Pairs of one subject to be scored, with their labels."""
+@runtime_checkable
+class EpochScores(Protocol):
+    """Gathers the scores of the validation pairs through an epoch."""
 
-    left: Batch
-    right: Batch
-    lesioned: torch.Tensor
-    subjects: tuple[str, ...]
+    def add(self, network: SiameseNetwork, batch: Any) -> None:  # noqa: ANN401 (its validation's)
+        """Keep what the network says of one batch."""
+        ...
 
-    def to(self, device: torch.device) -> "PairBatch":
-        """Return the batch with its images on another device."""
-        return PairBatch(self.left.to(device), self.right.to(device), self.lesioned, self.subjects)
+    def finish(
+        self, network: SiameseNetwork, margin: float
+    ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"], float]:
+        """Forget them, and give all.
+
+        Returns
+        -------
+        scores : (n,) float
+            What the head ranks pairs by.
+        different : (n,) bool
+            The label: a lesion, or two that are not one set.
+        hinge : float
+            What the scores of different pairs lack of `margin` to those of alike ones, as a mean.
+        """
+        ...
 
 
-class HemisphereData(pl.LightningDataModule):
-    """Healthy halves with freshly injected lesions for training, fixed pairs for validation.
+class Validation(ABC):
+    """The pairs that a training is checked on: after epochs, and once more at its end."""
+
+    @property
+    @abstractmethod
+    def batches(self) -> Dataset[Any]:
+        """What is scored after an epoch, by `epoch_scores`."""
+
+    @abstractmethod
+    def epoch_scores(self) -> EpochScores:
+        """Return what gathers an epoch's scores."""
+
+    @abstractmethod
+    def table(self, network: SiameseNetwork) -> pd.DataFrame:
+        """Score every pair with a trained network, and beside it without one."""
+
+    @abstractmethod
+    def different(self, table: pd.DataFrame) -> Bool[np.ndarray, " n"]:
+        """Return the label of each row of `table`."""
+
+    @abstractmethod
+    def write(self, folder: Path, table: pd.DataFrame) -> None:
+        """Write `table` into a run folder."""
+
+
+class TrainingData(pl.LightningDataModule):
+    """Batches of freshly drawn images for training, fixed ones for validation.
 
     Parameters
     ----------
     config : RunConfig
         The run's settings.
-    train, validation : sequence of Brain
-        Folds that share no group.
-    source : LesionSource
-        Where lesions come from.
+    drawn : Dataset of TrainingBatch
+        From a list of `Draw` to a batch; its length is how many subjects or sets there are.
+    validation : Dataset
+        What is scored after an epoch, batch by batch.
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        train: Sequence[Brain],
-        validation: Sequence[Brain],
-        source: LesionSource,
+        self, config: RunConfig, drawn: Dataset[TrainingBatch], validation: Dataset[Any]
     ) -> None:
         super().__init__()
-        self._config = config
-        self._train = tuple(train)
-        self._source = source
-        specs = draw_lesions(
-            validation,
-            source,
-            per_subject=config.evaluation.lesions_per_subject,
-            seed=config.evaluation_seed + 1,
-        )
-        self.validation_pairs = _ValidationPairs(validation, specs, source)
+        self._training = config.training
+        self._seed = config.seed
+        self._drawn = drawn
+        self._validation = validation
 
-    def train_dataloader(self) -> DataLoader[TrainingBatch]:
+    def train_dataloader(self) -> "ResumableLoader":
         """Batches of `batch_subjects` subjects; a pure function of seed, epoch and number."""
-        training = self._config.training
-        sampler = BatchSampler(len(self._train), training.batch_subjects, self._config.seed)
-        dataset = _LesionedHalves(self._config, self._train, self._source)
-        return ResumableLoader(dataset, sampler, workers=training.workers)
+        size = len(self._drawn)  # type: ignore[arg-type]  # torch's datasets need no length
+        sampler = BatchSampler(size, self._training.batch_subjects, self._seed)
+        return ResumableLoader(self._drawn, sampler, workers=self._training.workers)
 
-    def val_dataloader(self) -> DataLoader[PairBatch]:
-        """One batch a validation subject: its healthy pair and its lesioned ones."""
-        dataset = _FixedPairs(self.validation_pairs)
-        return DataLoader(dataset, batch_size=None, shuffle=False)
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation batches in their order."""
+        return DataLoader(self._validation, batch_size=None, shuffle=False)
 
     def transfer_batch_to_device(
-        self, batch: TrainingBatch | PairBatch, device: torch.device, dataloader_idx: int
-    ) -> TrainingBatch | PairBatch:
+        self,
+        batch: Any,  # noqa: ANN401 (training's or validation's)
+        device: torch.device,
+        dataloader_idx: int,
+    ) -> Any:  # noqa: ANN401
         """Move a batch; Lightning's own mover refuses frozen dataclasses."""
         del dataloader_idx
         return batch.to(device)
@@ -140,7 +159,7 @@ class ResumableLoader(DataLoader[TrainingBatch]):
         self._done = int(state_dict["done"])
 
 
-class BatchSampler(Sampler[list[_Draw]]):
+class BatchSampler(Sampler[list[Draw]]):
     """Yield batches of (epoch, subject), so that a worker needs no state to draw lesions.
 
     Several processes share each batch; an incomplete one at the end of an epoch is left out then,
@@ -172,11 +191,13 @@ class BatchSampler(Sampler[list[_Draw]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
+        """Count the batches of an epoch."""
         _, world = rank_and_world()
         whole = self._size // self._batch
         return whole if world > 1 else -(-self._size // self._batch)
 
-    def __iter__(self) -> Iterator[list[_Draw]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Yield this process's share of each batch of an epoch, in random order."""
         rank, world = rank_and_world()
         order = np.random.default_rng([self._seed, self._epoch]).permutation(self._size)
         draws = [(self._epoch, int(index)) for index in order]
@@ -185,96 +206,3 @@ class BatchSampler(Sampler[list[_Draw]]):
         share = self._batch // world
         for one in batches[first:]:
             yield one if world == 1 else one[rank * share : (rank + 1) * share]
-
-
-class _LesionedHalves(Dataset[TrainingBatch]):
-    """Subjects with lesions, and other random changes, that are drawn anew in each epoch."""
-
-    def __init__(self, config: RunConfig, brains: Sequence[Brain], source: LesionSource) -> None:
-        self._config = config
-        self._brains = brains
-        self._source = source
-        self._augmentation = BrainAugmentation(
-            config.training.augmentation,
-            voxel_mm=config.data.resolution_mm,
-            comparison="hemispheres",
-        )
-
-    def __getitem__(self, draws: list[_Draw]) -> TrainingBatch:
-        return join([self._subject(*draw) for draw in draws])
-
-    def _subject(self, epoch: int, index: int) -> TrainingBatch:
-        rng = np.random.default_rng([self._config.seed, epoch, index])
-        training = self._config.training
-        # One gamma for all halves of a subject: it teaches invariance to contrast, and leaves no
-        # difference between the halves that could stand for a lesion.
-        gamma = float(np.exp(rng.normal(0.0, training.intensity_jitter)))
-        brain = self._brains[index]
-        # Before the lesions: they belong to the changed brain, and lie where its mask says.
-        volume, mask = self._augmentation(
-            brain.volume**gamma, brain.mask, seed=(self._config.seed, epoch, index)
-        )
-        changed = replace(brain, volume=volume, mask=mask)
-        return halves_of(changed, index, self._source, rng, copies=training.lesions_per_side)
-
-
-class _ValidationPairs(Sequence[tuple[ScoredPair, ...]]):
-    """Each subject's pairs, with lesions that were drawn once.
-
-    The pairs of the first subjects are kept, those of the others are made again at each use: they
-    take several times the memory of the brains, which are mapped from disk.
-    """
-
-    def __init__(
-        self,
-        brains: Sequence[Brain],
-        specs: Mapping[str, Sequence[LesionSpec]],
-        source: LesionSource,
-    ) -> None:
-        self._brains = tuple(brains)
-        self._specs = specs
-        self._source = source
-        self._kept: dict[int, tuple[ScoredPair, ...]] = {}
-
-    def __len__(self) -> int:
-        return len(self._brains)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[ScoredPair, ...]: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[tuple[ScoredPair, ...], ...]: ...
-    def __getitem__(
-        self, index: int | slice
-    ) -> tuple[ScoredPair, ...] | tuple[tuple[ScoredPair, ...], ...]:
-        if isinstance(index, slice):
-            return tuple(self[one] for one in range(len(self))[index])
-        if index in self._kept:
-            return self._kept[index]
-        brain = self._brains[index]
-        pairs = pairs_of(brain, self._specs[brain.case.name], self._source)
-        if len(self._kept) < _KEPT_SUBJECTS:
-            self._kept[index] = pairs
-        return pairs
-
-
-class _FixedPairs(Dataset[PairBatch]):
-    """Each item holds all pairs of one subject."""
-
-    def __init__(self, pairs: Sequence[Sequence[ScoredPair]]) -> None:
-        self._pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> PairBatch:
-        return batch_of(self._pairs[index])
-
-
-def batch_of(pairs: Sequence[ScoredPair]) -> PairBatch:
-    """Stack pairs into one batch."""
-    return PairBatch(
-        torch.stack([pair.left for pair in pairs]),
-        torch.stack([pair.right for pair in pairs]),
-        torch.tensor([pair.lesioned for pair in pairs]),
-        tuple(pair.subject for pair in pairs),
-    )

@@ -27,6 +27,7 @@ __all__ = [
     "PAIRS_DIGEST",
     "SPLITS",
     "SUMMARY",
+    "VALIDATION_DIGEST",
     "WEIGHTS",
     "Run",
     "config_digest",
@@ -43,6 +44,8 @@ CONFIG = "config.yaml"
 SPLITS = "splits.json"
 PAIRS_DIGEST = "pairs_sha256"
 """What an evaluation of halves calls the digest of its table of pairs."""
+VALIDATION_DIGEST = "validation_pairs_sha256"
+"""What a run's summary calls the digest of its table of validation pairs of halves."""
 _AGAIN = "restore it or train again"
 
 _PATHS = (

@@ -26,13 +26,12 @@ from hemitwin.models import (
     embed_in_chunks,
     map_loss,
     pair_distance,
-    relate_halves,
     take,
 )
 from hemitwin.models.relations import Items
 from hemitwin.pipeline.statistics.metrics import auc
 from hemitwin.pipeline.training.config import RunConfig
-from hemitwin.pipeline.training.data import PairBatch
+from hemitwin.pipeline.training.data import EpochScores
 from hemitwin.pipeline.training.device import chosen_device
 from hemitwin.pipeline.training.distributed import gather_batch
 from hemitwin.pipeline.training.pairs import TrainingBatch
@@ -61,6 +60,8 @@ class SiameseTask(pl.LightningModule):
         Of the training images; it gives the encoder its second channel.
     local : LocalEncoder, optional
         The encoder, where the configuration asks for local patterns: they are of images.
+    scores : EpochScores, optional
+        Gathers what is said of the validation pairs; a task without it is not validated.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class SiameseTask(pl.LightningModule):
         steps: int,
         reference: Reference | None = None,
         local: LocalEncoder | None = None,
+        scores: EpochScores | None = None,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
@@ -81,7 +83,8 @@ class SiameseTask(pl.LightningModule):
         self._loss = config.loss
         self._training = config.training
         self._steps = steps
-        self._scores: list[tuple[Tensor, PairBatch]] = []
+        self._compared = config.compared
+        self._scores = scores
         # Not part of the state: what is compiled has the encoder's own parameters.
         compiled = torch.compile(encoder) if config.training.compiled else encoder
         self._embed = [compiled]
@@ -102,30 +105,27 @@ class SiameseTask(pl.LightningModule):
             own = embed_in_chunks(self._embed[0], images, self._training.chunk).float()
             embeddings, items = gather_batch(own, batch.items)
             loss = self._embedding_loss(embeddings, items)
-        relations = self._relate(items, items)
+        relations = self._compared.relate(items, items, self._loss.negatives)
         positive, negative = _mean_distances(embeddings.detach(), relations, self.network)
         values = {"loss": loss, "positive_distance": positive, "negative_distance": negative}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(images))
         return values
 
-    def validation_step(self, batch: PairBatch, _: int) -> None:
-        """Keep the scores of one batch of pairs until the epoch ends."""
-        output = self.network(channels_last(batch.left), channels_last(batch.right))
-        self._scores.append((output.score.float().cpu(), batch))
+    def validation_step(self, batch: Any, _: int) -> None:  # noqa: ANN401 (its validation's)
+        """Keep what the network says of one batch until the epoch ends."""
+        if self._scores is not None:
+            self._scores.add(self.network, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the AUC and the loss of the validation pairs."""
-        scores = torch.cat([score for score, _ in self._scores]).numpy()
-        labels = torch.cat([batch.lesioned.cpu() for _, batch in self._scores]).numpy()
-        subjects = [name for _, batch in self._scores for name in batch.subjects]
-        self._scores.clear()
-        area = auc(labels, scores)
+        if self._scores is None:
+            return
+        scores, different, hinge = self._scores.finish(self.network, self._loss.margin)
         # The AUC of a few subjects is a staircase and soon at its top; the best checkpoint is
         # chosen by what training lowers.
-        if self.network.head.gives_logit:
-            loss = balanced_cross_entropy(scores, labels)
-        else:
-            loss = _paired_hinge(scores, labels, subjects, self._loss.margin)
+        logit = self.network.head.gives_logit
+        loss = balanced_cross_entropy(scores, different) if logit else hinge
+        area = auc(different, scores)
         self.log_dict({"validation_auc": area, "validation_loss": loss}, prog_bar=True)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own union type)
@@ -149,14 +149,11 @@ class SiameseTask(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _relate(self, anchors: Items, others: Items) -> Relations:
-        return relate_halves(anchors, others, self._loss.negatives)
-
     def _embedding_loss(self, embeddings: Tensor, items: Items) -> Tensor:
         older, old_items = self._memory.read()
         everyone = Items.join([items, old_items])
         others = torch.cat([embeddings, older.to(embeddings.dtype)])
-        relations = self._relate(items, everyone)
+        relations = self._compared.relate(items, everyone, self._loss.negatives)
         loss: Tensor = self._objective(embeddings, relations, self.network.head, others)
         self._memory.push(embeddings, items)
         return loss
@@ -276,12 +273,3 @@ def balanced_cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
         logits, torch.from_numpy(labels).float(), reduction="none"
     ).numpy()
     return float((terms[labels].mean() + terms[~labels].mean()) / 2)
-
-
-def _paired_hinge(
-    scores: np.ndarray, labels: np.ndarray, subjects: list[str], margin: float
-) -> float:
-    """Hold each lesioned pair against its own subject's healthy one."""
-    own = {name: scores[k] for k, name in enumerate(subjects) if not labels[k]}
-    gaps = np.array([scores[k] - own[name] for k, name in enumerate(subjects) if labels[k]])
-    return float(np.maximum(0.0, margin - gaps).mean())

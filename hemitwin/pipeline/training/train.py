@@ -46,17 +46,12 @@ from hemitwin.pipeline.training.distributed import (
     rank_and_world,
     wait_for_all,
 )
-from hemitwin.pipeline.training.material import (
-    VALIDATION_DIGEST,
-    VALIDATION_PAIRS,
-    TrainingMaterial,
-    material_of,
-    plan_training,
-)
+from hemitwin.pipeline.training.halves import VALIDATION_PAIRS
 from hemitwin.pipeline.training.runs import (
     CONFIG,
     SPLITS,
     SUMMARY,
+    VALIDATION_DIGEST,
     WEIGHTS,
     Run,
     config_digest,
@@ -64,6 +59,7 @@ from hemitwin.pipeline.training.runs import (
     masks_digest,
     write_config,
 )
+from hemitwin.pipeline.training.setup import TrainingSetup, plan_training, set_up
 from hemitwin.pipeline.training.step_probe import probe_step
 from hemitwin.pipeline.training.task import SiameseTask, memory_format, resolve_precision
 
@@ -139,8 +135,8 @@ def train(
     begun = _latest_state(out / _CHECKPOINTS)
     if (out / CONFIG).is_file() and any((out / _CHECKPOINTS).glob("*.ckpt")):
         _require_same_start(config, plan.split, record, out)
-    material = material_of(plan, machine.place)
-    logger.info("%s", plan.describe(material.make_task(1).network))
+    setup = set_up(plan, machine.place)
+    logger.info("%s", plan.describe(setup.task(1).network))
     out.mkdir(parents=True, exist_ok=True)
     if begun is None:
         record.begin(out / RECORD)
@@ -150,9 +146,9 @@ def train(
     cases = [brain.case for brain in plan.brains]
     write_guards(out, plan.split, cases, plan.people.kinship.groups(plan.subjects))
     with quiet_lightning():
-        task = _fit(config, material, out, machine, begun, progress)
+        task = _fit(config, setup, out, machine, begun, progress)
     if rank_and_world()[0] == 0:
-        _finish(config, task.to(machine.place), material, out)
+        _finish(config, task.to(machine.place), setup, out)
     wait_for_all()
     return load_run(out, device=device)
 
@@ -217,7 +213,7 @@ def _record(config: RunConfig, split: Split, cases: Sequence[Case]) -> Record:
 
 def _fit(
     config: RunConfig,
-    material: TrainingMaterial,
+    setup: TrainingSetup,
     out: Path,
     machine: _Machine,
     begun: str | None,
@@ -226,8 +222,8 @@ def _fit(
     pl.seed_everything(config.seed, verbose=False)
     training = config.training
     precision = resolve_precision(training.precision, machine.place)
-    data = material.data
-    task = material.make_task(training.epochs * len(data.train_dataloader()))
+    data = setup.data
+    task = setup.task(training.epochs * len(data.train_dataloader()))
     # torch's own stubs do not know the overload with a memory format alone.
     task.network.to(memory_format=memory_format(config.encoder.spatial_dims))  # type: ignore[call-overload]
     best = ModelCheckpoint(
@@ -302,10 +298,11 @@ def _logger(out: Path) -> TensorBoardLogger | bool:
     return TensorBoardLogger(out, name="tensorboard", version="")
 
 
-def _finish(config: RunConfig, task: SiameseTask, material: TrainingMaterial, out: Path) -> None:
-    scores = material.score_validation(task.network)
-    material.write(out, scores)
-    labels = material.labels(scores)
+def _finish(config: RunConfig, task: SiameseTask, setup: TrainingSetup, out: Path) -> None:
+    validation = setup.validation
+    scores = validation.table(task.network)
+    validation.write(out, scores)
+    labels = validation.different(scores)
     values = scores["score" if task.network.head.gives_logit else "distance"].to_numpy(float)
     threshold = youden_threshold(labels, values)
     metadata = {"config_sha256": config_digest(config)}

@@ -20,7 +20,6 @@ from hemitwin.pipeline.explanation.directions import Directions
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.paired_regions import PairedRegions
 from hemitwin.pipeline.explanation.relate import relate, relate_two
-from hemitwin.pipeline.explanation.two_brains import compared_images, load_for
 from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
@@ -32,7 +31,7 @@ COUNT = len(RESIDUES)
 
 def _brain(run, prepared, label):
     (case,) = find_prepared(prepared.derivatives, labels=(label,))
-    return load_for(run, case)
+    return run.load_brain(case)
 
 
 def _cosine(run, images):
@@ -78,7 +77,7 @@ def two(brains_run, prepared, cache):
 
 
 def test_the_matrix_sums_to_the_similarity_of_the_halves(related, run, prepared):
-    similarity = _cosine(run, compared_images(run, _brain(run, prepared, "p01")))
+    similarity = _cosine(run, run.config.compared.images(_brain(run, prepared, "p01")))
     assert related.similarity == pytest.approx(similarity, rel=1e-4)
     assert _matrix(related).sum() == pytest.approx(similarity, rel=1e-3)
     assert related.neglected == pytest.approx(0, abs=1e-4)
@@ -186,7 +185,7 @@ def test_directions_are_those_of_the_training_fold_alone(run, prepared):
     rows = chosen.vectors
     torch.testing.assert_close(rows @ rows.T, torch.eye(3, dtype=rows.dtype))
     with torch.inference_mode():
-        images = torch.stack(compared_images(run, load_for(run, chosen.cases[0])))
+        images = torch.stack(run.config.compared.images(run.load_brain(chosen.cases[0])))
         seen = run.network.embed(images.to(run.network.device)).cpu()
     assert float((F.normalize(seen.double()) @ rows.T).square().sum(1).min()) > 0.9
 
@@ -212,7 +211,7 @@ def test_two_brains_have_all_regions_on_both_sides(two, brains_run, prepared):
     images = [
         image
         for label in ("01", "02")
-        for image in compared_images(brains_run, _brain(brains_run, prepared, label))
+        for image in brains_run.config.compared.images(_brain(brains_run, prepared, label))
     ]
     assert _matrix(one).sum() == pytest.approx(_cosine(brains_run, images), rel=1e-3)
     np.testing.assert_allclose(_connectivity(one), _matrix(one)[:-COUNT, :-COUNT], rtol=1e-6)

@@ -127,7 +127,7 @@ def rescans(tmp_path):
     grid = torch.zeros(1, 2, 2, 2)
     mask = np.ones((2, 2, 2), dtype=bool)
     brains = [
-        Brain(Case(name, f"{name}_ses-{k}", Path("x")), grid, mask, np.eye(4), 1, 1.0)
+        Brain(grid, mask, np.eye(4), 1, 1.0, Case(name, f"{name}_ses-{k}", Path("x")))
         for name in people
         for k in range(3)
     ]

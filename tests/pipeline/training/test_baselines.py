@@ -35,7 +35,7 @@ def _brain(counts, *, native=1.0, seed=0, gain=1.0):
     grid = volume.reshape(40, 40, 40)
     case = Case("sub-1", "sub-1", Path("sub-1.nii.gz"))
     affine = np.diag([2.0, 2, 2, 1])
-    return Brain(case, torch.from_numpy(grid)[None], grid != 0, affine, 1, native)
+    return Brain(torch.from_numpy(grid)[None], grid != 0, affine, 1, native, case)
 
 
 def _halves(left, right):

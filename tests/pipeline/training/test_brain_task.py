@@ -24,11 +24,12 @@ from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json, write_json
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.training.brain_data import BrainSetData, _sets_of, standard_brain
+from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.config import RunConfig
-from hemitwin.pipeline.training.material import plan_training
 from hemitwin.pipeline.training.runs import load_run, write_config
+from hemitwin.pipeline.training.setup import plan_training
 from hemitwin.pipeline.training.train import train
+from hemitwin.pipeline.training.whole_brains import BrainSets, _sets_of
 from hemitwin.transforms import load_scan
 
 pytestmark = pytest.mark.xdist_group("path")
@@ -102,12 +103,13 @@ def test_a_batch_holds_whole_brains_of_whole_sets(config):
             "label": "same",
         }
     )
-    data = BrainSetData(config, brains, (), pairs=table, families={})
-    (batch,) = list(data.train_dataloader())
+    drawn = BrainSets(config, brains, pairs=table, families={})
+    assert len(drawn) == 2
+    batch = drawn[[(0, 0), (0, 1)]]
     assert batch.images.shape[2:] == brains[0].volume.shape[1:]
     assert sorted(batch.items.group.tolist()) == [0, 0, 1, 1]
     assert sorted(batch.items.item.tolist()) == [0, 1, 2, 3]
-    again = next(iter(data.train_dataloader()))
+    again = drawn[[(0, 0), (0, 1)]]
     assert torch.equal(again.images, batch.images)
 
 
@@ -130,7 +132,7 @@ def test_local_patterns_are_those_of_the_training_fold(config, tmp_path):
     run = train(validated(RunConfig, content, "test"), tmp_path / "run")
     brains = plan_training(run.config).fold("train")
     with torch.no_grad():
-        images = torch.stack([standard_brain(brain) for brain in brains])
+        images = torch.stack([BRAINS.images(brain)[0] for brain in brains])
         found = run.network.embed(images.to(run.network.device)).cpu()
     assert float(found.mean(0).abs().max()) < 0.01
     squares = found.square().mean(0)
@@ -144,7 +146,7 @@ def test_one_set_is_too_few_to_learn_from(config):
     names = [brain.case.name for brain in brains]
     table = pd.DataFrame({"case": names[:1], "partner_case": names[1:2], "label": "same"})
     with pytest.raises(UserError, match="at least two sets"):
-        BrainSetData(config, brains, (), pairs=table, families={})
+        BrainSets(config, brains, pairs=table, families={})
 
 
 def test_verification_and_identification_have_figures_and_baselines(run):
@@ -271,7 +273,7 @@ def _distance(run, derivatives, *names):
     config = run.config.data.model_copy(update={"prepared": derivatives})
     brains = {brain.case.name: brain for brain in load_brains(config, pairing="brains")}
     with torch.no_grad():
-        sides = [standard_brain(brains[name])[None].to(run.network.device) for name in names]
+        sides = [BRAINS.images(brains[name])[0][None].to(run.network.device) for name in names]
         return float(run.network(*sides).distance)
 
 

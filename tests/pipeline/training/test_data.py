@@ -10,14 +10,16 @@ import torch
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.config import DataConfig
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.training import data as data_module
-from hemitwin.pipeline.training.brain_data import BrainSetData
+from hemitwin.pipeline.training import halves
 from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, TrainingConfig
-from hemitwin.pipeline.training.data import BatchSampler, HemisphereData
+from hemitwin.pipeline.training.data import BatchSampler, TrainingData
+from hemitwin.pipeline.training.halves import HalvesValidation, LesionedHalves, validation_pairs
 from hemitwin.pipeline.training.pairs import LesionSource, halves_of, pairs_of
+from hemitwin.pipeline.training.whole_brains import BrainSets
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))
@@ -36,7 +38,7 @@ def make_brain(number, tmp_path):
     affine = np.diag([8.0, 8, 8, 1])
     affine[:3, 3] = -8.0 * (np.array(shape) - 1) / 2
     case = Case(f"sub-{number:02d}", f"sub-{number:02d}", tmp_path / "a.nii.gz")
-    return Brain(case, torch.from_numpy(values)[None], mask, affine, 2, 0.75)
+    return Brain(torch.from_numpy(values)[None], mask, affine, 2, 0.75, case)
 
 
 def run_config(tmp_path, **training):
@@ -49,8 +51,14 @@ def run_config(tmp_path, **training):
     )
 
 
+def data_of(config, train, validation=()):
+    source = LesionSource(LESIONS)
+    checked = HalvesValidation(validation_pairs(config, validation, source), Split({}, 0))
+    return TrainingData(config, LesionedHalves(config, train, source), checked.batches)
+
+
 def batches(config, brains, epoch):
-    loader = HemisphereData(config, brains, (), LesionSource(LESIONS)).train_dataloader()
+    loader = data_of(config, brains).train_dataloader()
     assert isinstance(loader.sampler, BatchSampler)
     loader.sampler.set_epoch(epoch)
     return list(loader)
@@ -67,7 +75,7 @@ def test_without_augmentation_a_sample_is_what_it_was_before_there_was_any(tmp_p
     gamma = float(np.exp(rng.normal(0.0, 0.1)))
     brain = brains[1]
     expected = halves_of(
-        Brain(brain.case, brain.volume**gamma, brain.mask, brain.affine, 2, 0.75),
+        replace(brain, volume=brain.volume**gamma),
         1,
         LesionSource(LESIONS),
         rng,
@@ -120,7 +128,7 @@ def test_each_brain_of_a_set_has_noise_of_its_own(tmp_path, brains):
     names = [brain.case.name for brain in brains]
     pairs = pd.DataFrame({"case": names[::2], "partner_case": names[1::2], "label": "same"})
     plain, noisy = (
-        next(iter(BrainSetData(one, same, (), pairs=pairs, families={}).train_dataloader()))
+        BrainSets(one, same, pairs=pairs, families={})[[(0, 0), (0, 1)]]
         for one in (
             run_config(tmp_path, intensity_jitter=0.0),
             run_config(tmp_path, intensity_jitter=0.0, augmentation=NOISE),
@@ -135,9 +143,7 @@ def test_each_brain_of_a_set_has_noise_of_its_own(tmp_path, brains):
 
 def test_augmentation_changes_training_and_leaves_validation_alone(tmp_path, brains):
     plain, changed = (
-        HemisphereData(
-            run_config(tmp_path, augmentation=one), brains[:2], brains[2:], LesionSource(LESIONS)
-        )
+        data_of(run_config(tmp_path, augmentation=one), brains[:2], brains[2:])
         for one in (AugmentationConfig(), EVERYTHING)
     )
     for one, other in zip(plain.val_dataloader(), changed.val_dataloader(), strict=True):
@@ -148,12 +154,12 @@ def test_augmentation_changes_training_and_leaves_validation_alone(tmp_path, bra
 
 def test_validation_pairs_are_the_same_whether_kept_or_made_again(tmp_path, brains, monkeypatch):
     made = []
-    monkeypatch.setattr(data_module, "_KEPT_SUBJECTS", 1)
+    monkeypatch.setattr(halves, "_KEPT_SUBJECTS", 1)
     monkeypatch.setattr(
-        data_module, "pairs_of", lambda brain, *more: made.append(brain) or pairs_of(brain, *more)
+        halves, "pairs_of", lambda brain, *more: made.append(brain) or pairs_of(brain, *more)
     )
-    data = HemisphereData(run_config(tmp_path), brains[:2], brains[2:], LesionSource(LESIONS))
-    first, second = list(data.validation_pairs), data.validation_pairs[:]
+    pairs = validation_pairs(run_config(tmp_path), brains[2:], LesionSource(LESIONS))
+    first, second = list(pairs), pairs[:]
     assert [brain.subject for brain in made] == ["sub-02", "sub-03", "sub-03"]
     for one, other in zip(first, second, strict=True):
         assert [pair.spec for pair in one] == [pair.spec for pair in other]

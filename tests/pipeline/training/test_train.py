@@ -20,15 +20,15 @@ from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.training import train as train_module
-from hemitwin.pipeline.training.brain_data import IndexedPairs
-from hemitwin.pipeline.training.brain_task import BrainTask
 from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig
-from hemitwin.pipeline.training.data import BatchSampler, PairBatch
-from hemitwin.pipeline.training.material import material_of, plan_training
+from hemitwin.pipeline.training.data import BatchSampler
+from hemitwin.pipeline.training.halves import HalvesScores, PairBatch
 from hemitwin.pipeline.training.runs import load_run, write_config
+from hemitwin.pipeline.training.setup import plan_training, set_up
 from hemitwin.pipeline.training.step_probe import probe_step
 from hemitwin.pipeline.training.task import SiameseTask, side_pairs
 from hemitwin.pipeline.training.train import train
+from hemitwin.pipeline.training.whole_brains import BrainsScores, IndexedPairs
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -97,11 +97,12 @@ def test_a_validation_logs_its_area_without_a_bootstrap(tmp_path):
             "encoder": {"name": "resnet18", "width": 8, "blocks": (1, 1)},
         }
     )
-    task = SiameseTask(config, steps=1)
+    scores = HalvesScores()
+    task = SiameseTask(config, steps=1, scores=scores)
     half = torch.zeros(4, 1, 2, 2, 2)
     lesioned = torch.tensor([False, True, False, True])
     batch = PairBatch(half, half, lesioned, ("sub-1", "sub-1", "sub-2", "sub-2"))
-    task._scores = [(torch.tensor([0.1, 0.9, 0.3, 0.2]), batch)]
+    scores._scores = [(torch.tensor([0.1, 0.9, 0.3, 0.2]), batch)]
     assert _validated(task)["validation_auc"] == 0.75
 
 
@@ -120,9 +121,10 @@ def test_a_validation_of_brains_logs_its_area_without_a_bootstrap(tmp_path):
         np.array([False, True]),
         Clusters.of(["a", "a"], ["a", "b"]),
     )
-    task = BrainTask(config, steps=1, pairs=pairs)
+    scores = BrainsScores(pairs)
+    task = SiameseTask(config, steps=1, scores=scores)
     places = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    task._embedded = list(enumerate(places))
+    scores._embedded = list(enumerate(places))
     assert _validated(task)["validation_auc"] == 1.0
 
 
@@ -226,7 +228,7 @@ def test_early_stopping_ends_before_the_last_epoch(small, tmp_path):
 def test_the_average_of_the_weights_is_what_is_kept(small, tmp_path):
     plain = train(changed(small), tmp_path / "plain")
     slow = train(changed(small, training={"ema_decay": 0.999}), tmp_path / "slow")
-    start = material_of(plan_training(small)).make_task(1)
+    start = set_up(plan_training(small)).task(1)
     name = "encoder.trunk.stem.conv.weight"
     initial = start.network.state_dict()[name]
 
@@ -380,17 +382,17 @@ def test_a_killed_process_is_continued_bit_for_bit(small, tmp_path):
 
 
 def test_a_probed_step_leaves_the_task_as_it_was(small):
-    material = material_of(plan_training(changed(small, loss={"memory": 4})))
-    task = material.make_task(4)
+    setup = set_up(plan_training(changed(small, loss={"memory": 4})))
+    task = setup.task(4)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
-    batch = next(iter(material.data.train_dataloader()))
+    batch = next(iter(setup.data.train_dataloader()))
     cost = probe_step(task, batch, precision="32-true")
     assert cost.seconds > 0
     assert cost.activation_bytes > batch.images.nbytes
     assert all(torch.equal(before[name], tensor) for name, tensor in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
     cached = probe_step(
-        material_of(plan_training(changed(small, training={"chunk": 2}))).make_task(4),
+        set_up(plan_training(changed(small, training={"chunk": 2}))).task(4),
         batch,
         precision="32-true",
     )

@@ -1,17 +1,13 @@
 """What training will work on, before it begins: cases, folds, relatives."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Bool
+from torch.utils.data import Dataset
 
 from hemitwin._shapes import Volume
-from hemitwin.atlases import save_table
 from hemitwin.models import (
     LocalEncoder,
     LocalEncoderConfig,
@@ -19,45 +15,24 @@ from hemitwin.models import (
     SiameseNetwork,
     count_parameters,
 )
-from hemitwin.pipeline.cohort.brain_pairs import People, write_brain_pairs
+from hemitwin.pipeline.cohort.brain_pairs import People
 from hemitwin.pipeline.cohort.brains import Brain, load_brains, require_excluded
 from hemitwin.pipeline.cohort.demographics import read_demographics
 from hemitwin.pipeline.cohort.families import kinship_of
 from hemitwin.pipeline.cohort.leakage import refuse_copies
 from hemitwin.pipeline.cohort.split import Split, draw_split
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.training.brain_data import (
-    BrainSetData,
-    IndexedPairs,
-    pairs_of_fold,
-    standard_brain,
-)
-from hemitwin.pipeline.training.brain_task import BrainTask
-from hemitwin.pipeline.training.compared import split_brain
+from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.config import RunConfig
-from hemitwin.pipeline.training.data import HemisphereData
+from hemitwin.pipeline.training.data import TrainingData, Validation
 from hemitwin.pipeline.training.device import chosen_device
+from hemitwin.pipeline.training.halves import HalvesValidation, LesionedHalves, validation_pairs
+from hemitwin.pipeline.training.pairs import TrainingBatch
 from hemitwin.pipeline.training.runs import lesion_source
-from hemitwin.pipeline.training.scoring import embed_brains, score_brain_pairs, score_pairs
 from hemitwin.pipeline.training.task import SiameseTask
+from hemitwin.pipeline.training.whole_brains import BrainSets, BrainsValidation, pairs_of_fold
 
-__all__ = [
-    "VALIDATION_DIGEST",
-    "VALIDATION_PAIRS",
-    "TrainingMaterial",
-    "TrainingPlan",
-    "material_of",
-    "people_of",
-    "plan_training",
-]
-
-VALIDATION_PAIRS = "validation_pairs.tsv"
-"""Scored pairs of validation in the run folder; for brains a private file, not this one."""
-
-VALIDATION_DIGEST = "validation_pairs_sha256"
-"""What a run's summary calls the digest of that table."""
-
-_PRIVATE_PAIRS = "validation_pairs.private.tsv"
+__all__ = ["TrainingPlan", "TrainingSetup", "people_of", "plan_training", "set_up"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +69,12 @@ class TrainingPlan:
         """Say in one line what will happen."""
         config = self.config
         counts = [f"{len(self.fold(name))} {name}" for name in ("train", "validation", "test")]
-        width, *rest = self.brains[0].volume.shape[1:]
-        size = [width // 2, *rest] if config.pairs is None else [width, *rest]
+        size = config.compared.images(self.brains[0])[0].shape[1:]
         return (
             f"{config.encoder.name} with {config.head.name} head and {config.loss.objective} "
             f"objective, {count_parameters(network):,} parameters, "
-            f"{'halves' if config.pairs is None else 'brains'} of "
-            f"{' x '.join(str(one) for one in size)} voxels; cases: {', '.join(counts)}; "
+            f"{config.compared.word} of {' x '.join(str(one) for one in size)} voxels; "
+            f"cases: {', '.join(counts)}; "
             f"{config.training.epochs} epochs"
         )
 
@@ -122,7 +96,7 @@ def plan_training(config: RunConfig) -> TrainingPlan:
         in shape, there are too few groups for the folds, or one volume has two names.
     """
     require_excluded(config.data)
-    brains = load_brains(config.data, pairing="hemispheres" if config.pairs is None else "brains")
+    brains = load_brains(config.data, pairing=config.compared.pairing)
     shapes = {tuple(brain.volume.shape) for brain in brains}
     if len(shapes) > 1:
         msg = (
@@ -142,97 +116,76 @@ def plan_training(config: RunConfig) -> TrainingPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingMaterial:
-    """Data, task and validation of one training.
+class TrainingSetup:
+    """What a training needs, made of its plan.
 
     Parameters
     ----------
-    data : HemisphereData or BrainSetData
+    config : RunConfig
+        The settings.
+    data : TrainingData
         Training and validation batches.
-    make_task : callable
-        From the number of optimizer steps to the Lightning module.
-    score_validation : callable
-        From the trained network to the table of scored validation pairs.
-    labels : callable
-        From that table to the label of each pair: a lesion, or two that are not one set.
-    write : callable
-        Writes that table into a run folder.
+    validation : Validation
+        What the training is checked on.
+    reference : Reference or None
+        Of the training fold, where the network sees deviations from it.
+    local : LocalEncoder or None
+        Patterns of the training fold, where the configuration asks for them.
     """
 
-    data: HemisphereData | BrainSetData
-    make_task: Callable[[int], SiameseTask]
-    score_validation: Callable[[SiameseNetwork], pd.DataFrame]
-    labels: Callable[[pd.DataFrame], Bool[np.ndarray, " n"]]
-    write: Callable[[Path, pd.DataFrame], object]
+    config: RunConfig
+    data: TrainingData
+    validation: Validation
+    reference: Reference | None
+    local: LocalEncoder | None
+
+    def task(self, steps: int) -> SiameseTask:
+        """Return the Lightning module of a training of so many optimizer steps."""
+        return SiameseTask(
+            self.config,
+            steps=steps,
+            reference=self.reference,
+            local=deepcopy(self.local),
+            scores=self.validation.epoch_scores(),
+        )
 
 
-def material_of(plan: TrainingPlan, device: torch.device | None = None) -> TrainingMaterial:
-    """Return what the plan's task needs; the reference is taken on the device."""
-    make = _halves if plan.config.pairs is None else _brains
-    return make(plan, chosen_device(device))
-
-
-def _halves(plan: TrainingPlan, device: torch.device) -> TrainingMaterial:
-    config = plan.config
-    data = HemisphereData(
-        config, plan.fold("train"), plan.fold("validation"), lesion_source(config)
-    )
-
-    def score(network: SiameseNetwork) -> pd.DataFrame:
-        return score_pairs(network, data.validation_pairs, split=plan.split, fold="validation")
-
-    def images() -> Iterator[Volume]:
-        for brain in plan.fold("train"):
-            pair = split_brain(brain, brain.volume)
-            yield from (pair.left, pair.right)
-
-    reference = _reference(config, images(), device)
-    local = _local_patterns(config, reference, images(), device)
-    return TrainingMaterial(
-        data,
-        lambda steps: SiameseTask(config, steps=steps, reference=reference, local=deepcopy(local)),
-        score,
-        lambda table: table["lesioned"].to_numpy(bool),
-        lambda folder, table: save_table(folder / VALIDATION_PAIRS, table),
+def set_up(plan: TrainingPlan, device: torch.device | None = None) -> TrainingSetup:
+    """Make what a plan's training needs; the reference is taken on the device."""
+    config, place = plan.config, chosen_device(device)
+    drawn, validation = _halves(plan) if config.compared is HALVES else _brains(plan)
+    reference = _reference(config, _images(plan), place)
+    return TrainingSetup(
+        config,
+        TrainingData(config, drawn, validation.batches),
+        validation,
+        reference,
+        _local_patterns(config, reference, _images(plan), place),
     )
 
 
-def _brains(plan: TrainingPlan, device: torch.device) -> TrainingMaterial:
-    config = plan.config
-    validation = plan.fold("validation")
+def _images(plan: TrainingPlan) -> Iterator[Volume]:
+    """Give the images of the training fold as they are."""
+    for brain in plan.fold("train"):
+        yield from plan.config.compared.images(brain)
+
+
+def _halves(plan: TrainingPlan) -> tuple[Dataset[TrainingBatch], Validation]:
+    config, source = plan.config, lesion_source(plan.config)
+    pairs = validation_pairs(config, plan.fold("validation"), source)
+    drawn = LesionedHalves(config, plan.fold("train"), source)
+    return drawn, HalvesValidation(pairs, plan.split)
+
+
+def _brains(plan: TrainingPlan) -> tuple[Dataset[TrainingBatch], Validation]:
+    config, validation = plan.config, plan.fold("validation")
     learnt, checked = (
         pairs_of_fold(config, plan.fold(fold), plan.people, plan.split, fold)
         for fold in ("train", "validation")
     )
-    data = BrainSetData(
-        config,
-        plan.fold("train"),
-        validation,
-        pairs=learnt,
-        families=plan.people.kinship.groups(plan.subjects),
-    )
-    pairs = IndexedPairs.of(checked, validation)
-
-    def score(network: SiameseNetwork) -> pd.DataFrame:
-        return score_brain_pairs(
-            network,
-            validation,
-            embed_brains(network, validation),
-            pairs=checked,
-            demographics=plan.people.demographics,
-        )
-
-    reference = _reference(config, map(standard_brain, plan.fold("train")), device)
-    local = _local_patterns(config, reference, map(standard_brain, plan.fold("train")), device)
-    return TrainingMaterial(
-        data,
-        lambda steps: BrainTask(
-            config, steps=steps, pairs=pairs, reference=reference, local=deepcopy(local)
-        ),
-        score,
-        lambda table: (table["label"] == "different").to_numpy(),
-        lambda folder, table: write_brain_pairs(folder / _PRIVATE_PAIRS, table),
-    )
+    families = plan.people.kinship.groups(plan.subjects)
+    drawn = BrainSets(config, plan.fold("train"), pairs=learnt, families=families)
+    return drawn, BrainsValidation(validation, checked, plan.people.demographics)
 
 
 def _reference(

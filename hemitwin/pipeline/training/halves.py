@@ -1,0 +1,333 @@
+"""Halves of brains with injected lesions: what training draws, and what validation scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch.utils.data import Dataset
+
+from hemitwin._shapes import Batch
+from hemitwin.atlases import save_table
+from hemitwin.models import SiameseNetwork
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.cohort.split import Fold, Split
+from hemitwin.pipeline.training.baselines import hemisphere_baselines
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.data import Draw, EpochScores, Validation
+from hemitwin.pipeline.training.pairs import (
+    LesionSource,
+    ScoredPair,
+    TrainingBatch,
+    draw_lesions,
+    halves_of,
+    join,
+    mirror_difference,
+    pairs_of,
+)
+from hemitwin.pipeline.training.task import channels_last
+from hemitwin.transforms import BrainAugmentation, LesionSpec
+
+__all__ = [
+    "VALIDATION_PAIRS",
+    "HalvesScores",
+    "HalvesValidation",
+    "LesionedHalves",
+    "PairBatch",
+    "score_pairs",
+    "validation_pairs",
+]
+
+VALIDATION_PAIRS = "validation_pairs.tsv"
+"""Scored pairs of validation in the run folder."""
+
+_KEPT_SUBJECTS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatch:
+    """Pairs of one subject to be scored, with their labels."""
+
+    left: Batch
+    right: Batch
+    lesioned: torch.Tensor
+    subjects: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """Return the batch with its images on another device."""
+        return PairBatch(self.left.to(device), self.right.to(device), self.lesioned, self.subjects)
+
+
+class LesionedHalves(Dataset[TrainingBatch]):
+    """Subjects with lesions, and other random changes, that are drawn anew in each epoch.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run's settings.
+    brains : sequence of Brain
+        The training fold.
+    source : LesionSource
+        Where lesions come from.
+    """
+
+    def __init__(self, config: RunConfig, brains: Sequence[Brain], source: LesionSource) -> None:
+        self._config = config
+        self._brains = brains
+        self._source = source
+        self._augmentation = BrainAugmentation(
+            config.training.augmentation,
+            voxel_mm=config.data.resolution_mm,
+            comparison="hemispheres",
+        )
+
+    def __len__(self) -> int:
+        """Count the subjects."""
+        return len(self._brains)
+
+    def __getitem__(self, draws: list[Draw]) -> TrainingBatch:
+        """Return the halves of these subjects, healthy and lesioned."""
+        return join([self._subject(*draw) for draw in draws])
+
+    def _subject(self, epoch: int, index: int) -> TrainingBatch:
+        rng = np.random.default_rng([self._config.seed, epoch, index])
+        training = self._config.training
+        # One gamma for all halves of a subject: it teaches invariance to contrast, and leaves no
+        # difference between the halves that could stand for a lesion.
+        gamma = float(np.exp(rng.normal(0.0, training.intensity_jitter)))
+        brain = self._brains[index]
+        # Before the lesions: they belong to the changed brain, and lie where its mask says.
+        volume, mask = self._augmentation(
+            brain.volume**gamma, brain.mask, seed=(self._config.seed, epoch, index)
+        )
+        changed = replace(brain, volume=volume, mask=mask)
+        return halves_of(changed, index, self._source, rng, copies=training.lesions_per_side)
+
+
+class HalvesValidation(Validation):
+    """Each validation subject's healthy pair and its lesioned ones.
+
+    Parameters
+    ----------
+    pairs : sequence of sequences of ScoredPair
+        One inner sequence a subject; it is one batch.
+    split : Split
+        The folds, which are held against the pairs.
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[ScoredPair]], split: Split) -> None:
+        self._pairs = pairs
+        self._split = split
+
+    @property
+    def batches(self) -> Dataset[PairBatch]:
+        """All pairs of a subject at once."""
+        return _PairsBySubject(self._pairs)
+
+    def epoch_scores(self) -> EpochScores:
+        """Score pairs as they come."""
+        return HalvesScores()
+
+    def table(self, network: SiameseNetwork) -> pd.DataFrame:
+        """See `score_pairs`."""
+        return score_pairs(network, self._pairs, split=self._split, fold="validation")
+
+    def different(self, table: pd.DataFrame) -> Bool[np.ndarray, " n"]:
+        """Tell which pairs have a lesion."""
+        return table["lesioned"].to_numpy(bool)
+
+    def write(self, folder: Path, table: pd.DataFrame) -> None:
+        """Write `VALIDATION_PAIRS`."""
+        save_table(folder / VALIDATION_PAIRS, table)
+
+
+class HalvesScores:
+    """The scores of an epoch's pairs, each with its label and subject."""
+
+    def __init__(self) -> None:
+        self._scores: list[tuple[torch.Tensor, PairBatch]] = []
+
+    def add(self, network: SiameseNetwork, batch: PairBatch) -> None:
+        """Score a subject's pairs."""
+        output = network(channels_last(batch.left), channels_last(batch.right))
+        self._scores.append((output.score.float().cpu(), batch))
+
+    def finish(
+        self, network: SiameseNetwork, margin: float
+    ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"], float]:
+        """Give scores, labels, and the hinge within each subject."""
+        del network  # it has said all
+        scores = torch.cat([score for score, _ in self._scores]).numpy()
+        lesioned = torch.cat([batch.lesioned.cpu() for _, batch in self._scores]).numpy()
+        subjects = [name for _, batch in self._scores for name in batch.subjects]
+        self._scores.clear()
+        return scores, lesioned, _paired_hinge(scores, lesioned, subjects, margin)
+
+
+def validation_pairs(
+    config: RunConfig, brains: Sequence[Brain], source: LesionSource
+) -> Sequence[tuple[ScoredPair, ...]]:
+    """Draw the validation subjects' lesions, and make their pairs when they are asked for.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Says how many lesions a subject gets; its seed decides which.
+    brains : sequence of Brain
+        Of the validation fold.
+    source : LesionSource
+        Where lesions come from.
+    """
+    specs = draw_lesions(
+        brains,
+        source,
+        per_subject=config.evaluation.lesions_per_subject,
+        seed=config.evaluation_seed + 1,
+    )
+    return _ValidationPairs(brains, specs, source)
+
+
+class _ValidationPairs(Sequence[tuple[ScoredPair, ...]]):
+    """Each subject's pairs, with lesions that were drawn once.
+
+    The pairs of the first subjects are kept, those of the others are made again at each use: they
+    take several times the memory of the brains, which are mapped from disk.
+    """
+
+    def __init__(
+        self,
+        brains: Sequence[Brain],
+        specs: Mapping[str, Sequence[LesionSpec]],
+        source: LesionSource,
+    ) -> None:
+        self._brains = tuple(brains)
+        self._specs = specs
+        self._source = source
+        self._kept: dict[int, tuple[ScoredPair, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._brains)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[ScoredPair, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[tuple[ScoredPair, ...], ...]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[ScoredPair, ...] | tuple[tuple[ScoredPair, ...], ...]:
+        if isinstance(index, slice):
+            return tuple(self[one] for one in range(len(self))[index])
+        if index in self._kept:
+            return self._kept[index]
+        brain = self._brains[index]
+        pairs = pairs_of(brain, self._specs[brain.case.name], self._source)
+        if len(self._kept) < _KEPT_SUBJECTS:
+            self._kept[index] = pairs
+        return pairs
+
+
+class _PairsBySubject(Dataset[PairBatch]):
+    """Each item holds all pairs of one subject."""
+
+    def __init__(self, pairs: Sequence[Sequence[ScoredPair]]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> PairBatch:
+        return batch_of(self._pairs[index])
+
+
+def batch_of(pairs: Sequence[ScoredPair]) -> PairBatch:
+    """Stack pairs into one batch."""
+    return PairBatch(
+        torch.stack([pair.left for pair in pairs]),
+        torch.stack([pair.right for pair in pairs]),
+        torch.tensor([pair.lesioned for pair in pairs]),
+        tuple(pair.subject for pair in pairs),
+    )
+
+
+def score_pairs(
+    network: SiameseNetwork,
+    pairs: Sequence[Sequence[ScoredPair]],
+    *,
+    split: Split,
+    fold: Fold,
+) -> pd.DataFrame:
+    """Score pairs in float32, of one fold only.
+
+    Parameters
+    ----------
+    network : SiameseNetwork
+        In evaluation mode.
+    pairs : sequence of sequences of ScoredPair
+        One inner sequence a subject; it is one batch.
+    split : Split
+        The folds that the network was trained with.
+    fold : Fold
+        Where every pair must come from.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair: subject, lesioned, role, side, volume_mm3, contrast and its unit
+        (contrast_from), distance, `score` where the head has a logit, and what needs no network:
+        the voxel-wise mirror difference (mirror_mean, mirror_peak; with a reference
+        mirror_deviation, see `Reference.asymmetry`) and the halves' volumes (half_volume,
+        half_tissue_volumes).
+
+    Raises
+    ------
+    UserError
+        A subject lies in another fold, or in none.
+    """
+    split.require([pair.subject for group in pairs for pair in group], fold)
+    rows = []
+    for group in pairs:
+        batch = batch_of(group).to(network.device)
+        with torch.inference_mode():
+            output = network(batch.left, batch.right)
+        deviation = _deviation(network, batch)
+        for k, (pair, distance, score) in enumerate(
+            zip(group, output.distance, output.score, strict=True)
+        ):
+            plain = mirror_difference(pair.left, pair.right)
+            rows.append(
+                {
+                    "subject": pair.subject,
+                    "lesioned": pair.lesioned,
+                    "role": pair.role,
+                    "side": pair.spec.side if pair.spec else None,
+                    "volume_mm3": pair.spec.volume_mm3 if pair.spec else 0.0,
+                    "contrast": getattr(pair.spec, "contrast", 0.0),
+                    "contrast_from": getattr(pair.spec, "contrast_from", None),
+                    "distance": float(distance),
+                    **({} if output.logit is None else {"score": float(score)}),
+                    "mirror_mean": plain["mean"],
+                    "mirror_peak": plain["peak"],
+                    **({} if deviation is None else {"mirror_deviation": float(deviation[k])}),
+                    **hemisphere_baselines(pair),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _deviation(network: SiameseNetwork, batch: PairBatch) -> torch.Tensor | None:
+    if network.reference is None:
+        return None
+    return network.reference.asymmetry(batch.left, batch.right)
+
+
+def _paired_hinge(
+    scores: np.ndarray, labels: np.ndarray, subjects: list[str], margin: float
+) -> float:
+    """Hold each lesioned pair against its own subject's healthy one."""
+    own = {name: scores[k] for k, name in enumerate(subjects) if not labels[k]}
+    gaps = np.array([scores[k] - own[name] for k, name in enumerate(subjects) if labels[k]])
+    return float(np.maximum(0.0, margin - gaps).mean())
