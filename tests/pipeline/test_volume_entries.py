@@ -43,7 +43,7 @@ from hemitwin.pipeline.cli.options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.cohort.leakage import fingerprint
 from hemitwin.pipeline.cohort.split import Split
-from hemitwin.pipeline.evaluation.results import simulated_set
+from hemitwin.pipeline.evaluation import simulated_set
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.explanation.map_files import read_relevance
 from hemitwin.pipeline.exports.material import ExportConfig, ExportMaterial
@@ -697,7 +697,7 @@ def test_every_option_that_may_take_a_volume_is_in_one_of_the_tables():
 
 
 def test_every_key_that_holds_a_path_is_in_the_table():
-    for module in pkgutil.iter_modules(
+    for module in pkgutil.walk_packages(
         importlib.import_module("hemitwin.pipeline").__path__, "hemitwin.pipeline."
     ):
         importlib.import_module(module.name)

@@ -106,7 +106,8 @@ def test_inputs_are_left_as_they_are():
 @settings(max_examples=25)
 @given(
     steps=st.tuples(*[st.sampled_from([-2.3, -1.0, 0.6, 1.0, 1.7, 3.0])] * 3),
-    shifts=st.tuples(*[st.floats(-8, 20)] * 3),
+    # No shift by less than rounding: at the very edge the two may fall on either side of it.
+    shifts=st.tuples(*[st.floats(-8, 20).map(lambda shift: round(shift, 3))] * 3),
     shape=st.tuples(*[st.integers(1, 16)] * 3),
     filled=st.booleans(),
 )

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hemitwin.atlases import save_volume
-from hemitwin.pipeline.cohort.brains import brains as cohort
+from hemitwin.pipeline.cohort import brains as cohort
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.cohort.volume_store import GridVolume, VolumeStore
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
@@ -126,7 +126,7 @@ _PROCESSES = """
     import os, signal, sys, time
     from pathlib import Path
     import numpy as np, torch
-    from hemitwin.pipeline import volume_store
+    from hemitwin.pipeline.cohort import volume_store
 
     folder = Path(sys.argv[1])
     volume = torch.from_numpy(np.random.default_rng(0).random((1, 4, 6, 5), dtype=np.float32))
