@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hemitwin._shapes import Volume
@@ -44,7 +44,7 @@ class Compared(ABC):
         """
 
     @abstractmethod
-    def join(self, brain: Brain, maps: Sequence[Volume]) -> Volume:
+    def join(self, brain: Brain, maps: Sequence[Float[Tensor, " 1 *image"]]) -> Volume:
         """Lay maps of a brain's images where they belong; the mid-line has none.
 
         Parameters
@@ -61,7 +61,7 @@ class Compared(ABC):
         """
 
     @abstractmethod
-    def labels(self, labels: Int[Tensor, " x y z"]) -> Int[Tensor, " *spatial"]:
+    def labels(self, labels: Int[Tensor, " x y z"]) -> Int[Tensor, " *image"]:
         """Return what labels of a brain's grid are on the grid of its first image."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class _Halves(Compared):
         pair = split_brain(brain, brain.volume)
         return pair.left, pair.right
 
-    def join(self, brain: Brain, maps: Sequence[Volume]) -> Volume:
+    def join(self, brain: Brain, maps: Sequence[Float[Tensor, " 1 *image"]]) -> Volume:
         left, right = maps
         places = split_hemispheres(brain.volume, brain.affine)
         midline = None if places.midline is None else torch.zeros_like(places.midline)
@@ -86,7 +86,7 @@ class _Halves(Compared):
             HemispherePair(left, right, midline, places.left_affine, places.right_affine)
         )
 
-    def labels(self, labels: Int[Tensor, " x y z"]) -> Int[Tensor, " *spatial"]:
+    def labels(self, labels: Int[Tensor, " x y z"]) -> Int[Tensor, " *image"]:
         return labels[: len(labels) // 2]
 
     def relate(self, anchors: Items, others: Items, negatives: Negatives) -> Relations:
@@ -101,12 +101,12 @@ class _Brains(Compared):
     def images(self, brain: Brain) -> tuple[Volume, ...]:
         return (standardise(brain.volume, brain.mask),)
 
-    def join(self, brain: Brain, maps: Sequence[Volume]) -> Volume:
+    def join(self, brain: Brain, maps: Sequence[Float[Tensor, " 1 *image"]]) -> Volume:
         del brain  # its one map lies on its grid
         (whole,) = maps
         return whole
 
-    def labels(self, labels: Int[Tensor, " x y z"]) -> Int[Tensor, " *spatial"]:
+    def labels(self, labels: Int[Tensor, " x y z"]) -> Int[Tensor, " *image"]:
         return labels
 
     def relate(self, anchors: Items, others: Items, negatives: Negatives) -> Relations:
