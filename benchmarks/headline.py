@@ -29,7 +29,8 @@ import pandas as pd
 import torch
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.evaluation.evaluate import Evaluation, evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
+from hemitwin.pipeline.evaluation.results import Evaluation
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.train import train
@@ -101,7 +102,7 @@ def run_cell(cell: str, fold: int, arguments: argparse.Namespace) -> tuple[Evalu
     started = time.perf_counter()
     run = train(config_of(cell, fold, arguments), folder)
     took = (time.perf_counter() - started) / 60
-    return evaluate(run, simulated=arguments.simulated), "there" if known else f"{took:.0f}"
+    return evaluate_halves(run, simulated=arguments.simulated), "there" if known else f"{took:.0f}"
 
 
 def config_of(cell: str, fold: int, arguments: argparse.Namespace) -> RunConfig:

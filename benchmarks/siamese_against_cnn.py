@@ -33,7 +33,7 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.evaluation.compare import compare
-from hemitwin.pipeline.evaluation.evaluate import evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Estimate, unavailable
 from hemitwin.pipeline.statistics.paired_tests import Difference, holm
@@ -114,7 +114,7 @@ def row_of(share: float, siamese: RunConfig, single: RunConfig, out: Path) -> Ro
 
 def trained_and_scored(config: RunConfig, folder: Path) -> tuple[Run, dict[str, Estimate]]:
     run = train(config, folder)
-    auc = evaluate(run).auc
+    auc = evaluate_halves(run).auc
     print(f"{folder} done", file=sys.stderr)
     return run, auc
 

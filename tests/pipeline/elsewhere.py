@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains
-from hemitwin.pipeline.evaluation.evaluate import evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.explanation.embedding_maps import explain_embedding_of
 from hemitwin.pipeline.explanation.explain import explain, explain_two
 from hemitwin.pipeline.explanation.relate import relate, relate_two
@@ -164,7 +164,7 @@ def halves(run, derivatives, cache):
     )
     own = {"labels": ("01",)}
     return {
-        "evaluate": lambda: scores(evaluate(run)),
+        "evaluate": lambda: scores(evaluate_halves(run)),
         **({"anomaly": partial(anomaly, run, derivatives)} if draws else {}),
         **{
             f"explain {one.desc}": partial(

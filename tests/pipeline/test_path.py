@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hemitwin.pipeline.cohort.brains import load_brains
-from hemitwin.pipeline.evaluation.evaluate import evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.exports.export import export
@@ -128,12 +128,12 @@ def test_replaced_weights_are_refused(run, tmp_path):
 
 
 def test_evaluation_scores_the_test_fold_and_nothing_else(run):
-    result = evaluate(run)
+    result = evaluate_halves(run)
     assert set(result.pairs["subject"]) == set(run.split.subjects("test"))
     assert list(result.pairs.groupby("subject")["lesioned"].sum()) == [2, 2]
     written = json.loads((run.folder / "evaluation.json").read_text())
     assert written["auc"]["distance"]["value"] == result.auc["distance"].value
-    again = evaluate(run)
+    again = evaluate_halves(run)
     pd.testing.assert_frame_equal(again.pairs, result.pairs)
 
 
@@ -145,7 +145,7 @@ def test_a_missing_test_subject_is_no_smaller_test(run, prepared, tmp_path):
     for path in source.glob("*prepared_T1w*"):
         (target / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match=r"another test; .* 'hemitwin explain .* DERIVATIVES'"):
-        evaluate(run, prepared=tmp_path)
+        evaluate_halves(run, prepared=tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import numpy as np
 from hemitwin.interpret import relevance_mass_accuracy, relevance_rank_accuracy
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.config import DataConfig, SplitConfig
-from hemitwin.pipeline.evaluation.evaluate import Evaluation, evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
+from hemitwin.pipeline.evaluation.results import Evaluation
 from hemitwin.pipeline.explanation.explain import Explained, explain
 from hemitwin.pipeline.exports.export import Exported, export
 from hemitwin.pipeline.preparation.prepare import prepare
@@ -118,7 +119,7 @@ def run_demo(out: Path, *, cache: Path, seed: int = 0) -> DemoSummary:
     with epoch_progress() as report:
         run = train(config, out / "run", progress=report)
     logger.info("4/6 scoring subjects it never saw")
-    scores = evaluate(run)
+    scores = evaluate_halves(run)
     logger.info("5/6 explaining a patient")
     patients = ("p01",)
     explained = _all(explain(run, derivatives, labels=patients))[0]

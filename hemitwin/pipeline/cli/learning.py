@@ -39,25 +39,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score the test fold: every figure with an interval over families, beside a baseline."""
-    from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains
-    from hemitwin.pipeline.evaluation.evaluate import EVALUATION, SIMULATED, evaluate
-    from hemitwin.pipeline.stage.errors import UserError
+    from hemitwin.pipeline.evaluation.evaluate import evaluate
     from hemitwin.pipeline.training.runs import load_run
 
-    loaded = load_run(run)
-    if loaded.config.pairs is not None:
-        if simulated is not None:
-            msg = (
-                f"--simulated must stand with a run on hemispheres, but {run} compares brains, of "
-                f"which a set of lesions has no pairs; leave it out"
-            )
-            raise UserError(msg)
-        rows = evaluate_brains(loaded, prepared=prepared).to_rows()
-        print_rows("hemitwin evaluate", {**rows, "written": str(run / f"{EVALUATION}.json")})
-        return
-    result = evaluate(loaded, prepared=prepared, simulated=simulated)
-    stem = EVALUATION if simulated is None else SIMULATED
-    written = {"written": str(run / f"{stem}.json"), "picture": str(run / f"{stem}.png")}
+    result = evaluate(load_run(run), prepared=prepared, simulated=simulated)
+    written = {kind: str(path) for kind, path in result.files(run).items()}
     print_rows("hemitwin evaluate", {**result.to_rows(), **written})
 
 

@@ -21,6 +21,7 @@ from hemitwin.pipeline.cohort.brain_pairs import (
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.cohort.leakage import unseen_brains
 from hemitwin.pipeline.cohort.split import Split
+from hemitwin.pipeline.evaluation.results import EVALUATION
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Estimate, tell_of_few
@@ -31,6 +32,7 @@ from hemitwin.pipeline.statistics.metrics import (
     plain_name,
 )
 from hemitwin.pipeline.training.baselines import BRAIN_BASELINES, brain_baselines, brain_volumes
+from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.runs import Run
 from hemitwin.pipeline.training.setup import people_of
 from hemitwin.pipeline.training.whole_brains import (
@@ -46,7 +48,6 @@ __all__ = ["BrainEvaluation", "CombinedBaseline", "evaluate_brains", "fit_combin
 
 logger = logging.getLogger(__name__)
 
-_STEM = "evaluation"
 _COMBINED = "combined_baseline"
 _PRIVATE = ("age_difference",)  # differences of age may not be shared under the HCP's terms
 
@@ -83,6 +84,10 @@ class BrainEvaluation:
             "pairs": {"same": int(same.sum()), "different": int((~same).sum())},
         }
 
+    def files(self, run: Path) -> dict[str, Path]:
+        """Name what is written into a run folder, by kind."""
+        return {"written": run / f"{EVALUATION}.json"}
+
     def to_rows(self) -> dict[str, str]:
         """Return the figures as the lines of a short table."""
         rows = {f"AUC, {name}": str(one) for name, one in self.auc.items()}
@@ -111,7 +116,7 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
         learnt from, or is a copy of one; or as `brain_pairs` says.
     """
     config = run.config
-    if config.pairs is None:
+    if config.compared is not BRAINS:
         msg = f"{run.folder} must be a run on pairs of brains, but its config has no pairs"
         raise UserError(msg)
     folder = prepared or config.data.prepared
@@ -129,12 +134,12 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     identification = _identify(run, tested, embeddings, people)
     result = _summarise(run, tested, scored, identification)
     shared = [name for name in result.auc if name not in _PRIVATE]
-    write_brain_pairs(run.folder / f"{_STEM}_pairs.private.tsv", scored)
-    write_shareable_pairs(run.folder / f"{_STEM}_pairs.tsv", scored, shared)
+    write_brain_pairs(run.folder / f"{EVALUATION}_pairs.private.tsv", scored)
+    write_shareable_pairs(run.folder / f"{EVALUATION}_pairs.tsv", scored, shared)
     families = IndexedPairs.of(scored, tested).clusters.count
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
     splits |= {"caution": tell_of_few(families)}
-    write_json(run.folder / f"{_STEM}.json", {**result.to_dict(), **splits})
+    write_json(run.folder / f"{EVALUATION}.json", {**result.to_dict(), **splits})
     return result
 
 

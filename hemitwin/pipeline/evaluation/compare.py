@@ -15,7 +15,6 @@ from hemitwin.pipeline.evaluation.comparison import (
     ComparisonRow,
     picture_of_comparison,
 )
-from hemitwin.pipeline.evaluation.evaluate import EVALUATION, SIMULATED
 from hemitwin.pipeline.evaluation.evaluated_runs import (
     Contender,
     EvaluatedRun,
@@ -23,6 +22,7 @@ from hemitwin.pipeline.evaluation.evaluated_runs import (
     differing_settings,
     read_evaluated,
 )
+from hemitwin.pipeline.evaluation.results import EVALUATION, SIMULATED
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json

@@ -1,6 +1,7 @@
 """The result of an evaluation: all figures of a run's test fold."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,14 @@ from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import plain_name
 
-__all__ = ["Evaluation"]
+__all__ = ["EVALUATION", "SIMULATED", "Evaluation"]
+
+
+EVALUATION = "evaluation"
+"""How the names of results on the test fold begin."""
+
+SIMULATED = "evaluation-simulated"
+"""How the names of results on a simulated set begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,17 +27,17 @@ class Evaluation:
 
     Parameters
     ----------
-    auc : dict of str to Estimate
-        By score: the network's `distance` (or `score`) and the voxel-wise `mirror_mean` and
-        `mirror_peak`.
     rates : dict of str to float
         Sensitivity, specificity and balanced accuracy at the threshold from validation.
+    stem : str
+        How the names of what is written begin: `EVALUATION`, or `SIMULATED` of a simulated set.
     pairs : DataFrame
         One row a pair.
     thresholds : dict of str to float
         By score, each from validation; the network's is the run's.
     figures : dict of str to dict of str to Estimate
-        By score: every figure, with intervals over families.
+        By score, the network's `distance` (or `score`) and what needs no network: every figure,
+        with intervals over families.
     by_size, by_contrast : tuple of BinRow
         AUC of every score by native volume and by contrast.
     roles : tuple of RoleRow
@@ -38,8 +46,8 @@ class Evaluation:
         Psychometric curves; `None` where the pairs do not suffice, with the reason in the log.
     """
 
-    auc: dict[str, Estimate]
     rates: dict[str, float]
+    stem: str
     pairs: pd.DataFrame
     thresholds: dict[str, float]
     figures: dict[str, dict[str, Estimate]]
@@ -47,6 +55,11 @@ class Evaluation:
     by_contrast: tuple[BinRow, ...]
     roles: tuple[RoleRow, ...]
     detection: DetectionBySize | None
+
+    @property
+    def auc(self) -> dict[str, Estimate]:
+        """The area under the ROC curve, by score."""
+        return {name: figures["auc"] for name, figures in self.figures.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON."""
@@ -71,6 +84,13 @@ class Evaluation:
             "by_contrast": [row.to_dict() for row in self.by_contrast],
             "roles": [row.to_dict() for row in self.roles],
             "detection": self.detection.to_dict() if self.detection else None,
+        }
+
+    def files(self, run: Path) -> dict[str, Path]:
+        """Name what is written into a run folder, by kind."""
+        return {
+            "written": run / f"{self.stem}.json",
+            "picture": run / f"{self.stem}.png",
         }
 
     def to_rows(self) -> dict[str, str]:

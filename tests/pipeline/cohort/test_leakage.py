@@ -16,7 +16,7 @@ from hemitwin.pipeline.cohort.leakage import (
     write_guards,
 )
 from hemitwin.pipeline.cohort.split import Split, make_split
-from hemitwin.pipeline.evaluation.evaluate import evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.halves import score_pairs
@@ -120,7 +120,7 @@ def test_evaluation_refuses_a_copy_of_a_training_scan(run, prepared, tmp_path):
             renamed = path.name.replace(source.parent.name, name)
             (target / renamed).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match=rf"{tested[0]} \(train\) holds the same voxels"):
-        evaluate(run, prepared=tmp_path)
+        evaluate_halves(run, prepared=tmp_path)
 
 
 @pytest.mark.xdist_group("path")
@@ -130,7 +130,7 @@ def test_evaluation_refuses_relatives_that_came_to_light_later(run):
     private.write_text(json.dumps({"groups": {tested: "a", learnt: "a"}}))
     try:
         with pytest.raises(UserError, match=rf"{tested} \(relative in train\)"):
-            evaluate(run)
+            evaluate_halves(run)
     finally:
         private.unlink()
 

@@ -4,7 +4,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from hemitwin.pipeline.evaluation.evaluate import evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.statistics.metrics import youden_threshold
 from hemitwin.pipeline.training.halves import VALIDATION_PAIRS
@@ -22,7 +22,7 @@ def copied(run, tmp_path):
 
 
 def test_an_evaluation_holds_every_figure_and_a_picture(copied):
-    result = evaluate(copied)
+    result = evaluate_halves(copied)
     written = json.loads((copied.folder / "evaluation.json").read_text())
     plain = {
         "mirror_mean",
@@ -59,7 +59,7 @@ def test_thresholds_come_from_the_runs_own_validation_pairs(copied):
     summary = read_json(copied.folder / "run.json")
     digest = digest_file(copied.folder / VALIDATION_PAIRS)
     write_json(copied.folder / "run.json", {**summary, "validation_pairs_sha256": digest})
-    thresholds = evaluate(copied).thresholds
+    thresholds = evaluate_halves(copied).thresholds
     labels, scores = pairs["lesioned"].to_numpy(bool), pairs["mirror_mean"].to_numpy(float)
     assert thresholds["mirror_mean"] == youden_threshold(labels, scores) == 6.5
     assert thresholds["distance"] == copied.threshold

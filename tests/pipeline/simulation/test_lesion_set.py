@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from hemitwin.pipeline.cli.main import main
-from hemitwin.pipeline.evaluation.evaluate import evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.simulation.lesion_set import MANIFEST, EvaluationSetConfig, simulate_lesions
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
@@ -120,7 +120,7 @@ def test_a_run_is_scored_on_the_set_shams_and_controls_as_normal(prepared, run, 
         simulate_lesions(prepared.derivatives, tmp_path, config=config, labels=(label,))
     drawn = run.folder / "evaluation.json"
     before = drawn.read_bytes() if drawn.exists() else None
-    pairs = evaluate(run, simulated=tmp_path).pairs
+    pairs = evaluate_halves(run, simulated=tmp_path).pairs
     assert (drawn.read_bytes() if drawn.exists() else None) == before
     assert (run.folder / "evaluation-simulated.json").is_file()
     assert pairs.groupby("role")["lesioned"].mean().to_dict() == {
@@ -131,10 +131,10 @@ def test_a_run_is_scored_on_the_set_shams_and_controls_as_normal(prepared, run, 
     victim = next(tmp_path.rglob("*sham01_T1w.nii.gz"))
     victim.write_bytes(b"")
     with pytest.raises(UserError, match="that the manifest names"):
-        evaluate(run, simulated=tmp_path)
+        evaluate_halves(run, simulated=tmp_path)
     manifest = tmp_path / MANIFEST
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match=r"it names 4 volumes of .*, of 5"):
-        evaluate(run, simulated=tmp_path)
+        evaluate_halves(run, simulated=tmp_path)
     with pytest.raises(UserError, match="simulate"):
-        evaluate(run, simulated=prepared.derivatives)
+        evaluate_halves(run, simulated=prepared.derivatives)

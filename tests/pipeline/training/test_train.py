@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from hemitwin.models import Items, LossConfig
 from hemitwin.pipeline.cohort.split import Split, write_split
-from hemitwin.pipeline.evaluation.evaluate import evaluate
+from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
@@ -71,7 +71,7 @@ def test_every_objective_trains_its_head_to_a_run(small, tmp_path, objective):
     assert type(again.network.head) is type(SiameseTask(config, steps=1).network.head)
     pairs = pd.read_csv(made.folder / "validation_pairs.tsv", sep="\t")
     assert np.isfinite(pairs["score" if again.network.head.gives_logit else "distance"]).all()
-    assert evaluate(again).pairs["subject"].nunique() == 2
+    assert evaluate_halves(again).pairs["subject"].nunique() == 2
 
 
 @pytest.fixture
