@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hemitwin.models import (
+    EncodedImages,
     Items,
     LocalEncoder,
     Reference,
@@ -15,7 +16,6 @@ from hemitwin.models import (
     SiameseNetwork,
     relate_brains,
 )
-from hemitwin.models.heads import Side
 from hemitwin.pipeline.statistics.metrics import auc
 from hemitwin.pipeline.training.brain_data import IndexedPairs
 from hemitwin.pipeline.training.config import RunConfig
@@ -116,7 +116,8 @@ def score_embedded(
     """
     with torch.no_grad():
         one, other = (
-            Side(embeddings[rows, None], embeddings[rows]) for rows in (pairs.first, pairs.second)
+            EncodedImages(embeddings[rows, None], embeddings[rows])
+            for rows in (pairs.first, pairs.second)
         )
         output = network.head(one, other)
     return {

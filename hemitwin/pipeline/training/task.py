@@ -27,7 +27,6 @@ from hemitwin.models import (
     map_loss,
     pair_distance,
     relate_halves,
-    take,
 )
 from hemitwin.models.relations import Items
 from hemitwin.pipeline.statistics.metrics import auc
@@ -90,11 +89,11 @@ class SiameseTask(pl.LightningModule):
         """Centre the untrained embeddings on a batch, so that training begins at once."""
         encoder = self.network.encoder
         if isinstance(encoder, PooledEncoder):
-            encoder.centre(channels_last(self.network.see(batch.images)))
+            encoder.centre(channels_last(self.network.encoder_input(batch.images)))
 
     def training_step(self, batch: TrainingBatch, _: int) -> dict[str, Tensor]:
         """Return the loss, and beside it the distances of what belongs together and apart."""
-        images = channels_last(self.network.see(batch.images))
+        images = channels_last(self.network.encoder_input(batch.images))
         if self._loss.objective == "map":
             loss, embeddings = self._map_step(images, batch)
             items = batch.items
@@ -169,8 +168,8 @@ class SiameseTask(pl.LightningModule):
         left, right = side_pairs(batch.items)
         truth = torch.stack([batch.masks[left], batch.masks[right]], dim=1)
         if self._training.chunk is None:
-            sides = self.network.look(images)
-            maps, logits = _maps(self.network.head(take(sides, left), take(sides, right)))
+            sides = self.network.encode(images)
+            maps, logits = _maps(self.network.head(sides.select(left), sides.select(right)))
             return self._map_loss(maps, truth, logits), sides.embedding.float()
         pairs = max(1, self._training.chunk // 2)
         decoded = [

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.inverted_residual import (
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.inverted_residual import (
     BlockPlan,
     build_inverted_residuals,
     divisible_by_eight,
 )
-from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.encoders.pooled import PooledEncoder
 
 _TOP_FACTOR = 4
 _SQUEEZE = 4

@@ -6,10 +6,16 @@ import torch
 from torch import nn
 
 from hemitwin._shapes import Batch
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.layers import Features, average_pool, conv_layer, norm_layer, stem_layers
-from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.staged_trunk import PyramidLevel, StagedTrunk
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.layers import (
+    Features,
+    average_pool,
+    conv_layer,
+    norm_layer,
+    stem_layers,
+)
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.trunks import PyramidLevel, StagedTrunk
 
 _BOTTLENECK = 4
 

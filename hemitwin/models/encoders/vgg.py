@@ -4,10 +4,10 @@ from collections import OrderedDict
 
 from torch import nn
 
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.layers import conv_layer, conv_unit, max_pool
-from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.staged_trunk import PyramidLevel, StagedTrunk
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.layers import conv_layer, conv_unit, max_pool
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.trunks import PyramidLevel, StagedTrunk
 
 _WIDEST = 8
 

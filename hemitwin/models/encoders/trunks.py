@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 
 from hemitwin._shapes import Batch
-from hemitwin.models.layers import FeatureMap, Features
+from hemitwin.models.encoders.layers import FeatureMap, Features
 
 Leaving = FeatureMap | tuple[FeatureMap, ...]
 """What leaves a trunk to be pooled: one map, or several."""

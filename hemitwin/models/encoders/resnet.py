@@ -10,10 +10,10 @@ from math import gcd
 from torch import nn
 
 from hemitwin._shapes import Batch
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.layers import Features, conv_layer, norm_layer, stem_layers
-from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.staged_trunk import PyramidLevel, StagedTrunk
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.layers import Features, conv_layer, norm_layer, stem_layers
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.trunks import PyramidLevel, StagedTrunk
 
 
 class _BasicBlock(nn.Module):

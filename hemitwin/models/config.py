@@ -1,4 +1,4 @@
-"""What an encoder is to be."""
+"""What an encoder is to be, what stands on top of it, and what training minimises."""
 
 from math import prod
 from typing import Literal
@@ -10,6 +10,11 @@ from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderNa
 
 Norm = Literal["group", "instance", "batch"]
 Pooling = Literal["average", "max", "average+max"]
+HeadName = Literal["distance", "joint", "classifier", "single", "decoder"]
+Metric = Literal["euclidean", "cosine", "l1"]
+ObjectiveName = Literal["triplet", "contrastive", "ntxent", "bce", "joint", "map"]
+Mining = Literal["hard", "semihard", "all"]
+Negatives = Literal["lesion", "subject", "relative"]
 
 _OPTIONAL = ("blocks", "stem_stride", "levels", "attention")
 
@@ -149,3 +154,65 @@ class EncoderConfig(Frozen):
         if self.norm == "instance":
             return self.total_stride + 1
         return self.total_stride // 2 + 1
+
+
+class HeadConfig(Frozen):
+    """Settings of one head."""
+
+    name: HeadName = Field(
+        default="distance",
+        description="distance; joint: a logit that calibrates the distance; classifier: a logit "
+        "from |a - b| and a * b; single: a logit of each image by itself, the larger counts; "
+        "decoder: a map of each side, and a logit from it.",
+    )
+    metric: Metric = Field(default="euclidean", description="Distance of normalised embeddings.")
+    hidden: int = Field(
+        default=64, ge=1, description="classifier, single: width of the hidden layer."
+    )
+    decoder_width: int = Field(
+        default=16, ge=4, description="decoder: channels at the finest level; doubled below."
+    )
+    peak_voxels: int = Field(
+        default=8, ge=1, description="decoder: the logit is the mean of so many highest voxels."
+    )
+
+
+class LossConfig(Frozen):
+    """Settings of the objective."""
+
+    objective: ObjectiveName = Field(
+        default="triplet",
+        description="triplet, contrastive and ntxent act on distances, bce on the head's logit, "
+        "joint on both, map on the decoder's voxels.",
+    )
+    margin: float = Field(
+        default=0.5,
+        gt=0,
+        le=2,
+        description="triplet: how much farther the negative must be than the positive; "
+        "contrastive, joint: how far a negative must be (distances: 0-2).",
+    )
+    negatives: Negatives = Field(
+        default="lesion",
+        description="lesion: the subject's own lesioned halves; subject: other subjects', too; "
+        "relative (pairs of brains): relatives that are no twins, too.",
+    )
+    mining: Mining = Field(
+        default="hard",
+        description="hard: farthest positive and nearest negative of each anchor; semihard: the "
+        "nearest negative beyond each positive; all: every triplet.",
+    )
+    temperature: float = Field(default=0.1, gt=0, description="ntxent: scale of similarities.")
+    contrastive_weight: float = Field(
+        default=1.0, ge=0, description="joint: weight of the contrastive part."
+    )
+    pair_weight: float = Field(
+        default=0.1,
+        ge=0,
+        description="map: weight of the pair's cross-entropy beside its voxels'.",
+    )
+    memory: int = Field(
+        default=0,
+        ge=0,
+        description="Embeddings of earlier batches kept as further negatives.",
+    )

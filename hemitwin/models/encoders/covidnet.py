@@ -9,10 +9,10 @@ from collections import OrderedDict
 from torch import nn
 
 from hemitwin._shapes import Batch
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.layers import Features, conv_layer, conv_unit, max_pool
-from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.staged_trunk import PyramidLevel, StagedTrunk
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.layers import Features, conv_layer, conv_unit, max_pool
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.trunks import PyramidLevel, StagedTrunk
 
 _STAGE_CHANNELS = (56, 112, 216, 424)  # at width 56
 

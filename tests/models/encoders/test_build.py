@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from hemitwin.models import BUILDERS, Encoder, EncoderConfig, build_encoder
-from hemitwin.models.layers import group_count
+from hemitwin.models.encoders.layers import group_count
 
 NORM_TYPES = {
     ("group", 2): nn.GroupNorm,

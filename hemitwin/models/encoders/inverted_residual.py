@@ -8,10 +8,10 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
 from hemitwin._shapes import Batch
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.layers import Features, conv_layer, conv_unit
-from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.staged_trunk import PyramidLevel, StagedTrunk
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.layers import Features, conv_layer, conv_unit
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.trunks import PyramidLevel, StagedTrunk
 
 
 @dataclass(frozen=True)

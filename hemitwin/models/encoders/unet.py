@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from hemitwin._shapes import Batch
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.layers import FeatureMap, Features, norm_spec
-from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.staged_trunk import PyramidLevel
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.layers import FeatureMap, Features, norm_spec
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.trunks import PyramidLevel
 
 
 class _UNetTrunk(nn.Module):

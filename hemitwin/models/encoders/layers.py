@@ -5,7 +5,7 @@ from monai.networks.layers.factories import Conv, Pool
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
-from hemitwin.models.encoder_config import EncoderConfig
+from hemitwin.models.config import EncoderConfig
 
 Features = Float[Tensor, " batch features *coarser"]
 """Maps that a layer gives: its own channels, on its own grid."""

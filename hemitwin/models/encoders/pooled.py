@@ -7,9 +7,9 @@ from monai.networks.layers.factories import Pool
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch, Embedding
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.layers import FeatureMap
-from hemitwin.models.staged_trunk import Leaving, PyramidTrunk
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.layers import FeatureMap
+from hemitwin.models.encoders.trunks import Leaving, PyramidTrunk
 
 
 class PooledEncoder(nn.Module):

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from hemitwin.models.architectures import EncoderName
-from hemitwin.models.covidnet import build_covidnet
-from hemitwin.models.densenet import build_densenet
-from hemitwin.models.efficientnet import build_efficientnet
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.mobilenet import build_mobilenet
-from hemitwin.models.pooled_encoder import PooledEncoder
-from hemitwin.models.resnet import build_resnet
-from hemitwin.models.unet import build_unet
-from hemitwin.models.unet_encoder import build_unet_encoder
-from hemitwin.models.vgg import build_vgg
+from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.covidnet import build_covidnet
+from hemitwin.models.encoders.densenet import build_densenet
+from hemitwin.models.encoders.efficientnet import build_efficientnet
+from hemitwin.models.encoders.mobilenet import build_mobilenet
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.resnet import build_resnet
+from hemitwin.models.encoders.unet import build_unet
+from hemitwin.models.encoders.unet_encoder import build_unet_encoder
+from hemitwin.models.encoders.vgg import build_vgg
 
 
 @runtime_checkable
