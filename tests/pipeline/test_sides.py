@@ -394,7 +394,7 @@ PLACERS = {
     "transforms/registration.py": "images in memory",
     "transforms/deformation.py": "images in memory",
     "atlases/grayordinates.py": "a file that is installed with this package",
-    "atlases/nifti.py": "writes",
+    "atlases/formats/nifti.py": "writes",
     "atlases/templates.py": "of a package's own image",
     "atlases/world.py": "says in a message where an affine is found",
     "pipeline/exports/group_scene.py": "of a template in memory",

@@ -9,8 +9,8 @@ from nibabel.gifti.gifti import GiftiImage
 from nibabel.nifti1 import intent_codes
 
 from hemitwin._error_text import error_text
-from hemitwin.atlases._label_tables import Names, hex_color, regions_of_names
 from hemitwin.atlases.atlas import Atlas
+from hemitwin.atlases.formats.region_rows import Names, hex_color, regions_of_names
 from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
 
 __all__ = ["atlas_of_gifti"]

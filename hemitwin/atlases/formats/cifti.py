@@ -18,8 +18,8 @@ from nibabel.nifti2 import Nifti2Header, Nifti2Image
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
 from hemitwin.atlases.grayordinates import grayordinate_labels, load_grayordinates
-from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.regions import hcpmmp_regions
+from hemitwin.atlases.workbench.palettes import Palette
 
 __all__ = [
     "load_dense_scalars",

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from hemitwin._shapes import Affine
-from hemitwin.atlases.surfaces import Surface
+from hemitwin.atlases.surfaces.meshes import Surface
 from hemitwin.atlases.world import check_affine, check_volume, sample_at
 
 __all__ = ["project_through_ribbon"]

@@ -1,15 +1,15 @@
-"""Regions from the rows of a table: what it does not tell, their names do."""
+"""Regions from the rows of a table, or from names by key: what these do not tell, names do."""
 
 import colorsys
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import pandas as pd
 
 from hemitwin.atlases.region_names import partner_name, side_of_name
 from hemitwin.atlases.regions import Region
 
-__all__ = ["regions_of_table"]
+__all__ = ["Names", "hex_color", "regions_of_names", "regions_of_table"]
 
 _GOLDEN = 0.618034
 _SIDES = {"l": "L", "lh": "L", "left": "L", "r": "R", "rh": "R", "right": "R"}
@@ -18,6 +18,8 @@ _HEX = re.compile(r"#[0-9a-f]{6}")
 _RGB = re.compile(r"\d{1,3}(?:(?:\s*,\s*|\s+)\d{1,3}){2}")
 
 Row = Mapping[str, str]
+Names = Mapping[int, tuple[str, str]]
+"""Name and colour by key."""
 
 
 def regions_of_table(table: pd.DataFrame) -> tuple[Region, ...]:
@@ -112,3 +114,14 @@ def _color(row: Row, number: int) -> str:
         )
         raise ValueError(msg)
     return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+def regions_of_names(names: Names) -> tuple[Region, ...]:
+    """Make a region of each key."""
+    rows = [(key, *names[key]) for key in sorted(names)]
+    return regions_of_table(pd.DataFrame(rows, columns=["index", "name", "color"]))
+
+
+def hex_color(rgba: Sequence[float]) -> str:
+    """Write a colour, from numbers up to 1, as "#rrggbb"."""
+    return "#" + "".join(f"{round(255 * float(one)):02x}" for one in rgba[:3])

@@ -16,9 +16,9 @@ from nibabel.gifti.gifti import (
 
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
-from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.regions import Region
-from hemitwin.atlases.surfaces import Surface
+from hemitwin.atlases.surfaces.meshes import Surface
+from hemitwin.atlases.workbench.palettes import Palette
 
 __all__ = ["load_surface", "save_metric", "save_surface", "save_surface_labels"]
 

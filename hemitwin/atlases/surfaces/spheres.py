@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
 from hemitwin.atlases.hcp_files import fsaverage_sphere
-from hemitwin.atlases.surfaces import Surface, load_fslr_surface
+from hemitwin.atlases.surfaces.meshes import Surface, load_fslr_surface
 
 __all__ = ["Interpolation", "fslr_interpolation", "interpolate_on_sphere", "surface_on_fslr"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int32
 from scipy.spatial import KDTree
 
-from hemitwin.atlases.surfaces import Surface
+from hemitwin.atlases.surfaces.meshes import Surface
 
 __all__ = ["Ribbon", "label_in_ribbons"]
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
-from hemitwin.atlases.region_rows import regions_of_table
+from hemitwin.atlases.formats.region_rows import regions_of_table
 from hemitwin.atlases.regions import Region
 
 __all__ = ["dseg_table_of", "read_dseg_table", "save_dseg_table", "save_table"]

@@ -10,18 +10,18 @@ import pandas as pd
 from jaxtyping import Int32
 
 from hemitwin._shapes import Affine
-from hemitwin.atlases.freesurfer import (
+from hemitwin.atlases.formats.freesurfer import (
     FREESURFER_SIDES,
     load_annotation,
     load_freesurfer_surface,
     scanner_from_surface,
 )
+from hemitwin.atlases.formats.region_rows import regions_of_table
 from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
-from hemitwin.atlases.region_rows import regions_of_table
 from hemitwin.atlases.regions import Region
-from hemitwin.atlases.ribbon import Ribbon
-from hemitwin.atlases.spheres import fslr_interpolation, surface_on_fslr
-from hemitwin.atlases.surfaces import Surface
+from hemitwin.atlases.surfaces.meshes import Surface
+from hemitwin.atlases.surfaces.ribbon import Ribbon
+from hemitwin.atlases.surfaces.spheres import fslr_interpolation, surface_on_fslr
 
 __all__ = ["FreeSurferSubject", "find_freesurfer_subject"]
 

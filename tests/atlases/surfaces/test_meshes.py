@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hemitwin.atlases import Surface, load_fslr_surface, project_to_surface, warp_surface
-from hemitwin.atlases.surfaces import SURFACE_KINDS
+from hemitwin.atlases.surfaces.meshes import SURFACE_KINDS
 
 
 def make_tetrahedron():

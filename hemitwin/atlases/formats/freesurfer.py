@@ -8,7 +8,7 @@ from nibabel.freesurfer.io import read_annot, read_geometry
 
 from hemitwin._error_text import error_text
 from hemitwin._shapes import Affine
-from hemitwin.atlases.surfaces import Surface
+from hemitwin.atlases.surfaces.meshes import Surface
 
 __all__ = [
     "FREESURFER_SIDES",

@@ -10,8 +10,8 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine
-from hemitwin.atlases.palettes import Palette
 from hemitwin.atlases.parcellation import Parcellation
+from hemitwin.atlases.workbench.palettes import Palette
 from hemitwin.atlases.world import check_affine, check_volume
 
 __all__ = ["save_labels_volume", "save_volume", "save_volumes"]

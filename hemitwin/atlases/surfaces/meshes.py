@@ -9,7 +9,7 @@ from nibabel.gifti.gifti import GiftiImage
 
 from hemitwin._shapes import Affine
 from hemitwin.atlases.hcp_files import hcp_file
-from hemitwin.atlases.surface_offset import template_from_fslr
+from hemitwin.atlases.surfaces.offset import template_from_fslr
 from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import check_affine, check_volume, sample_at
 

@@ -10,11 +10,11 @@ from nibabel.cifti2.cifti2_axes import BrainModelAxis, LabelAxis
 from nibabel.imageglobals import LoggingOutputSuppressor
 
 from hemitwin._error_text import error_text
-from hemitwin.atlases._label_tables import hex_color, regions_of_names
 from hemitwin.atlases.atlas import Atlas
+from hemitwin.atlases.formats.region_rows import hex_color, regions_of_names
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.region_names import is_no_area
-from hemitwin.atlases.surfaces import FSLR_VOLUME_SPACE
+from hemitwin.atlases.surfaces.meshes import FSLR_VOLUME_SPACE
 
 __all__ = ["atlas_of_cifti"]
 

@@ -7,7 +7,7 @@ from nilearn.datasets import fetch_surf_fsaverage
 
 from hemitwin.atlases import Surface, load_fslr_surface, save_surface, surface_on_fslr
 from hemitwin.atlases.hcp_files import fsaverage_sphere, hcp_file
-from hemitwin.atlases.spheres import fslr_interpolation, interpolate_on_sphere
+from hemitwin.atlases.surfaces.spheres import fslr_interpolation, interpolate_on_sphere
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hemitwin.atlases import (
     save_volume,
     template_grid,
 )
-from hemitwin.atlases.surfaces import Surface
+from hemitwin.atlases.surfaces.meshes import Surface
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Int32
 
 from hemitwin._shapes import Affine
-from hemitwin.atlases._cifti_atlas import atlas_of_cifti
-from hemitwin.atlases._gifti_atlas import atlas_of_gifti
 from hemitwin.atlases.atlas import Atlas
+from hemitwin.atlases.formats.cifti_atlas import atlas_of_cifti
+from hemitwin.atlases.formats.gifti_atlas import atlas_of_gifti
+from hemitwin.atlases.formats.tables import dseg_table_of, read_dseg_table
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.regions import Region
-from hemitwin.atlases.surfaces import FSLR_VOLUME_SPACE
-from hemitwin.atlases.tables import dseg_table_of, read_dseg_table
+from hemitwin.atlases.surfaces.meshes import FSLR_VOLUME_SPACE
 
 __all__ = ["load_atlas"]
 
