@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid
-from hemitwin.transforms.anatomy import smooth_field
+from hemitwin.transforms.synthetic.anatomy import smooth_field
 
 __all__ = ["ScannerConfig", "ScannerSpec", "apply_scanner", "sample_scanner"]
 

@@ -9,10 +9,10 @@ import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 from jaxtyping import Bool, Float
 
 from hemitwin._shapes import Affine, Grid
+from hemitwin.transforms.alignment.masking import brain_mask
+from hemitwin.transforms.alignment.resampling import resample_array
 from hemitwin.transforms.intensity import above_darkest
 from hemitwin.transforms.loading import Scan
-from hemitwin.transforms.masking import brain_mask
-from hemitwin.transforms.resampling import resample_array
 
 __all__ = ["mutual_information", "register_similarity", "similarity_quality"]
 

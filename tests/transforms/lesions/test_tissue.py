@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from hemitwin.transforms import LesionConfig, LesionSpec, inject_lesion, sample_lesion
-from hemitwin.transforms.tissue import local_mean, measure_texture
+from hemitwin.transforms.lesions.tissue import local_mean, measure_texture
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = -39.0

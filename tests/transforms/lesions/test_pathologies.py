@@ -22,12 +22,16 @@ from hemitwin.transforms import (
     lesion_support,
     sample_lesion,
 )
-from hemitwin.transforms.lesion_box import side_mask
-from hemitwin.transforms.lesion_contrasts import CONTRASTS
-from hemitwin.transforms.lesion_spec import LesionRole, Modality, Pathology
-from hemitwin.transforms.mass_effect import MassEffect, radial_field
-from hemitwin.transforms.smooth_noise import lattice_noise, spline_noise
-from hemitwin.transforms.tissue import deep_white_matter, measure_texture, white_matter_limits
+from hemitwin.transforms.lesions.box import side_mask
+from hemitwin.transforms.lesions.contrasts import CONTRASTS
+from hemitwin.transforms.lesions.mass_effect import MassEffect, radial_field
+from hemitwin.transforms.lesions.smooth_noise import lattice_noise, spline_noise
+from hemitwin.transforms.lesions.spec import LesionRole, Modality, Pathology
+from hemitwin.transforms.lesions.tissue import (
+    deep_white_matter,
+    measure_texture,
+    white_matter_limits,
+)
 
 PATHOLOGIES: tuple[Pathology, ...] = get_args(Pathology)
 ROLES: tuple[LesionRole, ...] = get_args(LesionRole)

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Mask
-from hemitwin.transforms.asymmetry_spec import AsymmetrySpec
-from hemitwin.transforms.lesion_box import side_mask
-from hemitwin.transforms.mass_effect import (
+from hemitwin.transforms.asymmetries.spec import AsymmetrySpec
+from hemitwin.transforms.lesions.box import side_mask
+from hemitwin.transforms.lesions.mass_effect import (
     MassEffect,
     Push,
     WarpField,

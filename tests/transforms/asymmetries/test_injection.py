@@ -12,7 +12,7 @@ from hemitwin.transforms import (
     inject_asymmetry,
     sample_asymmetry,
 )
-from hemitwin.transforms.asymmetries import asymmetry_push
+from hemitwin.transforms.asymmetries.injection import asymmetry_push
 
 KINDS = ("atrophy", "expansion", "ventricle", "thinning", "brightening")
 SIMPLE = {

@@ -3,8 +3,8 @@
 from pydantic import Field, model_validator
 
 from hemitwin._frozen import Frozen
-from hemitwin.transforms.lesion_contrasts import CONTRASTS, LesionContrasts, Range
-from hemitwin.transforms.lesion_spec import LesionRole, Modality, Pathology
+from hemitwin.transforms.lesions.contrasts import CONTRASTS, LesionContrasts, Range
+from hemitwin.transforms.lesions.spec import LesionRole, Modality, Pathology
 
 __all__ = ["LesionConfig"]
 

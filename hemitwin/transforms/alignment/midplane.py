@@ -7,6 +7,7 @@ from jaxtyping import Float
 from scipy import ndimage, optimize
 
 from hemitwin._shapes import Affine, Grid
+from hemitwin.transforms.alignment.resampling import FWHM_PER_SIGMA
 from hemitwin.transforms.loading import voxel_sizes
 
 __all__ = ["midplane_motion", "mirror_asymmetry", "refine_midplane"]
@@ -19,7 +20,6 @@ The distances are no multiple of usual voxel sizes: points that all fall onto vo
 between them, are blurred alike by interpolation, which then moves the plane by up to 1 degree.
 """
 
-_FWHM_PER_SIGMA = 2.354820045
 _STEP = 0.25  # degrees or mm: linear interpolation is no smoother than this
 _LINEAR_BEYOND = 0.2  # in standard deviations of the volume
 _IGNORED_BEYOND = 0.3  # likewise: there a quarter of the weight is left
@@ -66,7 +66,7 @@ def refine_midplane(data: Grid, affine: Affine) -> Affine:
     motion = np.zeros(3)
     for (fwhm_mm, spacing_mm), fit in zip(_LEVELS_MM, (_fit_from_afar, _fit_nearby), strict=True):
         points = _left_points(data, affine, spacing_mm)
-        sigma = fwhm_mm / _FWHM_PER_SIGMA / np.asarray(voxel_sizes(affine))
+        sigma = fwhm_mm / FWHM_PER_SIGMA / np.asarray(voxel_sizes(affine))
         smooth = ndimage.gaussian_filter(np.asarray(data, dtype=np.float32) / spread, sigma)
         halves = _Halves(smooth, affine, _brain_points(points, smooth, affine))
         motion = fit(motion, halves)

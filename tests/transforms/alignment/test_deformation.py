@@ -109,7 +109,9 @@ def test_a_start_that_itk_refuses_is_named(template, monkeypatch):
             msg = "in itkSomething.hxx:1\nITK ERROR: All samples map outside"
             raise RuntimeError(msg)
 
-    monkeypatch.setattr("hemitwin.transforms.deformation.mutual_information", RefusingMethod)
-    monkeypatch.setattr("hemitwin.transforms.deformation._even", lambda image, _: image)
+    monkeypatch.setattr(
+        "hemitwin.transforms.alignment.deformation.mutual_information", RefusingMethod
+    )
+    monkeypatch.setattr("hemitwin.transforms.alignment.deformation._even", lambda image, _: image)
     with pytest.raises(ValueError, match=r"lie on each other \(ITK ERROR: All samples .* prepare"):
         register_deformation(template.data, template.data, template.affine)

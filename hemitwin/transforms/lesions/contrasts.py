@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from hemitwin._frozen import Frozen
-from hemitwin.transforms.lesion_spec import Modality, Pathology
+from hemitwin.transforms.lesions.spec import Modality, Pathology
 
 __all__ = ["CONTRASTS", "LesionContrasts", "Range"]
 

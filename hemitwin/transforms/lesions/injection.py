@@ -6,12 +6,12 @@ from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.transforms.hemispheres import mirror_affine
-from hemitwin.transforms.lesion_box import LesionBox, lesion_box, side_mask
-from hemitwin.transforms.lesion_field import lesion_texture
-from hemitwin.transforms.lesion_masks import LesionMaskLibrary
-from hemitwin.transforms.lesion_spec import LesionSpec
-from hemitwin.transforms.mass_effect import push_tissue, pushed_box
-from hemitwin.transforms.tissue import (
+from hemitwin.transforms.lesions.box import LesionBox, lesion_box, side_mask
+from hemitwin.transforms.lesions.field import lesion_texture
+from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
+from hemitwin.transforms.lesions.mass_effect import push_tissue, pushed_box
+from hemitwin.transforms.lesions.spec import LesionSpec
+from hemitwin.transforms.lesions.tissue import (
     deep_white_matter,
     local_mean,
     measure_texture,

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from hemitwin.transforms.lesion_masks import LesionMaskLibrary
-from hemitwin.transforms.lesion_spec import LesionSpec
-from hemitwin.transforms.smooth_noise import lattice_noise, spline_noise
+from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
+from hemitwin.transforms.lesions.smooth_noise import lattice_noise, spline_noise
+from hemitwin.transforms.lesions.spec import LesionSpec
 
 __all__ = [
     "layer_noise",

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
-from hemitwin.transforms.lesion_spec import Modality
+from hemitwin.transforms.lesions.spec import Modality
 
 __all__ = [
     "Texture",

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hemitwin._frozen import Frozen
-from hemitwin.transforms.mass_effect import LARGEST_PUSH, MassEffect
+from hemitwin.transforms.lesions.mass_effect import LARGEST_PUSH, MassEffect
 
 __all__ = ["LesionKind", "LesionLayer", "LesionRole", "LesionSpec", "Modality", "Pathology"]
 

@@ -9,12 +9,14 @@ from scipy import ndimage, sparse
 from hemitwin._shapes import Affine, Grid
 from hemitwin.transforms.loading import Scan
 
-__all__ = ["resample", "resample_array", "resample_back"]
+__all__ = ["FWHM_PER_SIGMA", "resample", "resample_array", "resample_back"]
 
 Order = Literal[0, 1, 3]
 """Nearest, linear or cubic interpolation."""
 
-_FWHM_PER_SIGMA = 2.354820045
+FWHM_PER_SIGMA = 2.354820045
+"""Full width at half maximum of a Gaussian, in its standard deviations: sqrt(8 ln 2)."""
+
 _PAD_VOXELS = 4
 _TRUNCATE = 3.0
 _LEAST_SIGMA = 0.2  # below, the kernel is one voxel
@@ -189,7 +191,7 @@ def _axis_weights(
 
 def _sigma(source_from_target: Affine) -> Shaped[np.ndarray, "3"]:
     steps = np.linalg.norm(source_from_target[:3, :3], axis=1)
-    sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / _FWHM_PER_SIGMA
+    sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / FWHM_PER_SIGMA
     return np.asarray(sigma) if sigma.max() > _LEAST_SIGMA else np.zeros(3)
 
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
 
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
-from hemitwin.transforms.deformation import Deformation
+from hemitwin.transforms.alignment.deformation import Deformation
 from hemitwin.transforms.loading import load_vectors
 
 __all__ = ["load_deformation", "save_deformation"]

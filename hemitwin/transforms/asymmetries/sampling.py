@@ -7,9 +7,9 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Mask
-from hemitwin.transforms.asymmetries import asymmetry_push, asymmetry_region
-from hemitwin.transforms.asymmetry_spec import AsymmetryConfig, AsymmetryKind, AsymmetrySpec
-from hemitwin.transforms.lesion_box import side_mask
+from hemitwin.transforms.asymmetries.injection import asymmetry_push, asymmetry_region
+from hemitwin.transforms.asymmetries.spec import AsymmetryConfig, AsymmetryKind, AsymmetrySpec
+from hemitwin.transforms.lesions.box import side_mask
 
 __all__ = ["sample_asymmetry"]
 

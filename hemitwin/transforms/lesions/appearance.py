@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hemitwin.transforms.lesion_config import LesionConfig
-from hemitwin.transforms.lesion_contrasts import Range
-from hemitwin.transforms.lesion_spec import LesionLayer, Pathology
-from hemitwin.transforms.mass_effect import push_shift_mm
+from hemitwin.transforms.lesions.config import LesionConfig
+from hemitwin.transforms.lesions.contrasts import Range
+from hemitwin.transforms.lesions.mass_effect import push_shift_mm
+from hemitwin.transforms.lesions.spec import LesionLayer, Pathology
 
 __all__ = ["sample_appearance"]
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid
-from hemitwin.transforms.anatomy import AnatomySpec, anatomy_displacement
+from hemitwin.transforms.synthetic.anatomy import AnatomySpec, anatomy_displacement
 
 __all__ = ["Genes", "heritable_displacement", "least_jacobian", "limit_folding"]
 

@@ -11,12 +11,12 @@ from monai.transforms.transform import MapTransform, Randomizable
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Mask
-from hemitwin.transforms.lesion_appearance import sample_appearance
-from hemitwin.transforms.lesion_box import lesion_offsets, share_inside, side_mask
-from hemitwin.transforms.lesion_config import LesionConfig
-from hemitwin.transforms.lesion_masks import LesionMaskLibrary
-from hemitwin.transforms.lesion_spec import LesionKind, LesionSpec, Pathology
-from hemitwin.transforms.lesions import inject_lesion
+from hemitwin.transforms.lesions.appearance import sample_appearance
+from hemitwin.transforms.lesions.box import lesion_offsets, share_inside, side_mask
+from hemitwin.transforms.lesions.config import LesionConfig
+from hemitwin.transforms.lesions.injection import inject_lesion
+from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
+from hemitwin.transforms.lesions.spec import LesionKind, LesionSpec, Pathology
 
 __all__ = ["RandLesiond", "sample_lesion"]
 

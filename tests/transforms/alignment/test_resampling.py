@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hemitwin.transforms import Scan, midplane_motion, resample, resample_back
-from hemitwin.transforms.resampling import resample_array
+from hemitwin.transforms.alignment.resampling import resample_array
 
 
 def smooth_blob(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:

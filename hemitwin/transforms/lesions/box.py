@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from hemitwin._shapes import Affine, Grid, Mask
-from hemitwin.transforms.lesion_field import layer_noise, lesion_distance, lesion_half_width_mm
-from hemitwin.transforms.lesion_masks import LesionMaskLibrary
-from hemitwin.transforms.lesion_spec import LesionSpec
+from hemitwin.transforms.lesions.field import layer_noise, lesion_distance, lesion_half_width_mm
+from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
+from hemitwin.transforms.lesions.spec import LesionSpec
 
 __all__ = [
     "LesionBox",

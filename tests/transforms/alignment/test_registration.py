@@ -13,7 +13,7 @@ from hemitwin.transforms import (
     resample,
     similarity_quality,
 )
-from hemitwin.transforms.registration import mutual_information
+from hemitwin.transforms.alignment.registration import mutual_information
 
 
 def moved_scan(template_scan: Scan, truth: np.ndarray) -> Scan:
@@ -107,7 +107,9 @@ def test_a_start_that_itk_refuses_is_not_the_last(template, template_scan, monke
         made.append(RefusingMethod() if not made else mutual_information())
         return made[-1]
 
-    monkeypatch.setattr("hemitwin.transforms.registration.mutual_information", first_refuses)
+    monkeypatch.setattr(
+        "hemitwin.transforms.alignment.registration.mutual_information", first_refuses
+    )
     truth = similarity((30, 0, 0), 0.95, (0, 0, 0))
     found = register_similarity(moved_scan(template_scan, truth), *template)
     assert len(made) > 1
@@ -115,7 +117,9 @@ def test_a_start_that_itk_refuses_is_not_the_last(template, template_scan, monke
 
 
 def test_where_itk_refuses_every_start_each_reason_is_told(template, template_scan, monkeypatch):
-    monkeypatch.setattr("hemitwin.transforms.registration.mutual_information", RefusingMethod)
+    monkeypatch.setattr(
+        "hemitwin.transforms.alignment.registration.mutual_information", RefusingMethod
+    )
     scan = moved_scan(template_scan, similarity((0, 0, 0), 0.95, (0, 0, 0)))
     with pytest.raises(
         ValueError, match=r"no start .*by 0 degrees: ITK ERROR: All samples.*by -35 degrees"

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid
-from hemitwin.transforms.registration import mutual_information
+from hemitwin.transforms.alignment.registration import mutual_information
 
 __all__ = ["Deformation", "register_deformation"]
 

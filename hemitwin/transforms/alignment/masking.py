@@ -7,9 +7,9 @@ import numpy as np
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Grid, Mask
+from hemitwin.transforms.alignment.resampling import resample_array
 from hemitwin.transforms.intensity import above_darkest
 from hemitwin.transforms.loading import Scan, voxel_sizes
-from hemitwin.transforms.resampling import resample_array
 
 __all__ = ["background_value", "brain_mask", "dark_layer", "is_skull_stripped"]
 
