@@ -41,7 +41,7 @@ from hemitwin.transforms import (
     inject_lesion,
     sample_lesion,
 )
-from hemitwin.transforms.lesion_spec import Pathology
+from hemitwin.transforms.lesions.spec import Pathology
 
 NETWORKS = {
     "resnet18": EncoderConfig(),

@@ -42,7 +42,7 @@ from hemitwin.transforms import (
     resample,
     sample_lesion,
 )
-from hemitwin.transforms.resampling import resample_array
+from hemitwin.transforms.alignment.resampling import resample_array
 
 TARGET_DEGREES, TARGET_MM = 0.5, 0.5
 LARGEST_DEGREES, LARGEST_MM = 20.0, 20.0

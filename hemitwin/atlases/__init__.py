@@ -1,25 +1,37 @@
 """Places with names, statistics over them, and the file formats."""
 
 from hemitwin.atlases.atlas import Atlas
-from hemitwin.atlases.atlas_files import load_atlas
-from hemitwin.atlases.cifti import (
+from hemitwin.atlases.dense_assembly import assemble_dense, spread_cortex
+from hemitwin.atlases.dense_tables import dense_by_region
+from hemitwin.atlases.formats.atlas_files import load_atlas
+from hemitwin.atlases.formats.cifti import (
     load_dense_scalars,
     save_dense_labels,
     save_dense_scalar,
     save_parcel_connectivity,
     save_parcel_scalar,
 )
-from hemitwin.atlases.dense_assembly import assemble_dense, spread_cortex
-from hemitwin.atlases.dense_tables import dense_by_region
-from hemitwin.atlases.freesurfer import (
+from hemitwin.atlases.formats.freesurfer import (
     FREESURFER_SIDES,
     load_annotation,
     load_freesurfer_surface,
     scanner_from_surface,
 )
-from hemitwin.atlases.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
-from hemitwin.atlases.gifti import load_surface, save_metric, save_surface, save_surface_labels
-from hemitwin.atlases.grayordinate_smoothing import smooth_grayordinates
+from hemitwin.atlases.formats.freesurfer_subject import FreeSurferSubject, find_freesurfer_subject
+from hemitwin.atlases.formats.gifti import (
+    load_surface,
+    save_metric,
+    save_surface,
+    save_surface_labels,
+)
+from hemitwin.atlases.formats.nifti import save_labels_volume, save_volume, save_volumes
+from hemitwin.atlases.formats.region_rows import regions_of_table
+from hemitwin.atlases.formats.tables import (
+    dseg_table_of,
+    read_dseg_table,
+    save_dseg_table,
+    save_table,
+)
 from hemitwin.atlases.grayordinates import (
     FREESURFER_STRUCTURES,
     grayordinates_from_volume,
@@ -28,20 +40,13 @@ from hemitwin.atlases.grayordinates import (
 )
 from hemitwin.atlases.hcp_files import data_versions
 from hemitwin.atlases.hcpmmp import HCPMMP, hcpmmp_atlas, hcpmmp_surface_labels, hcpmmp_volume
-from hemitwin.atlases.nifti import save_labels_volume, save_volume, save_volumes
-from hemitwin.atlases.palettes import Palette, relevance_palette
 from hemitwin.atlases.parcellation import Parcellation, region_centres
 from hemitwin.atlases.region_names import is_no_area, side_of_name, sided_name
-from hemitwin.atlases.region_rows import regions_of_table
 from hemitwin.atlases.region_tables import COLUMN_NOTES, asymmetry_by_pair, relevance_by_region
 from hemitwin.atlases.region_values import region_values
 from hemitwin.atlases.regions import Region, hcpmmp_regions
-from hemitwin.atlases.ribbon import Ribbon, label_in_ribbons
-from hemitwin.atlases.ribbon_mapping import project_through_ribbon
-from hemitwin.atlases.spheres import fslr_interpolation, surface_on_fslr
-from hemitwin.atlases.surface_offset import template_from_fslr
-from hemitwin.atlases.surface_smoothing import smooth_on_surface
-from hemitwin.atlases.surfaces import (
+from hemitwin.atlases.smoothing import smooth_grayordinates, smooth_on_surface, smooth_volume
+from hemitwin.atlases.surfaces.meshes import (
     BRAIN_SURFACES,
     Surface,
     fslr_surface_file,
@@ -49,7 +54,10 @@ from hemitwin.atlases.surfaces import (
     project_to_surface,
     warp_surface,
 )
-from hemitwin.atlases.tables import dseg_table_of, read_dseg_table, save_dseg_table, save_table
+from hemitwin.atlases.surfaces.offset import template_from_fslr
+from hemitwin.atlases.surfaces.ribbon import Ribbon, label_in_ribbons
+from hemitwin.atlases.surfaces.ribbon_mapping import project_through_ribbon
+from hemitwin.atlases.surfaces.spheres import fslr_interpolation, surface_on_fslr
 from hemitwin.atlases.templates import (
     TEMPLATE_SPACE,
     TemplateImage,
@@ -58,11 +66,10 @@ from hemitwin.atlases.templates import (
     template_on_grid,
 )
 from hemitwin.atlases.volume_offset import template_from_fslr_volume
-from hemitwin.atlases.volume_smoothing import smooth_volume
-from hemitwin.atlases.workbench_files import DataFile
-from hemitwin.atlases.workbench_scene import write_scene
-from hemitwin.atlases.workbench_spec import write_spec
-from hemitwin.atlases.workbench_views import (
+from hemitwin.atlases.workbench.palettes import Palette, relevance_palette
+from hemitwin.atlases.workbench.scenes import write_scene, write_spec
+from hemitwin.atlases.workbench.views import (
+    DataFile,
     Overlay,
     SurfaceMontage,
     View,

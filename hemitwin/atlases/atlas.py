@@ -13,10 +13,9 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from hemitwin._shapes import Affine
-from hemitwin.atlases._cortex_labels import FSLR_VERTICES, check_cortex_labels
 from hemitwin.atlases.parcellation import Parcellation, check_regions
 from hemitwin.atlases.regions import Region
-from hemitwin.atlases.surfaces import BRAIN_SURFACES, FSLR_VOLUME_SPACE, load_fslr_surface
+from hemitwin.atlases.surfaces.meshes import BRAIN_SURFACES, FSLR_VOLUME_SPACE, load_fslr_surface
 from hemitwin.atlases.templates import (
     TEMPLATE_SPACE,
     TemplateImage,
@@ -28,6 +27,8 @@ from hemitwin.atlases.world import check_affine, label_at, sample_at
 
 __all__ = ["Atlas"]
 
+_FSLR_VERTICES = 32_492
+"""Of each side."""
 _REACH_MM = 3.0
 _GREY_MATTER = 0.5
 _BLUR_SIGMA = 0.5
@@ -81,7 +82,7 @@ class Atlas:
             msg = "an atlas must have labels for both sides or voxels, got none; give one of them"
             raise ValueError(msg)
         check_regions(self.regions)
-        check_cortex_labels(self.cortex, self.regions)
+        _check_cortex(self.cortex, self.regions)
         if self.voxels is not None and self.voxels.space not in {
             TEMPLATE_SPACE,
             FSLR_VOLUME_SPACE,
@@ -202,7 +203,7 @@ class Atlas:
             found_at = tree.query(points_mm[chosen], distance_upper_bound=_REACH_MM)
             distance, nearest = (np.asarray(one) for one in found_at)
             found = np.isfinite(distance)  # the number of an answer "none" is no point's
-            labels[chosen[found]] = self.cortex[side][nearest[found] % FSLR_VERTICES]
+            labels[chosen[found]] = self.cortex[side][nearest[found] % _FSLR_VERTICES]
         return labels
 
     def _on_its_side(self, labels: Labels, points_mm: Points) -> Labels:
@@ -271,3 +272,33 @@ def _weights(voxels: Parcellation) -> list[tuple[int, Float[np.ndarray, "x y z"]
         blurred = ndimage.gaussian_filter(inside[box].astype(np.float32), _BLUR_SIGMA)
         found.append((int(label), blurred, affine))
     return found
+
+
+def _check_cortex(cortex: Mapping[str, Labels], regions: tuple[Region, ...]) -> None:
+    """Refuse labels of one side, of another mesh, or without a region; there may be none at all.
+
+    Raises
+    ------
+    ValueError
+        When the labels are any of these.
+    """
+    if cortex and set(cortex) != {"L", "R"}:
+        msg = (
+            f"an atlas must have labels for both sides or voxels, got cortex of "
+            f"{' and '.join(sorted(cortex))}; add the other side"
+        )
+        raise ValueError(msg)
+    known = {0, *(region.index for region in regions)}
+    for side, labels in cortex.items():
+        if labels.shape != (_FSLR_VERTICES,):
+            msg = (
+                f"surface labels must be on the fsLR 32k mesh of {_FSLR_VERTICES} vertices, "
+                f"got {labels.shape} for {side}; resample them with wb_command -label-resample"
+            )
+            raise ValueError(msg)
+        if unknown := sorted(set(np.unique(labels).tolist()) - known):
+            msg = (
+                f"every label must have a region, got {unknown[:5]} without on side {side}; "
+                f"complete the table"
+            )
+            raise ValueError(msg)

@@ -10,7 +10,7 @@ from nibabel.nifti1 import Nifti1Image
 from hemitwin._shapes import Affine
 from hemitwin.atlases.hcp_files import hcp_file, subcortex_file
 from hemitwin.atlases.regions import hcpmmp_regions
-from hemitwin.atlases.surfaces import load_fslr_surface, project_to_surface
+from hemitwin.atlases.surfaces.meshes import load_fslr_surface, project_to_surface
 from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import sample_at
 

@@ -18,7 +18,7 @@ from hemitwin.atlases.grayordinates import grayordinate_labels, load_grayordinat
 from hemitwin.atlases.hcp_files import data_versions
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.regions import hcpmmp_regions
-from hemitwin.atlases.surfaces import FSLR_VOLUME_SPACE
+from hemitwin.atlases.surfaces.meshes import FSLR_VOLUME_SPACE
 from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import check_affine
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from hemitwin.atlases.grayordinates import load_grayordinates
-from hemitwin.atlases.surface_offset import template_from_fslr
+from hemitwin.atlases.surfaces.offset import template_from_fslr
 from hemitwin.atlases.templates import TemplateImage
 from hemitwin.atlases.world import sample_at
 

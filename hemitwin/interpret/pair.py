@@ -25,16 +25,16 @@ class HasEncoder(Protocol):
 
     encoder: Encoder
 
-    def see(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
-        """Return what the encoder sees of images."""
+    def encoder_input(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
+        """Return what the encoder is given of images."""
         ...
 
-    def gather(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
-        """Bring relevance of what the encoder sees back to the images."""
+    def sum_channels(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
+        """Bring relevance of what the encoder was given back to the images."""
         ...
 
-    def compare(self, images: Batch) -> PairOutput:
-        """Compare the first half of what `see` gave with the second."""
+    def compare(self, inputs: Batch) -> PairOutput:
+        """Compare the first half of what `encoder_input` gave with the second."""
         ...
 
 
@@ -97,11 +97,11 @@ def explain_pair(
         that matters.
     """
     check_pair(left, right)
-    seen = model.see(torch.cat([left, right]))
+    seen = model.encoder_input(torch.cat([left, right]))
     run = run_forward(model.encoder, (seen,), config or LrpConfig())
     directions, distance = _directions(run.output.detach().double())
     (explanation,) = run.explain(directions[None])
-    maps, (one, other) = model.gather(explanation.relevance[0]), explanation.ledgers
+    maps, (one, other) = model.sum_channels(explanation.relevance[0]), explanation.ledgers
     return PairExplanation(maps[:1], maps[1:], distance, one + other, one, other)
 
 
@@ -148,7 +148,7 @@ def explain_score(
     if isinstance(model, nn.Module):
         check_evaluation(model)
 
-    seen = model.see(torch.cat([left, right]))
+    seen = model.encoder_input(torch.cat([left, right]))
     run = run_forward(
         lambda images: score(model.compare(images)), (seen,), config or LrpConfig(), samples=1
     )
@@ -156,7 +156,7 @@ def explain_score(
         msg = f"the score must be one number, (1,); got {tuple(run.output.shape)}; pick or sum"
         raise ValueError(msg)
     (explanation,) = run.explain(torch.ones_like(run.output)[None])
-    maps, (ledger,) = model.gather(explanation.relevance[0]), explanation.ledgers
+    maps, (ledger,) = model.sum_channels(explanation.relevance[0]), explanation.ledgers
     return PairExplanation(maps[:1], maps[1:], ledger.explained, ledger)
 
 
@@ -197,13 +197,13 @@ def explain_embeddings(
     >>> [len(one.score) for one in explain_embeddings(network, torch.rand(2, 1, 16, 16))]
     [2, 2, 2]
     """
-    run = run_forward(model.encoder, (model.see(images),), config or LrpConfig())
+    run = run_forward(model.encoder, (model.encoder_input(images),), config or LrpConfig())
     count, dim = run.output.shape
     if directions is None:
         directions = torch.eye(dim, device=run.output.device)
     weights = directions[:, None].expand(-1, count, -1)
     for found in run.explain(weights, memory_mb=memory_mb):
-        yield replace(found, relevance=(model.gather(found.relevance[0]),))
+        yield replace(found, relevance=(model.sum_channels(found.relevance[0]),))
 
 
 def explain_embedding(

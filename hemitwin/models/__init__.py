@@ -1,35 +1,28 @@
 """What turns volumes into embeddings, distances and losses."""
 
 from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderName
+from hemitwin.models.config import EncoderConfig, HeadConfig, LossConfig, Negatives
 from hemitwin.models.decoder import AnomalyDecoder
 from hemitwin.models.distances import pair_distance
-from hemitwin.models.encoder import BUILDERS, Encoder, build_encoder
-from hemitwin.models.encoder_config import EncoderConfig
+from hemitwin.models.encoders.build import BUILDERS, Encoder, build_encoder
+from hemitwin.models.encoders.local import LocalEncoder, LocalEncoderConfig
+from hemitwin.models.encoders.pooled import PooledEncoder
+from hemitwin.models.encoders.trunks import PyramidLevel, PyramidTrunk, StagedTrunk
 from hemitwin.models.gradient_cache import embed_in_chunks
-from hemitwin.models.head_config import HeadConfig
 from hemitwin.models.heads import (
     DistanceHead,
+    EncodedImages,
     JointHead,
     PairClassifier,
+    PairHead,
     PairOutput,
-    Side,
     SingleClassifier,
 )
-from hemitwin.models.local_encoder import LocalEncoder, LocalEncoderConfig
 from hemitwin.models.memory_bank import MemoryBank
-from hemitwin.models.objective_config import LossConfig
 from hemitwin.models.objectives import Objective, map_loss, mine
-from hemitwin.models.pooled_encoder import PooledEncoder
 from hemitwin.models.reference import Reference
 from hemitwin.models.relations import Items, Relations, relate_brains, relate_halves
-from hemitwin.models.siamese import (
-    BuiltEncoder,
-    SiameseNetwork,
-    build_head,
-    count_parameters,
-    take,
-)
-from hemitwin.models.staged_trunk import PyramidLevel, PyramidTrunk, StagedTrunk
+from hemitwin.models.siamese import BuiltEncoder, SiameseNetwork, build_head, count_parameters
 from hemitwin.models.weights import load_weights, save_weights
 
 __all__ = [
@@ -39,6 +32,7 @@ __all__ = [
     "Architecture",
     "BuiltEncoder",
     "DistanceHead",
+    "EncodedImages",
     "Encoder",
     "EncoderConfig",
     "EncoderName",
@@ -49,8 +43,10 @@ __all__ = [
     "LocalEncoderConfig",
     "LossConfig",
     "MemoryBank",
+    "Negatives",
     "Objective",
     "PairClassifier",
+    "PairHead",
     "PairOutput",
     "PooledEncoder",
     "PyramidLevel",
@@ -58,7 +54,6 @@ __all__ = [
     "Reference",
     "Relations",
     "SiameseNetwork",
-    "Side",
     "SingleClassifier",
     "StagedTrunk",
     "build_encoder",
@@ -72,5 +67,4 @@ __all__ = [
     "relate_brains",
     "relate_halves",
     "save_weights",
-    "take",
 ]

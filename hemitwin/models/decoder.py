@@ -5,11 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hemitwin.models.config import EncoderConfig, Metric
 from hemitwin.models.distances import pair_distance
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.heads import DistanceHead, PairOutput, Side
-from hemitwin.models.layers import FeatureMap, Features, conv_layer, norm_layer
-from hemitwin.models.objective_config import Metric
+from hemitwin.models.encoders.layers import FeatureMap, Features, conv_layer, norm_layer
+from hemitwin.models.heads import EncodedImages, PairHead, PairOutput
 
 
 class _Fusion(nn.Module):
@@ -36,7 +35,7 @@ class _Fusion(nn.Module):
         return out
 
 
-class AnomalyDecoder(DistanceHead):
+class AnomalyDecoder(PairHead):
     """
     Decode the absolute differences of the two feature pyramids, with each side's own features.
 
@@ -87,7 +86,7 @@ class AnomalyDecoder(DistanceHead):
         out = nn.Conv3d if config.spatial_dims == 3 else nn.Conv2d
         self.out = out(widths[0], 1, 1)
 
-    def forward(self, left: Side, right: Side) -> PairOutput:
+    def forward(self, left: EncodedImages, right: EncodedImages) -> PairOutput:
         """Compare pair by pair, and map each side."""
         a, b = left.embedding, right.embedding
         own = [torch.cat(both) for both in zip(_pyramid(left), _pyramid(right), strict=True)]
@@ -106,5 +105,5 @@ class AnomalyDecoder(DistanceHead):
         return peak
 
 
-def _pyramid(side: Side) -> tuple[Tensor, ...]:
-    return side.image, *side.maps
+def _pyramid(side: EncodedImages) -> tuple[Tensor, ...]:
+    return side.inputs, *side.maps

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hemitwin._shapes import Embedding
-from hemitwin.models.objective_config import Metric
+from hemitwin.models.config import Metric
 
 
 def pair_distance(

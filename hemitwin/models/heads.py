@@ -9,29 +9,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hemitwin._shapes import Embedding
+from hemitwin.models.config import Metric
 from hemitwin.models.distances import pair_distance
-from hemitwin.models.layers import FeatureMap
-from hemitwin.models.objective_config import Metric
+from hemitwin.models.encoders.layers import FeatureMap
 
 
 @dataclass(frozen=True)
-class Side:
+class EncodedImages:
     """
-    What the encoder saw and made of one side of the pairs.
+    Images of one side of the pairs, and what the encoder made of them.
 
     Attributes
     ----------
-    image : (B, C, *spatial) float
-        Its input.
+    inputs : (B, C, *spatial) float
+        What the encoder was given.
     embedding : (B, D) float
         Not normalised.
     maps : tuple of (B, channels, *coarser) float
         The feature pyramid, from fine to coarse; empty for heads that need none.
     """
 
-    image: Float[Tensor, "batch channels *spatial"]
+    inputs: Float[Tensor, "batch channels *spatial"]
     embedding: Embedding
     maps: tuple[FeatureMap, ...] = ()
+
+    def select(self, rows: Tensor | slice) -> "EncodedImages":
+        """Return some images, in the order of `rows`, with all that was made of them."""
+        return EncodedImages(
+            self.inputs[rows], self.embedding[rows], tuple(one[rows] for one in self.maps)
+        )
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,21 @@ class PairOutput:
         return self.distance if self.logit is None else self.logit
 
 
-class DistanceHead(nn.Module):
+class PairHead(nn.Module):
     """
-    The distance alone.
+    What compares two embeddings: always with their distance, and with a logit where it has one.
 
     Parameters
     ----------
     metric : {'euclidean', 'cosine', 'l1'}
         See `pair_distance`.
+
+    Attributes
+    ----------
+    needs_maps : bool
+        Whether it compares the feature pyramids, too.
+    gives_logit : bool
+        Whether its `PairOutput` holds a logit.
     """
 
     needs_maps = False
@@ -80,7 +93,7 @@ class DistanceHead(nn.Module):
         super().__init__()
         self.metric: Metric = metric
 
-    def forward(self, left: Side, right: Side) -> PairOutput:
+    def forward(self, left: EncodedImages, right: EncodedImages) -> PairOutput:
         """Compare pair by pair."""
         a, b = left.embedding, right.embedding
         return PairOutput(a, b, pair_distance(a, b, self.metric), self.logit(a, b))
@@ -91,7 +104,11 @@ class DistanceHead(nn.Module):
         return None
 
 
-class JointHead(DistanceHead):
+class DistanceHead(PairHead):
+    """The distance alone."""
+
+
+class JointHead(PairHead):
     """
     A logit that calibrates the distance d: k (d - t), with a slope k > 0 and a threshold t learnt.
 
@@ -113,7 +130,7 @@ class JointHead(DistanceHead):
         return self.log_slope.exp() * (pair_distance(a, b, self.metric) - self.threshold)
 
 
-class SingleClassifier(DistanceHead):
+class SingleClassifier(PairHead):
     """
     A classifier of each image by itself, what a Siamese network is held against.
 
@@ -150,7 +167,7 @@ class SingleClassifier(DistanceHead):
         return logit[:, 0]
 
 
-class PairClassifier(DistanceHead):
+class PairClassifier(PairHead):
     """
     A logit from |a - b| and a * b of the normalised embeddings, which no order of a and b changes.
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hemitwin._shapes import Embedding
+from hemitwin.models.config import LossConfig, Metric
 from hemitwin.models.distances import distance_matrix, metric_learning_distance
-from hemitwin.models.heads import DistanceHead, SingleClassifier
-from hemitwin.models.objective_config import LossConfig, Metric
+from hemitwin.models.heads import PairHead, SingleClassifier
 from hemitwin.models.relations import Relations
 
 Triplets = tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]
@@ -61,7 +61,7 @@ class Objective(nn.Module):
         self,
         embeddings: Embedding,
         relations: Relations,
-        head: DistanceHead,
+        head: PairHead,
         others: Float[Tensor, "others dim"] | None = None,
     ) -> Float[Tensor, ""]:
         """
@@ -73,7 +73,7 @@ class Objective(nn.Module):
             The anchors' rows.
         relations : Relations
             Of (A, B) pairs.
-        head : DistanceHead
+        head : PairHead
             Gives the logit for `bce` and `joint`.
         others : (B, D) float, optional
             The columns: the batch itself by default, or batch and memory together.
@@ -166,7 +166,7 @@ def _keep_one(
 
 
 def _cross_entropy(
-    embeddings: Embedding, relations: Relations, head: DistanceHead, others: Tensor
+    embeddings: Embedding, relations: Relations, head: PairHead, others: Tensor
 ) -> Tensor:
     terms = []
     for pairs, target in ((relations.positive, 0.0), (relations.negative, 1.0)):

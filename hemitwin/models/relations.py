@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-Negatives = Literal["lesion", "subject", "relative"]
+from hemitwin.models.config import Negatives
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,19 +7,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch, Embedding
+from hemitwin.models.config import HeadConfig
 from hemitwin.models.decoder import AnomalyDecoder
-from hemitwin.models.encoder import Encoder
-from hemitwin.models.head_config import HeadConfig
+from hemitwin.models.encoders.build import Encoder
+from hemitwin.models.encoders.local import LocalEncoder
+from hemitwin.models.encoders.pooled import PooledEncoder
 from hemitwin.models.heads import (
     DistanceHead,
+    EncodedImages,
     JointHead,
     PairClassifier,
+    PairHead,
     PairOutput,
-    Side,
     SingleClassifier,
 )
-from hemitwin.models.local_encoder import LocalEncoder
-from hemitwin.models.pooled_encoder import PooledEncoder
 from hemitwin.models.reference import Reference
 
 BuiltEncoder = PooledEncoder | LocalEncoder
@@ -34,20 +35,20 @@ class SiameseNetwork(nn.Module):
     ----------
     encoder : Encoder
         Used for both sides; called once a forward pass, on the two batches joined.
-    head : DistanceHead, optional
+    head : PairHead, optional
         What compares them; the Euclidean distance by default.
     reference : Reference, optional
         Gives each image its second channel.
     """
 
     encoder: Encoder
-    head: DistanceHead
+    head: PairHead
     reference: Reference | None
 
     def __init__(
         self,
         encoder: Encoder,
-        head: DistanceHead | None = None,
+        head: PairHead | None = None,
         reference: Reference | None = None,
     ) -> None:
         super().__init__()
@@ -87,47 +88,42 @@ class SiameseNetwork(nn.Module):
                 f"{tuple(right.shape)}; split or crop them onto one grid"
             )
             raise ValueError(msg)
-        return self.compare(self.see(torch.cat([left, right])))
+        return self.compare(self.encoder_input(torch.cat([left, right])))
 
-    def compare(self, images: Batch) -> PairOutput:
-        """Compare the first half of what `see` gave with the second."""
-        both, pairs = self.look(images), len(images) // 2
-        output: PairOutput = self.head(take(both, slice(pairs)), take(both, slice(pairs, None)))
+    def compare(self, inputs: Batch) -> PairOutput:
+        """Compare the first half of what `encoder_input` gave with the second."""
+        both, pairs = self.encode(inputs), len(inputs) // 2
+        output: PairOutput = self.head(both.select(slice(pairs)), both.select(slice(pairs, None)))
         return output
 
-    def see(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
-        """Return what the encoder sees of images: themselves, or with their deviation."""
+    def encoder_input(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
+        """Return what the encoder is given of images: themselves, or with their deviation."""
         return images if self.reference is None else self.reference(images)
 
     def embed(self, images: Batch) -> Embedding:
         """Embed images one by one, as a pair's two sides are."""
-        embeddings: Embedding = self.encoder(self.see(images))
+        embeddings: Embedding = self.encoder(self.encoder_input(images))
         return embeddings
 
-    def gather(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
-        """Add up the relevance of the channels that `see` made of one."""
+    def sum_channels(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
+        """Add up the relevance of the channels that `encoder_input` made of one."""
         return relevance if self.reference is None else relevance.sum(dim=1, keepdim=True)
 
-    def look(self, images: Batch) -> Side:
-        """Pass what `see` gave through the encoder once, keeping the maps that the head needs."""
+    def encode(self, inputs: Batch) -> EncodedImages:
+        """Run the encoder once on what `encoder_input` gave, and keep the maps a head needs."""
         if self.head.needs_maps:
             encoder = self.encoder
             if not isinstance(encoder, PooledEncoder):
                 msg = f"a decoder needs an encoder of build_encoder; got {type(encoder).__name__}"
                 raise TypeError(msg)
-            embedding, maps = encoder.forward_with_features(images)
-            return Side(images, embedding, maps)
-        return Side(images, self.encoder(images))
-
-
-def take(side: Side, rows: Tensor | slice) -> Side:
-    """Return some images, in the order of `rows`, with all that was made of them."""
-    return Side(side.image[rows], side.embedding[rows], tuple(one[rows] for one in side.maps))
+            embedding, maps = encoder.forward_with_features(inputs)
+            return EncodedImages(inputs, embedding, maps)
+        return EncodedImages(inputs, self.encoder(inputs))
 
 
 def build_head(
     config: HeadConfig, encoder: BuiltEncoder, generator: torch.Generator | None = None
-) -> DistanceHead:
+) -> PairHead:
     """
     Build a head with freshly drawn weights.
 
@@ -143,8 +139,8 @@ def build_head(
 
     Returns
     -------
-    DistanceHead
-        Or a class derived from it.
+    PairHead
+        Of the kind that `config` names.
 
     Raises
     ------

@@ -10,10 +10,9 @@ from safetensors.torch import save_file
 
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
-from hemitwin.models.encoder import build_encoder
-from hemitwin.models.encoder_config import EncoderConfig
-from hemitwin.models.head_config import HeadConfig
-from hemitwin.models.local_encoder import LocalEncoder, LocalEncoderConfig
+from hemitwin.models.config import EncoderConfig, HeadConfig
+from hemitwin.models.encoders.build import build_encoder
+from hemitwin.models.encoders.local import LocalEncoder, LocalEncoderConfig
 from hemitwin.models.reference import Reference
 from hemitwin.models.siamese import BuiltEncoder, SiameseNetwork, build_head
 

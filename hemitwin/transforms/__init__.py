@@ -1,19 +1,26 @@
 """What happens to one volume."""
 
-from hemitwin.transforms.anatomy import (
-    AnatomyConfig,
-    AnatomySpec,
-    deform_anatomy,
-    render_anatomy,
-    sample_anatomy,
+from hemitwin.transforms.alignment.deformation import Deformation, register_deformation
+from hemitwin.transforms.alignment.deformation_files import load_deformation, save_deformation
+from hemitwin.transforms.alignment.itk_affine import read_itk_affine, write_itk_affine
+from hemitwin.transforms.alignment.masking import (
+    background_value,
+    brain_mask,
+    dark_layer,
+    is_skull_stripped,
 )
-from hemitwin.transforms.asymmetries import asymmetry_region, inject_asymmetry
-from hemitwin.transforms.asymmetry_sampling import sample_asymmetry
-from hemitwin.transforms.asymmetry_spec import AsymmetryConfig, AsymmetrySpec
+from hemitwin.transforms.alignment.midplane import (
+    midplane_motion,
+    mirror_asymmetry,
+    refine_midplane,
+)
+from hemitwin.transforms.alignment.registration import register_similarity, similarity_quality
+from hemitwin.transforms.alignment.resampling import resample, resample_back
+from hemitwin.transforms.asymmetries.injection import asymmetry_region, inject_asymmetry
+from hemitwin.transforms.asymmetries.sampling import sample_asymmetry
+from hemitwin.transforms.asymmetries.spec import AsymmetryConfig, AsymmetrySpec
 from hemitwin.transforms.augmentation import AugmentationConfig, BrainAugmentation, Comparison
 from hemitwin.transforms.coarsening import coarsen, refine_sum
-from hemitwin.transforms.deformation import Deformation, register_deformation
-from hemitwin.transforms.deformation_files import load_deformation, save_deformation
 from hemitwin.transforms.hemispheres import (
     HemispherePair,
     SplitHemispheresd,
@@ -21,21 +28,15 @@ from hemitwin.transforms.hemispheres import (
     rejoin,
     split_hemispheres,
 )
-from hemitwin.transforms.heredity import (
-    Genes,
-    heritable_displacement,
-    least_jacobian,
-    limit_folding,
-)
 from hemitwin.transforms.intensity import above_darkest, robust_scale, standardise
-from hemitwin.transforms.itk_affine import read_itk_affine, write_itk_affine
 from hemitwin.transforms.laterality import GuardedCompose, RequireLateralityd, require_laterality
-from hemitwin.transforms.lesion_box import LesionBox, lesion_alpha, lesion_box
-from hemitwin.transforms.lesion_config import LesionConfig
-from hemitwin.transforms.lesion_masks import LesionMaskLibrary
-from hemitwin.transforms.lesion_sampling import RandLesiond, sample_lesion
-from hemitwin.transforms.lesion_spec import LesionSpec
-from hemitwin.transforms.lesions import inject_lesion, lesion_support
+from hemitwin.transforms.lesions.box import LesionBox, lesion_alpha, lesion_box
+from hemitwin.transforms.lesions.config import LesionConfig
+from hemitwin.transforms.lesions.injection import inject_lesion, lesion_support
+from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
+from hemitwin.transforms.lesions.sampling import RandLesiond, sample_lesion
+from hemitwin.transforms.lesions.spec import LesionSpec
+from hemitwin.transforms.lesions.tissue import grey_matter_limits
 from hemitwin.transforms.loading import (
     Scan,
     guessed_side,
@@ -48,13 +49,26 @@ from hemitwin.transforms.loading import (
     volume_members,
     voxel_sizes,
 )
-from hemitwin.transforms.masking import background_value, brain_mask, dark_layer, is_skull_stripped
-from hemitwin.transforms.midplane import midplane_motion, mirror_asymmetry, refine_midplane
-from hemitwin.transforms.registration import register_similarity, similarity_quality
-from hemitwin.transforms.resampling import resample, resample_back
-from hemitwin.transforms.scanner import ScannerConfig, ScannerSpec, apply_scanner, sample_scanner
 from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
-from hemitwin.transforms.tissue import grey_matter_limits
+from hemitwin.transforms.synthetic.anatomy import (
+    AnatomyConfig,
+    AnatomySpec,
+    deform_anatomy,
+    render_anatomy,
+    sample_anatomy,
+)
+from hemitwin.transforms.synthetic.heredity import (
+    Genes,
+    heritable_displacement,
+    least_jacobian,
+    limit_folding,
+)
+from hemitwin.transforms.synthetic.scanner import (
+    ScannerConfig,
+    ScannerSpec,
+    apply_scanner,
+    sample_scanner,
+)
 
 __all__ = [
     "AnatomyConfig",

@@ -12,7 +12,7 @@ from hemitwin.atlases import (
     project_to_surface,
     template_grid,
 )
-from hemitwin.atlases.surfaces import FSLR_VOLUME_SPACE
+from hemitwin.atlases.surfaces.meshes import FSLR_VOLUME_SPACE
 
 
 def world_x(parcellation):

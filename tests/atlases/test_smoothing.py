@@ -21,7 +21,7 @@ from hemitwin.atlases import (
     smooth_volume,
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
-from hemitwin.atlases.surface_smoothing import vertex_areas
+from hemitwin.atlases.smoothing import vertex_areas
 
 
 def make_plane(side=101, spacing_mm=1.0):

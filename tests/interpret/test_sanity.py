@@ -64,7 +64,7 @@ def by_constant(_, left, right):
 class OneSided(SiameseNetwork):
     """See only the bright part of the right image: not the same for exchanged images."""
 
-    def see(self, images):
+    def encoder_input(self, images):
         left, right = images.chunk(2)
         return torch.cat([left, right.relu()])
 
@@ -234,8 +234,9 @@ def test_what_has_no_weights_to_draw_anew_is_refused(make_encoder, shake):
     network, images = siamese(make_encoder, shake), pair()
 
     class Wrapped:
-        encoder, see, gather = network.encoder, network.see, network.gather
-        compare, __call__ = network.compare, network.forward
+        encoder, encoder_input = network.encoder, network.encoder_input
+        sum_channels, compare = network.sum_channels, network.compare
+        __call__ = network.forward
 
     with pytest.raises(TypeError, match=r"must be an nn.Module .* got .*Wrapped"):
         check_randomisation(by_edges, Wrapped(), *images, generator=generator())

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from hemitwin.models import BUILDERS, EncoderConfig, build_encoder, count_parameters
 from hemitwin.models.architectures import ARCHITECTURES, EncoderName
-from hemitwin.models.inverted_residual import BlockPlan, InvertedResidual
-from hemitwin.models.unet_encoder import AttentionGate
+from hemitwin.models.encoders.inverted_residual import BlockPlan, InvertedResidual
+from hemitwin.models.encoders.unet_encoder import AttentionGate
 
 IMAGENET_CLASSES = 1000
 PUBLISHED = {

@@ -12,7 +12,7 @@ from hemitwin.models import (
     pair_distance,
     save_weights,
 )
-from hemitwin.models.pooled_encoder import PooledEncoder
+from hemitwin.models.encoders.pooled import PooledEncoder
 
 CONFIG = EncoderConfig(width=4, blocks=(1, 1), stem_stride=1, embedding_dim=5)
 

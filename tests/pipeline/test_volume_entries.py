@@ -30,13 +30,13 @@ from hemitwin.atlases import (
     DataFile,
     FreeSurferSubject,
     Region,
-    freesurfer_subject,
     hcpmmp_atlas,
     relevance_palette,
     save_dseg_table,
     save_labels_volume,
     save_volume,
 )
+from hemitwin.atlases.formats import freesurfer_subject
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.pipeline.cli.main import app
 from hemitwin.pipeline.cli.options import chosen_atlas, named_atlas

@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hemitwin._shapes import Volume
-from hemitwin.models import Items, Relations, relate_brains, relate_halves
-from hemitwin.models.relations import Negatives
+from hemitwin.models import Items, Negatives, Relations, relate_brains, relate_halves
 from hemitwin.pipeline.cohort.brains import Brain, load_brain
 from hemitwin.pipeline.stage.bids import Case, Pairing
 from hemitwin.transforms import HemispherePair, rejoin, split_hemispheres, standardise

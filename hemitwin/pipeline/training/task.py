@@ -13,6 +13,7 @@ from hemitwin._shapes import Batch
 from hemitwin.models import (
     BuiltEncoder,
     EncoderConfig,
+    Items,
     LocalEncoder,
     MemoryBank,
     Objective,
@@ -26,9 +27,7 @@ from hemitwin.models import (
     embed_in_chunks,
     map_loss,
     pair_distance,
-    take,
 )
-from hemitwin.models.relations import Items
 from hemitwin.pipeline.statistics.metrics import auc
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import EpochScores
@@ -93,11 +92,11 @@ class SiameseTask(pl.LightningModule):
         """Centre the untrained embeddings on a batch, so that training begins at once."""
         encoder = self.network.encoder
         if isinstance(encoder, PooledEncoder):
-            encoder.centre(channels_last(self.network.see(batch.images)))
+            encoder.centre(channels_last(self.network.encoder_input(batch.images)))
 
     def training_step(self, batch: TrainingBatch, _: int) -> dict[str, Tensor]:
         """Return the loss, and beside it the distances of what belongs together and apart."""
-        images = channels_last(self.network.see(batch.images))
+        images = channels_last(self.network.encoder_input(batch.images))
         if self._loss.objective == "map":
             loss, embeddings = self._map_step(images, batch)
             items = batch.items
@@ -166,8 +165,8 @@ class SiameseTask(pl.LightningModule):
         left, right = side_pairs(batch.items)
         truth = torch.stack([batch.masks[left], batch.masks[right]], dim=1)
         if self._training.chunk is None:
-            sides = self.network.look(images)
-            maps, logits = _maps(self.network.head(take(sides, left), take(sides, right)))
+            sides = self.network.encode(images)
+            maps, logits = _maps(self.network.head(sides.select(left), sides.select(right)))
             return self._map_loss(maps, truth, logits), sides.embedding.float()
         pairs = max(1, self._training.chunk // 2)
         decoded = [

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hemitwin.models import Items, Reference, SiameseNetwork
-from hemitwin.models.heads import Side
+from hemitwin.models import EncodedImages, Items, Reference, SiameseNetwork
 from hemitwin.pipeline.cohort.brain_pairs import People, brain_pairs, write_brain_pairs
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.demographics import Demographics
@@ -309,7 +308,8 @@ def score_embedded(
     """
     with torch.no_grad():
         one, other = (
-            Side(embeddings[rows, None], embeddings[rows]) for rows in (pairs.first, pairs.second)
+            EncodedImages(embeddings[rows, None], embeddings[rows])
+            for rows in (pairs.first, pairs.second)
         )
         output = network.head(one, other)
     return {

@@ -18,7 +18,7 @@ from hemitwin.atlases import (
     warp_surface,
 )
 from hemitwin.atlases.grayordinates import load_grayordinates
-from hemitwin.atlases.surfaces import BRAIN_SURFACES
+from hemitwin.atlases.surfaces.meshes import BRAIN_SURFACES
 from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.exports.export import ExportConfig, export
 from hemitwin.pipeline.preparation.native_space import NativeSpace

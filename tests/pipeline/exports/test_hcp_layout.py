@@ -13,7 +13,7 @@ from hemitwin.atlases import (
     template_on_grid,
     warp_surface,
 )
-from hemitwin.atlases.nifti import save_volume
+from hemitwin.atlases.formats.nifti import save_volume
 from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 from hemitwin.pipeline.stage.json_files import digest_file

@@ -29,7 +29,7 @@ from hemitwin.atlases import (
     save_surface,
     warp_surface,
 )
-from hemitwin.atlases.spheres import _fsaverage_sphere, interpolate_on_sphere
+from hemitwin.atlases.surfaces.spheres import _fsaverage_sphere, interpolate_on_sphere
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.preparation.native_space import NativeSpace

@@ -1,0 +1,3 @@
+"""The cortex as meshes: loaded, moved from space to space, and read through its thickness."""
+
+__all__: list[str] = []

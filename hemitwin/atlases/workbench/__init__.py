@@ -1,0 +1,3 @@
+"""What Connectome Workbench shows of the files: colours, scenes and specs."""
+
+__all__: list[str] = []
