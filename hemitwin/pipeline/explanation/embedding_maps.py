@@ -85,7 +85,7 @@ def explain_embedding_of(
     directions = Directions.of(run, derivatives, components)
     describe_dataset(derivatives)
     work = partial(_explain_case, run=run, derivatives=derivatives, directions=directions)
-    return run_cases(work, cases, stage="explain", log_folder=derivatives / "logs")
+    return run_cases(work, cases, stage="explain", out=derivatives)
 
 
 def _explain_case(

@@ -84,7 +84,7 @@ def explain(
     cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
     describe_dataset(derivatives)
     work = partial(explain_case, run=run, derivatives=derivatives, request=request, cache=cache)
-    return run_cases(work, cases, stage="explain", log_folder=derivatives / "logs")
+    return run_cases(work, cases, stage="explain", out=derivatives)
 
 
 def explain_case(
@@ -179,7 +179,7 @@ def explain_two(
         request=request,
         cache=cache,
     )
-    return run_cases(work, (one, other), stage="explain", log_folder=derivatives / "logs")
+    return run_cases(work, (one, other), stage="explain", out=derivatives)
 
 
 def _explain_side(

@@ -70,7 +70,7 @@ def relate(
     work = partial(
         _relate_case, other=None, run=run, derivatives=derivatives, cache=cache, chosen=chosen
     )
-    return run_cases(work, cases, stage="relate", log_folder=derivatives / "logs")
+    return run_cases(work, cases, stage="relate", out=derivatives)
 
 
 def relate_two(
@@ -118,7 +118,7 @@ def relate_two(
     work = partial(
         _relate_case, other=other, run=run, derivatives=derivatives, cache=cache, chosen=chosen
     )
-    return run_cases(work, (one,), stage="relate", log_folder=derivatives / "logs")
+    return run_cases(work, (one,), stage="relate", out=derivatives)
 
 
 def _relate_case(

@@ -12,7 +12,6 @@ from hemitwin.pipeline.exports.material import (
     ExportConfig,
     ExportMaterial,
     export_record,
-    gather,
     relations_file,
 )
 from hemitwin.pipeline.exports.render import find_workbench, render_scenes, render_surfaces
@@ -98,7 +97,7 @@ def export(
         desc=desc,
         config=config or ExportConfig(),
     )
-    return run_cases(work, cases, stage="export", log_folder=derivatives / "logs")
+    return run_cases(work, cases, stage="export", out=derivatives)
 
 
 def export_case(
@@ -115,16 +114,12 @@ def export_case(
     stem = case.name if named == "lrp" else f"{case.name}_desc-{named}"
     folder = derivatives / "workbench"
     spec, scene = folder / f"{stem}.wb.spec", folder / f"{stem}.scene"
-    record, sidecar = (
-        export_record(case, derivatives, shared, desc, config),
-        folder / f"{stem}.json",
-    )
-    content = record.find(sidecar)
-    if content is None:
-        record.begin(sidecar)
-        made = gather(case, derivatives, shared, desc, config)
-        content, files = _write(made, spec, scene)
-        content = record.write(sidecar, content, files)
+    record = export_record(case, derivatives, shared, desc, config)
+
+    def make() -> tuple[dict[str, Any], list[Path]]:
+        return _write(ExportMaterial.of(case, derivatives, shared, desc, config), spec, scene)
+
+    content = record.ensure(folder / f"{stem}.json", make)
     paths = tuple(derivatives / name for name in content["Files"])
     pictures = tuple(derivatives / name for name in content["Pictures"])
     return Exported(case, paths, spec, scene, tuple(content["Scenes"]), pictures)

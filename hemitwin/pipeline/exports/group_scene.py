@@ -124,12 +124,14 @@ def _template(folder: Path) -> DataFile:
     """Write the template's T1w image, in 255 steps as it was made, unless it is there."""
     path = folder / f"tpl-{TEMPLATE_SPACE}_res-1_T1w.nii.gz"
     record = Record("rank", computation=1, inputs={}, settings={"nilearn": version("nilearn")})
-    if record.find(sidecar_of(path)) is None:
-        record.begin(sidecar_of(path))
+
+    def make() -> tuple[dict[str, str], list[Path]]:
         image = load_template(1.0)
         data = np.rint(image.data * 255).astype(np.int32)
         save_volume(path, data, image.affine, space=TEMPLATE_SPACE)
-        record.write(sidecar_of(path), {"Description": "The symmetric template"}, [path])
+        return {"Description": "The symmetric template"}, [path]
+
+    record.ensure(sidecar_of(path), make)
     return DataFile(path)
 
 

@@ -26,7 +26,7 @@ from hemitwin.pipeline.stage.records import Record, content_digest
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.transforms import Scan
 
-__all__ = ["ExportConfig", "ExportMaterial", "export_record", "gather", "relations_file"]
+__all__ = ["ExportConfig", "ExportMaterial", "export_record", "relations_file"]
 
 
 class ExportConfig(Frozen):
@@ -75,6 +75,29 @@ class ExportMaterial:
     shared: SharedAtlas
     config: ExportConfig
 
+    @classmethod
+    def of(
+        cls, case: Case, derivatives: Path, shared: SharedAtlas, desc: str, config: ExportConfig
+    ) -> "ExportMaterial":
+        """Read one case's map and the way to its scan.
+
+        Raises
+        ------
+        CaseError
+            The map has no audit, or the prepared volume's sidecar is missing.
+        """
+        relevance = read_relevance(case, derivatives, desc)
+        return cls(
+            case=case,
+            out=derivatives,
+            desc=map_desc(case, desc),
+            relevance=relevance,
+            native=NativeSpace.of(case, "export"),
+            palette=relevance_palette(relevance.data),
+            shared=shared,
+            config=config,
+        )
+
     @property
     def native_space(self) -> str:
         """The ``space`` entity of the scan's own space."""
@@ -117,29 +140,6 @@ class ExportMaterial:
         }
 
 
-def gather(
-    case: Case, derivatives: Path, shared: SharedAtlas, desc: str, config: ExportConfig
-) -> ExportMaterial:
-    """Read one case's map and the way to its scan.
-
-    Raises
-    ------
-    CaseError
-        The map has no audit, or the prepared volume's sidecar is missing.
-    """
-    relevance = read_relevance(case, derivatives, desc)
-    return ExportMaterial(
-        case=case,
-        out=derivatives,
-        desc=map_desc(case, desc),
-        relevance=relevance,
-        native=NativeSpace.of(case, "export"),
-        palette=relevance_palette(relevance.data),
-        shared=shared,
-        config=config,
-    )
-
-
 def export_record(
     case: Case, derivatives: Path, shared: SharedAtlas, desc: str, config: ExportConfig
 ) -> Record:
@@ -148,7 +148,7 @@ def export_record(
     Raises
     ------
     CaseError
-        As for `gather`.
+        As for `ExportMaterial.of`.
     """
     read_audit(case, derivatives, desc)
     named = map_desc(case, desc)

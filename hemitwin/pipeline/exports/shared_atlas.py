@@ -79,13 +79,14 @@ def write_shared_atlas(folder: Path, *, cache: Path) -> SharedAtlas:
         inputs={name: fslr_surface_file(*name.split()) for name in _surfaces()},
         settings={"atlas": hcpmmp_atlas().digest},
     )
-    sidecar = folder / "atlas.json"
     shared = _shared_atlas(folder)
-    if record.find(sidecar) is None:
-        record.begin(sidecar)
+
+    def make() -> tuple[dict[str, str], list[Path]]:
         _write(folder, cache)
-        content = {"Description": "What all subjects share: the group's surfaces and the atlas"}
-        record.write(sidecar, content, [file.path for file in shared.files])
+        said = "What all subjects share: the group's surfaces and the atlas"
+        return {"Description": said}, [file.path for file in shared.files]
+
+    record.ensure(folder / "atlas.json", make)
     return shared
 
 

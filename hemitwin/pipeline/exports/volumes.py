@@ -99,16 +99,15 @@ def _keep_scan(made: ExportMaterial) -> DataFile | None:
     if not made.native.scan.is_file():
         return DataFile(path) if path.is_file() else None
     record = Record("export", computation=2, inputs={"scan": made.native.scan}, settings={})
-    if record.find(sidecar_of(path)) is None:
-        record.begin(sidecar_of(path))
+
+    def make() -> tuple[dict[str, object], list[Path]]:
         scan = load_scan(made.native.scan)
         whole = np.rint(scan.data)
         # Whole numbers pack to less than half of what fractions take.
         data = whole.astype(np.int32) if np.array_equal(whole, scan.data) else scan.data
         save_volume(path, data, scan.affine)
-        content = {
-            "Description": "The scan in RAS order, not resampled, for scenes",
-            "SideIsGuess": scan.side_is_guess,
-        }
-        record.write(sidecar_of(path), content, [path])
+        said = "The scan in RAS order, not resampled, for scenes"
+        return {"Description": said, "SideIsGuess": scan.side_is_guess}, [path]
+
+    record.ensure(sidecar_of(path), make)
     return DataFile(path)

@@ -99,7 +99,6 @@ def asymmetry(
     names = {name: [one.case.name for one in many] for name, many in tables.by_subject.items()}
     cohort = AsymmetryCohort.of(sides, config, names)
     _require_reference(cohort, [case for case in wanted if case.name in tables.read])
-    log_folder = derivatives / "logs"
     work = partial(
         _score,
         path_of=partial(asymmetry_path, derivatives=derivatives, desc=desc),
@@ -107,7 +106,7 @@ def asymmetry(
         cohort=cohort,
         config=config,
     )
-    outcome = run_cases(work, wanted, stage="asymmetry", log_folder=log_folder)
+    outcome = run_cases(work, wanted, stage="asymmetry", out=derivatives)
     path = group_asymmetry_path(everyone[0], derivatives, desc)
     group = write_group(path, tables, cohort, config) if cohort.compared else None
     return Asymmetries(outcome, group, path)

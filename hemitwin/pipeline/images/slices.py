@@ -153,7 +153,7 @@ def slice_dataset(
     folder.begin({**config.model_dump(mode="json"), **config.settings}, split, groups)
     folder.drop_changed(everybody, asked=[case.name for case in cases])
     work = partial(_slice_case, folder=folder, config=config, split=split)
-    outcome = run_cases(work, cases, stage="slice", log_folder=out / "logs")
+    outcome = run_cases(work, cases, stage="slice", out=out)
     folder.write_table(split)
     return outcome
 

@@ -146,7 +146,7 @@ def prepare(
     cases = cases_to_prepare(source, labels=labels, pairing=config.pairing, sources=sources)
     describe_dataset(out, source=source)
     work = partial(prepare_case, out=out, config=config)
-    outcome = run_cases(work, cases, stage="prepare", log_folder=out / "logs", nprocs=nprocs)
+    outcome = run_cases(work, cases, stage="prepare", out=out, nprocs=nprocs)
     write_quality_table(out)
     return outcome
 

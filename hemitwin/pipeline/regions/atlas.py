@@ -114,8 +114,7 @@ def build_atlases(
     several = frozenset(subject for subject, count in scans.items() if count > 1)
     tell_of_unclaimed(request.hidden, everyone)
     work = partial(_atlas_case, derivatives=derivatives, request=request, several=several)
-    log_folder = derivatives / "logs"
-    return run_cases(work, cases, stage="atlas", log_folder=log_folder, nprocs=nprocs)
+    return run_cases(work, cases, stage="atlas", out=derivatives, nprocs=nprocs)
 
 
 def _atlas_case(

@@ -223,13 +223,13 @@ def marked_region(anomaly: Float[Tensor, "1 2 *half"]) -> Float[Tensor, "1 2 *ha
 def _drawn(case: Case, derivatives: Path, run: Run) -> LesionMask | None:
     path = anomaly_path(case, derivatives)
     record = result_record("atlas", run, (case,), computation=1, settings={"of_peak": _OF_PEAK})
-    content = record.find(sidecar_of(path))
-    if content is None:
-        record.begin(sidecar_of(path))
+
+    def make() -> tuple[dict[str, object], list[Path]]:
         path.unlink(missing_ok=True)  # of an earlier run, which may have seen what this does not
         found = _write_drawn(path, case, run)
-        files = [path] if found["Marked"] else []
-        content = record.write(sidecar_of(path), found, files)
+        return found, [path] if found["Marked"] else []
+
+    content = record.ensure(sidecar_of(path), make)
     return LesionMask(path, np.eye(4)) if content["Marked"] else None
 
 

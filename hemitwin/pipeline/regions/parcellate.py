@@ -115,7 +115,7 @@ def parcellate(
     known = regions_of_atlas(derivatives, name) if isinstance(atlas, str) else atlas.regions
     write_regions(derivatives, name, known)
     work = partial(parcellate_case, derivatives=derivatives, cache=cache, desc=desc, atlas=atlas)
-    return run_cases(work, cases, stage="parcellate", log_folder=derivatives / "logs")
+    return run_cases(work, cases, stage="parcellate", out=derivatives)
 
 
 def parcellate_case(
@@ -133,9 +133,10 @@ def parcellate_case(
     path = region_table_path(case, derivatives, desc, name)
     own = own_atlas_volume(case, derivatives, name)
     record = _record(case, derivatives, desc, audit, own, None if own else atlas)
-    if record.find(path.with_suffix(".json")) is not None:
+    sidecar = path.with_suffix(".json")
+    if record.find(sidecar) is not None:
         return RegionTable(case, path, pd.read_csv(path, sep="\t"))
-    record.begin(path.with_suffix(".json"))
+    record.begin(sidecar)
     relevance = read_relevance(case, derivatives, desc)
     ledger = audit["Ledger"]
     regions = own_atlas(case, derivatives, name)
@@ -159,10 +160,12 @@ def parcellate_case(
     if sides["partner"].notna().any():
         files.append(pair_table_path(case, derivatives, desc, name))
         save_table(files[-1], asymmetry_by_pair(sides))
-        said = "Positive relevance of homotopic regions; of the template's, left and mirrored ones"
-        content = {"Description": said, **common, "GeneratedBy": provenance()}
+        words = (
+            "Positive relevance of homotopic regions; of the template's, left and mirrored ones"
+        )
+        content = {"Description": words, **common, "GeneratedBy": provenance()}
         write_json(files[-1].with_suffix(".json"), content)
-    sidecar = {
+    said = {
         "Description": "Relevance by region",
         "Note": (_NOTE_HCPMMP if name == HCPMMP else "") + _NOTE,
         **common,
@@ -170,7 +173,7 @@ def parcellate_case(
         "Sum": float(table["sum"].sum()),
         **COLUMN_NOTES,
     }
-    record.write(path.with_suffix(".json"), sidecar, files)
+    record.write(sidecar, said, files)
     return RegionTable(case, path, table)
 
 

@@ -183,7 +183,7 @@ def write_families_cohort(
         partial(_write_person, world=world),
         people,
         stage="simulate",
-        log_folder=folder / "logs",
+        out=folder,
         nprocs=nprocs,
     )
     if outcome.failures:

@@ -1,7 +1,7 @@
 """Simulate lesions: a fixed set of lesioned, control and sham volumes, with its manifest."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,9 +103,7 @@ def simulate_lesions(
     made.begin()
     describe_dataset(out, source=prepared)
     work = partial(_simulate_case, made=made)
-    outcome = run_cases(
-        work, cases, stage="simulate lesions", log_folder=out / "logs", nprocs=nprocs
-    )
+    outcome = run_cases(work, cases, stage="simulate lesions", out=out, nprocs=nprocs)
     everybody = find_prepared(prepared, modality=modality)
     made.write_manifest(everybody, asked={case.name for case in cases})
     return outcome
@@ -113,19 +111,19 @@ def simulate_lesions(
 
 def _simulate_case(case: Case, made: EvaluationSet) -> pd.DataFrame:
     native_mm3 = native_mm3_of(case)
-    record, sidecar = made.record(case, native_mm3), made.case_sidecar(case)
-    if record.find(sidecar) is not None:
-        return pd.DataFrame(made.rows_of(case))
-    record.begin(sidecar)
-    scan = load_volume(case.scan)
-    subject = _Subject(case, scan, scan.data > 0, content_digest(case.scan), native_mm3)
-    _write_healthy(subject, made)
-    try:
-        for item, spec in _draw(subject, made.config, made.library):
-            _write_item(subject, made, item, spec)
-    except ValueError as error:
-        raise CaseError(case.name, "simulate lesions", str(error)) from error
-    record.write(sidecar, {"Description": "A subject's part of the set"}, made.files_of(case))
+
+    def make() -> tuple[dict[str, str], Sequence[Path]]:
+        scan = load_volume(case.scan)
+        subject = _Subject(case, scan, scan.data > 0, content_digest(case.scan), native_mm3)
+        _write_healthy(subject, made)
+        try:
+            for item, spec in _draw(subject, made.config, made.library):
+                _write_item(subject, made, item, spec)
+        except ValueError as error:
+            raise CaseError(case.name, "simulate lesions", str(error)) from error
+        return {"Description": "A subject's part of the set"}, made.files_of(case)
+
+    made.record(case, native_mm3).ensure(made.case_sidecar(case), make)
     return pd.DataFrame(made.rows_of(case))
 
 

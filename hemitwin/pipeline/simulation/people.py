@@ -106,7 +106,7 @@ def write_cohort(folder: Path, config: CohortConfig, *, nprocs: int = 1) -> tupl
     require_own_people(folder, [one.name for one in people])
     template = load_template(config.resolution_mm)
     work = partial(_write_person, folder=folder, config=config, template=template)
-    outcome = run_cases(work, people, stage="cohort", log_folder=folder / "logs", nprocs=nprocs)
+    outcome = run_cases(work, people, stage="cohort", out=folder, nprocs=nprocs)
     if outcome.failures:
         first = outcome.failures[0]
         count = len(outcome.failures)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,9 @@ class _Written(Frozen):
 class Record:
     """What decides a product: a stage's computation, its input files, and its settings.
 
-    A stage asks `find` whether the product is there and true, and else calls `begin`, writes the
-    files, and ends with `write`. The sidecar goes first and comes last: while it is away, the
+    `ensure` is all that most stages need. One that may find, while it computes, that nothing is to
+    be written asks `find` whether the product is there and true, and else calls `begin`, writes
+    the files, and ends with `write`. The sidecar goes first and comes last: while it is away, the
     product is not done, whenever the stage was cut off.
 
     Parameters
@@ -116,13 +117,14 @@ class Record:
     >>> source, product = folder / "a.txt", folder / "b.txt"
     >>> _ = source.write_text("1")
     >>> record = Record("copy", computation=1, inputs={"source": source}, settings={})
-    >>> record.find(folder / "b.json") is None
-    True
-    >>> _ = product.write_text(source.read_text())
-    >>> _ = record.write(folder / "b.json", {"Description": "A copy"}, [product])
-    >>> again = Record("copy", computation=1, inputs={"source": source}, settings={})
-    >>> (again.find(folder / "b.json") or {})["Description"]
+    >>> def make():
+    ...     _ = product.write_text(source.read_text())
+    ...     return {"Description": "A copy"}, [product]
+    >>> record.ensure(folder / "b.json", make)["Description"]
     'A copy'
+    >>> again = Record("copy", computation=1, inputs={"source": source}, settings={})
+    >>> again.find(folder / "b.json") is None
+    False
     """
 
     stage: str
@@ -136,6 +138,27 @@ class Record:
         """SHA-256 of all that decides the product: equal for equal content, wherever it lies."""
         inputs = {name: state.sha256 for name, state in self._look({}).items()}
         return digest_json([self.stage, self.computation, self._settings(), inputs])
+
+    def ensure(
+        self,
+        sidecar: Path,
+        make: Callable[[], tuple[Mapping[str, Any], Iterable[Path]]],
+    ) -> dict[str, Any]:
+        """Return what the product's sidecar says; make the product first unless it is there, true.
+
+        Parameters
+        ----------
+        sidecar : Path
+            As for `write`.
+        make : callable
+            Writes the product's files; gives what is to be said of it, and all of them.
+        """
+        content = self.find(sidecar)
+        if content is None:
+            self.begin(sidecar)
+            said, files = make()
+            content = self.write(sidecar, said, files)
+        return content
 
     def find(self, sidecar: Path) -> dict[str, Any] | None:
         """Return what the product's sidecar says, if it is whole and made from just this.

@@ -65,7 +65,7 @@ def run_cases(
     cases: Sequence[C],
     *,
     stage: str,
-    log_folder: Path,
+    out: Path,
     nprocs: int = 1,
 ) -> Outcome[R]:
     """Apply `function` to every case, in this process or in `nprocs` fresh ones.
@@ -78,9 +78,9 @@ def run_cases(
         Each has a `name`.
     stage : str
         The verb, for messages and logs.
-    log_folder : Path
-        A failed case leaves its traceback there, as ``<case>_<stage>.log``, if that can be
-        written.
+    out : Path
+        The folder of the stage's results. A failed case leaves its traceback in its ``logs``, as
+        ``<case>_<stage>.log``, if that can be written.
     nprocs : int
         Processes. Cores are shared out among them.
 
@@ -89,6 +89,7 @@ def run_cases(
     Outcome
         Results and failures; nothing is raised for a single case's sake.
     """
+    log_folder = out / "logs"
     sweep_leftovers(log_folder)
     attempt = partial(_attempt, function, stage, log_folder)
     with progress_bar() as progress:

@@ -37,13 +37,13 @@ def test_a_failure_is_one_line_of_text(tmp_path, error, reason):
         raise error
 
     cases = [Case("sub-01", "sub-01", tmp_path)]
-    (failure,) = run_cases(fail, cases, stage="test", log_folder=tmp_path / "logs").failures
+    (failure,) = run_cases(fail, cases, stage="test", out=tmp_path).failures
     with pytest.raises(ValueError, match=reason):
         raise ValueError(failure.reason)
     assert "Traceback" in (tmp_path / "logs" / "sub-01_test.log").read_text()
 
 
 def test_a_folder_that_takes_no_logs_ends_nothing(files, tmp_path):
-    log_folder = tmp_path / "a" / "logs"  # below a file there can be no folder
-    outcome = run_cases(digest_file, files, stage="read", log_folder=log_folder)
+    out = tmp_path / "a"  # below a file there can be no folder
+    outcome = run_cases(digest_file, files, stage="read", out=out)
     assert (len(outcome.results), len(outcome.failures)) == (3, 1)
