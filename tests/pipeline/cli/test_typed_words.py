@@ -32,43 +32,43 @@ def _again(text):
 
 TYPED = {
     "-v prepare bids 'my out' participant --session-id 1 2 --space A --participant-label 1 2": (
-        "prepare.prepare",
+        "preparation.prepare.prepare",
         "-v prepare bids 'my out' participant --session-id 1 --session-id 2 --space A LABELS",
     ),
     "atlas --participant-label=01 --participant-label sub-02 --nprocs=1 -- derivatives": (
-        "subject_atlas.build_atlases",
+        "regions.atlas.build_atlases",
         "atlas --nprocs=1 LABELS -- derivatives",
     ),
     "explain run derivatives --participant-label 02 --lesion-seed 0 --method lrp --check": (
-        "explain.explain",
+        "explanation.explain.explain",
         "explain run derivatives --lesion-seed 0 --method lrp --check LABELS",
     ),
     "explain run derivatives --components 0": (
-        "embedding_maps.explain_embedding_of",
+        "explanation.embedding_maps.explain_embedding_of",
         "explain run derivatives --components 0 LABELS",
     ),
     "relate run derivatives --directions 3": (
-        "relate.relate",
+        "explanation.relate.relate",
         "relate run derivatives --directions 3 LABELS",
     ),
     "parcellate derivatives --desc lrp --atlas Mine": (
-        "parcellate.parcellate",
+        "regions.parcellate.parcellate",
         "parcellate derivatives --desc lrp --atlas Mine LABELS",
     ),
     "export --smooth-mm 0 --mapping ribbon derivatives --render": (
-        "export.export",
+        "exports.export.export",
         "export --smooth-mm 0 --mapping ribbon derivatives --render LABELS",
     ),
     "asymmetry derivatives --seed 0 --draws 2000 --reference-group 'group=a b'": (
-        "asymmetry.asymmetry",
+        "group.asymmetry.asymmetry",
         "asymmetry derivatives --seed 0 --draws 2000 --reference-group 'group=a b' LABELS",
     ),
     "slice derivatives out --plane axial --plane coronal --step-mm 20 --seed 0": (
-        "slicing.slice_dataset",
+        "images.slices.slice_dataset",
         "slice derivatives out --plane axial --plane coronal --step-mm 20 --seed 0 LABELS",
     ),
     "simulate lesions derivatives out --set 'lesions.volume_mm3=[1, 2]' --nprocs 1": (
-        "evaluation_set.simulate_lesions",
+        "simulation.lesion_set.simulate_lesions",
         "simulate lesions derivatives out --set 'lesions.volume_mm3=[1, 2]' --nprocs 1 LABELS",
     ),
 }
@@ -82,7 +82,7 @@ def test_the_line_to_run_again_has_the_words_that_were_typed(typed, monkeypatch,
     failures = tuple(CaseFailure(one, "x", "y") for one in ("sub-02_ses-2", "sub-02", "sub-11"))
     outcome = Outcome((), failures)
     found = type("Found", (), {"outcome": outcome, "group": None})
-    result = found if stage == "asymmetry.asymmetry" else outcome
+    result = found if stage == "group.asymmetry.asymmetry" else outcome
     monkeypatch.setattr("hemitwin.pipeline.training.runs.load_run", lambda _: None)
     monkeypatch.setattr(f"hemitwin.pipeline.{stage}", lambda *_, **__: result)
     assert _run(*shlex.split(typed)) == 1
@@ -107,7 +107,9 @@ def test_every_verb_with_cases_has_a_line_to_run_again():
 def test_a_pair_is_run_again_without_labels(verb, monkeypatch, capfd):
     failed = Outcome((), (CaseFailure("sub-01", verb, "y"), CaseFailure("sub-02", verb, "y")))
     monkeypatch.setattr("hemitwin.pipeline.training.runs.load_run", lambda _: None)
-    monkeypatch.setattr(f"hemitwin.pipeline.{verb}.{verb}_two", lambda *_, **__: failed)
+    monkeypatch.setattr(
+        f"hemitwin.pipeline.explanation.{verb}.{verb}_two", lambda *_, **__: failed
+    )
     words = [verb, "run", "derivatives", "--pair", "01", "02"]
     assert _run(*words) == 1
     assert _again(capfd.readouterr().err) == words
