@@ -162,8 +162,8 @@ def simulate_cohort(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same people.")] = 0,
 ) -> None:
     """Write synthetic twins, siblings and strangers who are alike in known areas only."""
+    from hemitwin.pipeline.simulation.config import read_counts
     from hemitwin.pipeline.simulation.families import FamilyCohortConfig, write_families_cohort
-    from hemitwin.pipeline.simulation.pedigree import read_counts
     from hemitwin.pipeline.stage.settings import validated
 
     values = {

@@ -78,7 +78,13 @@ def explain(
     if components is not None:
         _explain_embedding(run, derivatives, participant_label, components)
         return
-    request = MapRequest(method, target, lesion_seed, check=check, open_ledger=open_ledger)
+    request = MapRequest(
+        method=method,
+        target=target,
+        lesion_seed=lesion_seed,
+        check=check,
+        open_ledger=open_ledger,
+    )
     loaded, cache = load_run(run), atlas_cache()
     if pair is None:
         labels = chosen_labels(participant_label)

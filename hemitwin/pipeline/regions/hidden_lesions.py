@@ -14,7 +14,7 @@ from torch import Tensor
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.explanation.compared import join_maps, require_halves
-from hemitwin.pipeline.explanation.request import region_of_map
+from hemitwin.pipeline.explanation.score import region_of_map
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.regions.registration import LesionMask
 from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
