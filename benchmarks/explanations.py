@@ -44,7 +44,7 @@ from hemitwin.interpret import (
 from hemitwin.models import Reference
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set, truths_of_set
-from hemitwin.pipeline.explanation.request import choose_score, pair_score
+from hemitwin.pipeline.explanation.score import choose_score, pair_score
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
 from hemitwin.pipeline.training.pairs import ScoredPair
 from hemitwin.pipeline.training.runs import Run, load_run

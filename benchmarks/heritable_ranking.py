@@ -31,7 +31,7 @@ from hemitwin.atlases import hcpmmp_volume, save_table
 from hemitwin.interpret import AttributionConfig, attribute_pair, match_regions
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.explanation.directions import Directions
-from hemitwin.pipeline.explanation.request import choose_score, pair_score
+from hemitwin.pipeline.explanation.score import choose_score, pair_score
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.runs import Run, load_run

@@ -32,13 +32,13 @@ from hemitwin.atlases import Parcellation, hcpmmp_volume, save_table
 from hemitwin.pipeline.cohort.brains import find_prepared
 from hemitwin.pipeline.cohort.families import read_kinship
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+from hemitwin.pipeline.simulation.config import FamilyCounts
 from hemitwin.pipeline.simulation.families import (
     FAMILY_TABLE,
     TRUTH,
     FamilyCohortConfig,
     write_families_cohort,
 )
-from hemitwin.pipeline.simulation.pedigree import FamilyCounts
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.transforms import load_scan
 

@@ -79,7 +79,7 @@ def rows_of(run: Run, arguments: argparse.Namespace, cache: Path) -> Iterator[di
             continue
         left, right = pair.left[None], pair.right[None]
         for method in arguments.methods:
-            request = MapRequest(method)
+            request = MapRequest(method=method)
             explained = compute_map(run, left, right, request)
             found = check_map(run, brain, (left, right), explained, request, cache)
             verdicts = {one["check"]: one["value"] for one in found["Sanity"]}

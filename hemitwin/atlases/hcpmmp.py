@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from hemitwin._atomic import atomic_path
+from hemitwin._names import HCPMMP
 from hemitwin._shapes import Affine
 from hemitwin.atlases.atlas import Atlas
 from hemitwin.atlases.grayordinates import grayordinate_labels, load_grayordinates
@@ -23,9 +24,6 @@ from hemitwin.atlases.templates import TEMPLATE_SPACE
 from hemitwin.atlases.world import check_affine
 
 __all__ = ["HCPMMP", "hcpmmp_atlas", "hcpmmp_surface_labels", "hcpmmp_volume"]
-
-HCPMMP = "HCPMMP1"
-"""The atlas' name in files."""
 
 # Raise it whenever the labels of a grid change: it is part of every cache's name.
 _ALGORITHM = 2

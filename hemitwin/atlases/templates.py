@@ -8,13 +8,11 @@ import numpy as np
 from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 from scipy import ndimage
 
+from hemitwin._names import TEMPLATE_SPACE
 from hemitwin._shapes import Affine, Grid
 from hemitwin.atlases.world import check_affine, regrid_values
 
 __all__ = ["TEMPLATE_SPACE", "TemplateImage", "load_template", "template_grid", "template_on_grid"]
-
-TEMPLATE_SPACE = "MNI152NLin2009aSym"
-"""The space of nilearn's bundled template (ICBM 2009a nonlinear symmetric)."""
 
 _FIELD_MM = ((-88.0, 88.0), (-121.0, 87.0), (-73.0, 87.0))
 _LOADERS = {

@@ -1,9 +1,9 @@
 """Why: attributions of a pair's score, and what shows whether they can be believed."""
 
+from hemitwin._names import Method
 from hemitwin.interpret.attributions import (
     AttributionConfig,
     ComparesPairs,
-    Method,
     PairMaps,
     attribute_pair,
 )

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hemitwin._frozen import Frozen
+from hemitwin._names import Method
 from hemitwin._shapes import Batch
 from hemitwin.interpret.forward_pass import check_evaluation
 from hemitwin.interpret.lrp_config import LrpConfig
@@ -30,10 +31,6 @@ from hemitwin.interpret.pair import (
     inside_either,
 )
 from hemitwin.models import PairOutput
-
-Method = Literal[
-    "lrp", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion", "ablation"
-]
 
 PairMaps = tuple[Tensor, Tensor]
 """Attribution of the left and of the right image, (1, C, *spatial) each."""

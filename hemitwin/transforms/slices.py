@@ -1,16 +1,15 @@
 """Cut 2D pictures out of volumes, always the same way up."""
 
 import math
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from hemitwin._names import Plane
 from hemitwin._shapes import Affine, Mask
 
 __all__ = ["Plane", "slice_positions", "slice_volume"]
 
-Plane = Literal["axial", "coronal", "sagittal"]
 _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 _FRACTIONS = 1024  # of a voxel: a power of 2, so that a weight and its rest are exact
 

@@ -156,10 +156,10 @@ def halves(run, derivatives, cache):
     draws = run.config.head.name == "decoder"
     requests = (
         MapRequest(check=True),
-        MapRequest("ablation"),
-        MapRequest("occlusion"),
-        MapRequest("integrated_gradients"),
-        MapRequest("grad_cam", target="distance"),
+        MapRequest(method="ablation"),
+        MapRequest(method="occlusion"),
+        MapRequest(method="integrated_gradients"),
+        MapRequest(method="grad_cam", target="distance"),
         MapRequest(target="map" if draws else "embedding"),
     )
     own = {"labels": ("01",)}

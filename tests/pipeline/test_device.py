@@ -80,7 +80,7 @@ def test_a_gpu_gives_what_the_cpu_gives(prepared, cache, tmp_path):
         shutil.copytree(prepared.derivatives, derivatives)
         distances = evaluate_halves(run).pairs["distance"].to_numpy()
         maps = []
-        for request in (MapRequest(check=True), MapRequest("integrated_gradients")):
+        for request in (MapRequest(check=True), MapRequest(method="integrated_gradients")):
             outcome = explain(run, derivatives, labels=labels, request=request, cache=cache)
             assert not outcome.failures
             maps.append(load_scan(outcome.results[0].relevance).data.ravel())

@@ -29,7 +29,8 @@ from hemitwin.atlases import (
 from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brains
 from hemitwin.pipeline.explanation.explain import explain
-from hemitwin.pipeline.exports.material import ExportConfig, ExportMaterial
+from hemitwin.pipeline.exports.config import ExportConfig
+from hemitwin.pipeline.exports.material import ExportMaterial
 from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
 from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.preparation.native_space import NativeSpace

@@ -46,7 +46,8 @@ from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.evaluation import simulated_set
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.explanation.map_files import read_relevance
-from hemitwin.pipeline.exports.material import ExportConfig, ExportMaterial
+from hemitwin.pipeline.exports.config import ExportConfig
+from hemitwin.pipeline.exports.material import ExportMaterial
 from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
 from hemitwin.pipeline.exports.volumes import _keep_scan
 from hemitwin.pipeline.images import slices as slicing

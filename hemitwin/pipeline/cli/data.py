@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from hemitwin.pipeline.cli.fields import Offer
 from hemitwin.pipeline.cli.options import (
-    SESSION,
+    Derivatives,
     Labels,
-    Modality,
+    Overrides,
+    Processes,
     atlas_cache,
     chosen_labels,
     finish,
@@ -17,9 +19,11 @@ from hemitwin.pipeline.cli.options import (
     refuse_beside,
     typed_options,
 )
+from hemitwin.pipeline.images.config import SliceConfig
+from hemitwin.pipeline.preparation.config import PrepareConfig, SourceConfig
+from hemitwin.pipeline.simulation.config import FamilyCounts, FamilyPlan, read_counts
 
 if TYPE_CHECKING:
-    from hemitwin.pipeline.preparation.sources import SourceConfig
     from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["cases_to_prepare", "prepare", "simulate_cohort", "simulate_lesions", "slice_"]
@@ -35,45 +39,27 @@ def prepare(
     out: Annotated[Path, typer.Argument(help="Folder for the derivatives.")],
     level: Annotated[Literal["participant"], typer.Argument(help="Level of analysis.")],
     participant_label: Labels = None,
-    session_id: Annotated[
-        list[str] | None, typer.Option(SESSION, help="Sessions, with or without 'ses-'.")
-    ] = None,
-    bids_filter_file: Annotated[
-        Path | None, typer.Option(help="JSON: which entities the scans must have.")
-    ] = None,
-    input_type: Annotated[
-        Literal["auto", "bids", "derivatives", "hcp", "list"], typer.Option(help="Kind of input.")
-    ] = "auto",
-    modality: Modality = "T1w",
-    space: Annotated[str | None, typer.Option(help="The space- entity of derivatives.")] = None,
-    alignment: Annotated[
-        Literal["native", "acpc", "similarity", "affine", "nonlinear"] | None,
-        typer.Option(help="How the scans already lie, if the input does not tell."),
-    ] = None,
-    pairing: Annotated[
-        Literal["hemispheres", "brains"], typer.Option(help="What will be compared.")
-    ] = "hemispheres",
-    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    resolution_mm: Annotated[float, typer.Option(min=0.5, max=8, help="Voxel size.")] = 2.0,
+    *,
+    sources: Annotated[
+        SourceConfig,
+        Offer(names={"sessions": "session_id", "filter_file": "bids_filter_file"}),
+    ],
+    config: PrepareConfig,
+    nprocs: Processes = 1,
 ) -> None:
-    """Align scans to the symmetric template, refine the mid-plane, resample once."""
-    from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
+    """Align scans to the symmetric template, and resample them once.
+
+    The mid-plane is refined before.
+    """
+    from hemitwin.pipeline.preparation.prepare import prepare
 
     del level  # `participant` is the only one; BIDS apps are called with it
-    chosen = {
-        "input_type": input_type,
-        "modality": modality,
-        "space": space,
-        "alignment": alignment,
-        "session_id": session_id,
-        "bids_filter_file": bids_filter_file,
-    }
     outcome = prepare(
         source,
         out,
         labels=chosen_labels(participant_label),
-        config=PrepareConfig(resolution_mm=resolution_mm, pairing=pairing),
-        sources=_which_scans(chosen),
+        config=config,
+        sources=sources,
         nprocs=nprocs,
     )
     skipped = sum(result.skipped for result in outcome.results)
@@ -81,59 +67,37 @@ def prepare(
 
 
 def cases_to_prepare(values: Mapping[str, Any]) -> tuple["Case", ...]:
-    """Find what `prepare` would work on, by the values of its command line."""
+    """Find what `prepare` would work on, by the arguments of its command."""
     from hemitwin.pipeline.preparation.prepare import cases_to_prepare
 
     return cases_to_prepare(
         Path(values["source"]),
         labels=chosen_labels(values["participant_label"]),
-        pairing=values["pairing"],
-        sources=_which_scans(values),
+        pairing=values["config"].pairing,
+        sources=values["sources"],
     )
 
 
-def _which_scans(values: Mapping[str, Any]) -> "SourceConfig":
-    from hemitwin.pipeline.preparation.sources import SourceConfig
-    from hemitwin.pipeline.stage.settings import validated
-
-    chosen = {name: values[name] for name in ("input_type", "modality", "space", "alignment")}
-    chosen |= {"sessions": values["session_id"] or (), "filter_file": values["bids_filter_file"]}
-    return validated(SourceConfig, chosen, "prepare")
-
-
 def slice_(
-    prepared: Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")],
+    prepared: Derivatives,
     out: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
-    plane: Annotated[
-        list[str] | None, typer.Option(help="axial, coronal, sagittal; repeatable.")
-    ] = None,
-    part: Annotated[str, typer.Option(help="whole or hemisphere.")] = "whole",
-    modality: Modality = "T1w",
-    step_mm: Annotated[float, typer.Option(min=0.5, help="Distance between slices.")] = 8.0,
+    participant_label: Labels = None,
+    *,
+    config: Annotated[SliceConfig, Offer(names={"planes": "plane"}, without=("split",))],
     splits: Annotated[Path | None, typer.Option(help="A run's splits.json.")] = None,
     participants: Annotated[
         Path | None, typer.Option(help="participants.tsv or HCP CSV with families.")
     ] = None,
-    participant_label: Labels = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the folds.")] = 0,
 ) -> None:
     """Write 2D PNG slices whose folds never share a subject."""
-    from hemitwin.pipeline.images.slices import SliceConfig, slice_dataset
-    from hemitwin.pipeline.stage.settings import validated
+    from hemitwin.pipeline.images.slices import slice_dataset
 
     if splits is not None:
         refuse_beside("--splits", typed_options() & {"--seed"})
-    values = {
-        "planes": plane or ["axial"],
-        "part": part,
-        "modality": modality,
-        "step_mm": step_mm,
-        "seed": seed,
-    }
     outcome = slice_dataset(
         prepared,
         out,
-        config=validated(SliceConfig, values, "slice"),
+        config=config,
         labels=chosen_labels(participant_label),
         splits=splits,
         participants=participants,
@@ -146,35 +110,22 @@ def simulate_cohort(
     out: Annotated[Path, typer.Argument(help="Folder for the BIDS dataset.")],
     families: Annotated[
         str, typer.Option(help="How many: pairs of mz, dz and siblings; unrelated people.")
-    ] = "mz=10,dz=10,siblings=5,unrelated=10",
-    region: Annotated[
-        list[str] | None,
-        typer.Option(help="Heritable area, V1 or L_V1, or cortex for all; repeatable."),
-    ] = None,
-    heritability: Annotated[float, typer.Option(min=0, max=1, help="In these areas.")] = 0.8,
-    sites: Annotated[int, typer.Option(min=1, help="Scanners.")] = 1,
+    ] = FamilyCounts().text,
+    *,
+    plan: Annotated[FamilyPlan, Offer(names={"regions": "region"}, without=("families",))],
     family_table: Annotated[
         Path | None,
         typer.Option(help="Where the private table goes; OUT/families.private.csv by default."),
     ] = None,
-    resolution_mm: Annotated[float, typer.Option(min=0.5, max=8, help="Voxel size.")] = 2.0,
-    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same people.")] = 0,
+    nprocs: Processes = 1,
 ) -> None:
-    """Write synthetic twins, siblings and strangers who are alike in known areas only."""
-    from hemitwin.pipeline.simulation.families import FamilyCohortConfig, write_families_cohort
-    from hemitwin.pipeline.simulation.pedigree import read_counts
-    from hemitwin.pipeline.stage.settings import validated
+    """Write synthetic twins, siblings and strangers.
 
-    values = {
-        "families": read_counts(families),
-        "heritability": heritability,
-        "sites": sites,
-        "resolution_mm": resolution_mm,
-        "seed": seed,
-        **({"regions": tuple(region)} if region else {}),
-    }
-    config = validated(FamilyCohortConfig, values, "simulate cohort")
+    They are alike in known areas only.
+    """
+    from hemitwin.pipeline.simulation.families import FamilyCohortConfig, write_families_cohort
+
+    config = FamilyCohortConfig.model_validate({**dict(plan), "families": read_counts(families)})
     made = write_families_cohort(
         out, config, cache=atlas_cache(), family_table=family_table, nprocs=nprocs
     )
@@ -188,18 +139,19 @@ def simulate_cohort(
 
 
 def simulate_lesions(
-    prepared: Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")],
+    prepared: Derivatives,
     out: Annotated[Path, typer.Argument(help="Folder of the set.")],
     config: Annotated[
         Path | None, typer.Option(help="YAML: lesions, asymmetries, how many of each.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one key, a.b=c; repeatable.")
-    ] = None,
+    overrides: Overrides = None,
     participant_label: Labels = None,
-    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    nprocs: Processes = 1,
 ) -> None:
-    """Write a fixed evaluation set: lesions, controls and shams with masks and a manifest."""
+    """Write a fixed evaluation set: lesions, controls and shams.
+
+    Masks and a manifest are written with it.
+    """
     from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
     from hemitwin.pipeline.stage.settings import read_config
 

@@ -3,11 +3,12 @@
 import math
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from hemitwin._names import HCPMMP
 from hemitwin.pipeline.cli.options import (
     LABEL,
     Derivatives,
@@ -22,6 +23,7 @@ from hemitwin.pipeline.cli.options import (
     refuse_beside,
     typed_options,
 )
+from hemitwin.pipeline.group.config import AsymmetryConfig, Part, RankConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +48,10 @@ def relate(
         ),
     ] = None,
 ) -> None:
-    """Write which region is matched with which: the similarity, by pairs of regions (BiLRP)."""
+    """Write which region is matched with which (BiLRP).
+
+    The similarity of two images is shared out over pairs of their regions.
+    """
     from hemitwin.pipeline.explanation.relate import relate, relate_two
     from hemitwin.pipeline.training.runs import load_run
 
@@ -76,50 +81,32 @@ def rank(
     participant_label: Labels = None,
     desc: Desc = "lrp",
     modality: Modality = "T1w",
-    part: Annotated[
-        Literal["positive", "negative", "signed"],
-        typer.Option(help="What is counted: relevance for the score, against it, or both."),
-    ] = "positive",
+    *,
+    config: RankConfig,
     families: Annotated[
         Path | None,
         typer.Option(help="Table of relatives, kept apart; without it each subject is a family."),
     ] = None,
-    draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap over families.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same intervals.")] = 0,
-    null_draws: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Surrogate maps as smooth as the group's, for p values of groups of regions; 0 "
-            "for none.",
-        ),
-    ] = 1000,
-    atlas: Annotated[
-        str, typer.Option(help="Name of the atlas that the maps were parcellated by.")
-    ] = "HCPMMP1",
     render: Annotated[
         bool, typer.Option("--render", help="Draw the group's scenes, too.")
     ] = False,
 ) -> None:
-    """Rank the regions over a group of maps, with intervals over families."""
-    from hemitwin.atlases import HCPMMP
+    """Rank regions over a group, with intervals over families."""
     from hemitwin.pipeline.exports.group_scene import write_group_scene
-    from hemitwin.pipeline.group.rank import RankConfig, rank
-    from hemitwin.pipeline.stage.settings import validated
+    from hemitwin.pipeline.group.rank import rank
 
-    if atlas != HCPMMP:
-        refuse_beside(f"--atlas {atlas}", typed_options() & {"--null-draws", "--render"})
-    values = {"part": part, "draws": draws, "seed": seed, "null_draws": null_draws}
+    if config.atlas != HCPMMP:
+        refuse_beside(f"--atlas {config.atlas}", typed_options() & {"--null-draws", "--render"})
     found = rank(
         derivatives,
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
         families=families,
-        config=validated(RankConfig, {**values, "atlas": atlas}, "rank"),
+        config=config,
     )
     ranking = found.ranking
-    _print_ranking(ranking, part)
+    _print_ranking(ranking, config.part)
     if len(found.groups):
         _print_groups(found.groups)
     lines = {
@@ -134,7 +121,7 @@ def rank(
         lines = {"CAUTION": found.caution, **lines}
     for name, value in lines.items():
         console.print(f"{name:<38} {value}", highlight=False, soft_wrap=True)
-    if atlas == HCPMMP:
+    if config.atlas == HCPMMP:
         word = desc if modality == "T1w" else f"{desc}{modality}"
         made = write_group_scene(derivatives, word, cache=atlas_cache(), render=render)
         for picture in made.pictures:
@@ -147,42 +134,21 @@ def asymmetry(
     participant_label: Labels = None,
     desc: Desc = "lrp",
     modality: Modality = "T1w",
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="Table whose participant_id are the reference group; by default all."),
-    ] = None,
-    reference_group: Annotated[
-        str | None,
-        typer.Option(help="column=value that selects it, in that table or in --participants."),
-    ] = None,
-    participants: Annotated[
-        Path | None, typer.Option(help="Table with age and sex, which are then accounted for.")
-    ] = None,
-    families: Annotated[
-        Path | None,
-        typer.Option(help="Table of relatives, kept apart: no one's own are in the reference."),
-    ] = None,
-    draws: Annotated[int, typer.Option(min=100, help="Of the bootstrap over families.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same intervals.")] = 0,
+    *,
+    config: AsymmetryConfig,
 ) -> None:
-    """Hold each subject's left less right against a reference group, region by region."""
-    from hemitwin.pipeline.group.asymmetry import AsymmetryConfig, asymmetry
-    from hemitwin.pipeline.stage.settings import validated
+    """Hold each subject's left less right against a reference.
 
-    options = {
-        "reference": reference,
-        "reference_group": reference_group,
-        "participants": participants,
-        "families": families,
-        "draws": draws,
-        "seed": seed,
-    }
+    It is a group, to which subjects are held region by region.
+    """
+    from hemitwin.pipeline.group.asymmetry import asymmetry
+
     found = asymmetry(
         derivatives,
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
-        config=validated(AsymmetryConfig, options, "asymmetry"),
+        config=config,
     )
     _print_asymmetries(found)
     finish(found.outcome)
@@ -213,7 +179,7 @@ def _pairs(table: "pd.DataFrame", statistic: str) -> str:
     return "\n".join(lines)
 
 
-def _print_ranking(ranking: "Ranking", part: str) -> None:
+def _print_ranking(ranking: "Ranking", part: Part) -> None:
     title = f"hemitwin rank: {ranking.cases} maps, {ranking.families} families"
     of = "all magnitudes" if part == "signed" else f"all {part} relevance"
     table = Table(title=title, caption=f"share: of {of} of a map, also outside of the regions")

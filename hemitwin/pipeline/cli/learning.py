@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hemitwin.pipeline.cli.options import print_rows
+from hemitwin.pipeline.cli.options import Overrides, print_rows
 
 __all__ = ["compare", "evaluate", "train"]
 
@@ -13,9 +13,7 @@ __all__ = ["compare", "evaluate", "train"]
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one key, a.b=c; repeatable.")
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Train a Siamese network and write a run folder."""
     from hemitwin.pipeline.stage.runner import epoch_progress
@@ -38,7 +36,10 @@ def evaluate(
         Path | None, typer.Option(help="Score this set of `simulate lesions` instead.")
     ] = None,
 ) -> None:
-    """Score the test fold: every figure with an interval over families, beside a baseline."""
+    """Score the test fold, with intervals and beside a baseline.
+
+    The intervals are over families.
+    """
     from hemitwin.pipeline.evaluation.evaluate import evaluate
     from hemitwin.pipeline.training.runs import load_run
 
@@ -60,7 +61,10 @@ def compare(
     ] = False,
     draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws over families.")] = 2000,
 ) -> None:
-    """Compare evaluated runs: every figure, paired tests of differences, a forest plot."""
+    """Compare evaluated runs by paired tests, in a forest plot.
+
+    Every figure is compared.
+    """
     from hemitwin.pipeline.evaluation.compare import compare
 
     result = compare(runs, out, simulated=simulated, draws=draws)

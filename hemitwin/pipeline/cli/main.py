@@ -13,7 +13,10 @@ import typer
 from rich.logging import RichHandler
 
 from hemitwin import __version__
+from hemitwin.pipeline.batches.batch import SlurmConfig
 from hemitwin.pipeline.cli import data, group, learning, maps, regions
+from hemitwin.pipeline.cli.fields import arguments_of, with_options
+from hemitwin.pipeline.cli.headings import HeadedGroup
 from hemitwin.pipeline.cli.options import (
     LABEL,
     SESSION,
@@ -35,14 +38,15 @@ logger = logging.getLogger("hemitwin")
 
 app = typer.Typer(
     name="hemitwin",
+    cls=HeadedGroup,
     help="Compare a brain with its mirror image, and name the cortical areas that differ.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-batch_app = typer.Typer(help="Slurm batches.", no_args_is_help=True)
-simulate_app = typer.Typer(help="Synthetic data whose truth is known.", no_args_is_help=True)
+batch_app = typer.Typer(help="Write Slurm batches.", no_args_is_help=True)
+simulate_app = typer.Typer(help="Make synthetic data whose truth is known.", no_args_is_help=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -122,63 +126,50 @@ def _root(
     logging.getLogger("hemitwin").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-@app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder to write; the demo owns it.")],
     seed: Annotated[int, typer.Option(help="Same seed, same demo.")] = 0,
 ) -> None:
-    """Walk the whole way on synthetic people: cohort, training, relevance, Workbench."""
+    """Walk the whole way on synthetic people.
+
+    Cohort, training, relevance, and scenes for Workbench.
+    """
     from hemitwin.pipeline.cli.demo import run_demo
 
     summary = run_demo(out, cache=atlas_cache(), seed=seed)
     print_rows("hemitwin demo", summary.rows)
 
 
-@batch_app.command(name="write", context_settings={"ignore_unknown_options": True})
 def batch_write(
     stage: Annotated[
         Literal["prepare", "explain", "atlas"], typer.Argument(help="What each task does.")
     ],
     arguments: Annotated[list[str], typer.Argument(help="The stage's own arguments.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sbatch file.")],
-    subjects_per_task: Annotated[int, typer.Option(min=1, help="Subjects in a task.")] = 4,
-    cpus: Annotated[int, typer.Option(min=1, help="Cores of a task.")] = 2,
-    memory_gb: Annotated[int, typer.Option(min=1, help="Memory of a task.")] = 6,
-    time: Annotated[str, typer.Option(help="Time limit of a task.")] = "01:00:00",
-    at_once: Annotated[int, typer.Option(min=1, help="Tasks that run at once, at most.")] = 20,
-    partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
-    account: Annotated[str | None, typer.Option(help="Account.")] = None,
-    setup: Annotated[str | None, typer.Option(help="Shell line before the work.")] = None,
+    *,
+    config: SlurmConfig,
 ) -> None:
     """Write a readable Slurm array for a stage."""
-    from hemitwin.pipeline.batches.batch import SlurmConfig, StageCall, write_batch
-    from hemitwin.pipeline.stage.settings import validated
+    from hemitwin.pipeline.batches.batch import StageCall, write_batch
 
-    values = {
-        "subjects_per_task": subjects_per_task,
-        "cpus": cpus,
-        "memory_gb": memory_gb,
-        "time": time,
-        "at_once": at_once,
-        "partition": partition,
-        "account": account,
-        "setup": setup,
-    }
-    slurm = validated(SlurmConfig, values, "batch write")
     TYPED.set((stage, *arguments))  # from here on as if a task had been called
-    cases = _CASES[stage](_values_of(stage, arguments))
+    command, cases_of = _STAGES[stage]
+    cases = cases_of(arguments_of(command, _values_of(stage, arguments), stage))
     subjects = tuple(dict.fromkeys(case.subject for case in cases))
     call = StageCall(stage, tuple(without_labels(arguments)), subjects)
-    path = write_batch(out, call, slurm)
+    path = write_batch(out, call, config)
     console.print(f"sbatch {shlex.quote(str(path))}", highlight=False, soft_wrap=True)
 
 
-_CASES: Mapping[str, Callable[[Mapping[str, Any]], Sequence["Case"]]] = {
-    "prepare": data.cases_to_prepare,
-    "explain": maps.cases_to_explain,
-    "atlas": regions.cases_of_atlas,
+_Command = Callable[..., None]
+_Cases = Callable[[Mapping[str, Any]], Sequence["Case"]]
+
+_STAGES: Mapping[str, tuple[_Command, _Cases]] = {
+    "prepare": (data.prepare, data.cases_to_prepare),
+    "explain": (maps.explain, maps.cases_to_explain),
+    "atlas": (regions.atlas, regions.cases_of_atlas),
 }
-"""What a stage works on, by the values of its own command line."""
+"""The command of a stage, and what it works on by its arguments."""
 
 
 def _values_of(stage: str, words: Sequence[str]) -> Mapping[str, Any]:
@@ -187,28 +178,8 @@ def _values_of(stage: str, words: Sequence[str]) -> Mapping[str, Any]:
     return verbs[stage].make_context(stage, list(words)).params
 
 
-app.command()(data.prepare)
-app.command()(learning.train)
-app.command()(learning.evaluate)
-app.command()(learning.compare)
-app.command()(maps.explain)
-app.command()(regions.atlas)
-app.command()(regions.parcellate)
-app.command()(regions.tabulate)
-app.command()(group.relate)
-app.command()(group.rank)
-app.command()(group.asymmetry)
-app.command()(maps.export)
-app.command(name="slice")(data.slice_)
-simulate_app.command(name="cohort")(data.simulate_cohort)
-simulate_app.command(name="lesions")(data.simulate_lesions)
-app.add_typer(simulate_app, name="simulate")
-app.add_typer(batch_app, name="batch")
-
-
-@app.command()
 def doctor() -> None:
-    """Say which versions and programs are there, what is missing and what that costs."""
+    """Say what is there, what is missing and what that costs."""
     from hemitwin.pipeline.cli.doctor import examine
 
     findings = examine(atlas_cache())
@@ -217,3 +188,39 @@ def doctor() -> None:
     print_rows("hemitwin doctor", rows)
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
+
+
+_VERBS: Mapping[str, Mapping[str, _Command]] = {
+    "Start": {"demo": demo, "doctor": doctor},
+    "Data": {"prepare": data.prepare, "slice": data.slice_},
+    "Learning": {
+        "train": learning.train,
+        "evaluate": learning.evaluate,
+        "compare": learning.compare,
+    },
+    "Maps": {"explain": maps.explain, "relate": group.relate},
+    "Regions": {
+        "atlas": regions.atlas,
+        "parcellate": regions.parcellate,
+        "tabulate": regions.tabulate,
+    },
+    "Groups": {"rank": group.rank, "asymmetry": group.asymmetry},
+    "Files and clusters": {"export": maps.export},
+}
+"""The verbs by their headings in `hemitwin --help`."""
+
+
+def _add_verbs() -> None:
+    for heading, verbs in _VERBS.items():
+        for name, verb in verbs.items():
+            app.command(name, rich_help_panel=heading)(with_options(verb, name))
+    for name, verb in (("cohort", data.simulate_cohort), ("lesions", data.simulate_lesions)):
+        simulate_app.command(name)(with_options(verb, f"simulate {name}"))
+    # The words of a stage are no options of `batch write`.
+    settings = {"ignore_unknown_options": True}
+    batch_app.command("write", context_settings=settings)(with_options(batch_write, "batch write"))
+    app.add_typer(simulate_app, name="simulate", rich_help_panel="Data")
+    app.add_typer(batch_app, name="batch", rich_help_panel="Files and clusters")
+
+
+_add_verbs()

@@ -3,11 +3,12 @@
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from hemitwin.pipeline.cli.fields import Offer
 from hemitwin.pipeline.cli.options import (
     LABEL,
     Derivatives,
@@ -24,16 +25,13 @@ from hemitwin.pipeline.cli.options import (
     refuse_beside,
     typed_options,
 )
+from hemitwin.pipeline.explanation.request import MapRequest
+from hemitwin.pipeline.exports.config import ExportConfig
 
 if TYPE_CHECKING:
     from hemitwin.pipeline.stage.bids import Case
 
 __all__ = ["cases_to_explain", "explain", "export"]
-
-Method = Literal[
-    "lrp", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion", "ablation"
-]
-"""As `interpret.Method`, which would import torch."""
 
 
 def explain(
@@ -41,14 +39,8 @@ def explain(
     derivatives: Derivatives,
     participant_label: Labels = None,
     pair: Pair = None,
-    target: Annotated[
-        Literal["distance", "logit", "map", "embedding"] | None,
-        typer.Option(
-            help="Score to explain; map: the decoder's map where it is highest; embedding: the "
-            "mean of its entries. By default what pairs are ranked by."
-        ),
-    ] = None,
-    method: Annotated[Method, typer.Option(help="How the score is shared out.")] = "lrp",
+    *,
+    request: Annotated[MapRequest, Offer(without=("paired",))],
     components: Annotated[
         int | None,
         typer.Option(
@@ -57,28 +49,18 @@ def explain(
             "with 0 each of its dimensions; volumes of one file.",
         ),
     ] = None,
-    lesion_seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Inject the lesion that this seed draws, then explain."),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Sanity checks and faithfulness, in the sidecar.")
-    ] = False,
-    open_ledger: Annotated[
-        bool,
-        typer.Option("--open-ledger", help="Write named subjects' maps that do not add up, too."),
-    ] = False,
 ) -> None:
-    """Write why a pair's score is what it is, voxel by voxel, with its ledger."""
+    """Write why a pair's score is what it is, voxel by voxel.
+
+    The map's ledger says whether it adds up to the score.
+    """
     from hemitwin.pipeline.explanation.explain import explain, explain_two
-    from hemitwin.pipeline.explanation.request import MapRequest
     from hemitwin.pipeline.training.runs import load_run
 
     _refuse_unheeded(components=components is not None, pair=pair is not None)
     if components is not None:
         _explain_embedding(run, derivatives, participant_label, components)
         return
-    request = MapRequest(method, target, lesion_seed, check=check, open_ledger=open_ledger)
     loaded, cache = load_run(run), atlas_cache()
     if pair is None:
         labels = chosen_labels(participant_label)
@@ -178,25 +160,14 @@ def export(
     participant_label: Labels = None,
     desc: Desc = "lrp",
     modality: Modality = "T1w",
-    mapping: Annotated[
-        Literal["trilinear", "ribbon"],
-        typer.Option(
-            help="Read relevance at the midthickness, or average it from the white to the pial "
-            "surface."
-        ),
-    ] = "trilinear",
-    smooth_mm: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=40,
-            help="Smooth maps by this FWHM, along the cortex and in voxels; 0: not at all.",
-        ),
-    ] = None,
-    render: Annotated[bool, typer.Option("--render", help="Draw the scenes, too.")] = False,
+    *,
+    config: ExportConfig,
 ) -> None:
-    """Write NIfTI, GIFTI and CIFTI files with a spec and a scene for Workbench."""
-    from hemitwin.pipeline.exports.export import ExportConfig, export
+    """Write NIfTI, GIFTI and CIFTI files for Workbench.
+
+    A spec and a scene open them together.
+    """
+    from hemitwin.pipeline.exports.export import export
 
     outcome = export(
         derivatives,
@@ -204,9 +175,7 @@ def export(
         labels=chosen_labels(participant_label),
         desc=desc,
         modality=modality,
-        config=ExportConfig(
-            mapping=mapping, smooth_mm=None if smooth_mm == 0 else smooth_mm, render=render
-        ),
+        config=config,
     )
     for one in outcome.results:
         for picture in one.pictures:

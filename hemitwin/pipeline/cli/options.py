@@ -6,10 +6,12 @@ from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from itertools import dropwhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+from hemitwin.pipeline.stage import bids
 
 if TYPE_CHECKING:
     from hemitwin.atlases import Atlas
@@ -28,7 +30,9 @@ __all__ = [
     "Desc",
     "Labels",
     "Modality",
+    "Overrides",
     "Pair",
+    "Processes",
     "atlas_cache",
     "chosen_atlas",
     "chosen_labels",
@@ -63,7 +67,11 @@ Pair = Annotated[
     tuple[str, str] | None,
     typer.Option(help="Two brains, for a run that compares brains: sub-01 sub-02."),
 ]
-Modality = Annotated[Literal["T1w", "T2w", "FLAIR"], typer.Option(help="Image type.")]
+Modality = Annotated[bids.Modality, typer.Option(help="Image type.")]
+Processes = Annotated[int, typer.Option(min=1, help="Processes.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one key, a.b=c; repeatable.")
+]
 Derivatives = Annotated[Path, typer.Argument(help="Folder that `hemitwin prepare` wrote.")]
 AtlasFiles = Annotated[
     list[Path] | None,

@@ -17,6 +17,7 @@ from hemitwin.pipeline.cli.options import (
     Desc,
     Labels,
     Modality,
+    Processes,
     atlas_cache,
     chosen_atlas,
     chosen_labels,
@@ -47,7 +48,10 @@ def parcellate(
     atlas_space: AtlasSpace = None,
     atlas_name: AtlasName = None,
 ) -> None:
-    """Sum relevance over the 379 HCP-MMP regions, or others; the rows add up to the score."""
+    """Sum relevance over the 379 HCP-MMP regions, or others.
+
+    The rows of a table add up to the score.
+    """
     from hemitwin.pipeline.regions.parcellate import parcellate
 
     named = named_atlas(atlas, atlas_table, atlas_space, atlas_name)
@@ -124,9 +128,12 @@ def atlas(
         ),
     ] = None,
     modality: Modality = "T1w",
-    nprocs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    nprocs: Processes = 1,
 ) -> None:
-    """Name the regions of each subject's own anatomy, on the scan's own grid."""
+    """Name the regions of each subject's own anatomy.
+
+    The labels lie on the scan's own grid.
+    """
     from hemitwin.pipeline.regions.atlas import build_atlases
 
     values = {"atlas": atlas, "atlas_table": atlas_table, "atlas_space": atlas_space}
@@ -203,7 +210,10 @@ def tabulate(
     atlas_space: AtlasSpace = None,
     atlas_name: AtlasName = None,
 ) -> None:
-    """Sum any maps over regions: of HCP-MMP, of another atlas, or of a label volume."""
+    """Sum any maps over regions of any atlas.
+
+    The atlas is HCP-MMP, another one, or a label volume of the maps' own space.
+    """
     from hemitwin.pipeline.regions.tabulate import tabulate
 
     dense = all(path.name.endswith(".dscalar.nii") for path in maps)

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hemitwin._frozen import Frozen
-from hemitwin.atlases import TEMPLATE_SPACE
+from hemitwin._names import TEMPLATE_SPACE
 from hemitwin.pipeline.stage.bids import Modality
 
 __all__ = ["BrainPairsConfig", "DataConfig", "Positive", "SplitConfig", "StrangersConfig"]

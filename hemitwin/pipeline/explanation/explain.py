@@ -28,7 +28,8 @@ from hemitwin.pipeline.explanation.map_files import (
     write_map,
 )
 from hemitwin.pipeline.explanation.pair_maps import compute_map
-from hemitwin.pipeline.explanation.request import MapRequest, choose_score
+from hemitwin.pipeline.explanation.request import MapRequest
+from hemitwin.pipeline.explanation.score import choose_score
 from hemitwin.pipeline.explanation.two_brains import find_two, require_halves
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import describe_dataset
@@ -164,7 +165,7 @@ def explain_two(
     UserError
         The run compares hemispheres, or a brain is not there or not one scan.
     """
-    request = replace(request or MapRequest(), paired=True)
+    request = (request or MapRequest()).model_copy(update={"paired": True})
     one, other = find_two(run, derivatives, subjects)
     if request.lesion_seed is not None:
         msg = "a lesion must go into a run on hemispheres; leave --lesion-seed out for --pair"

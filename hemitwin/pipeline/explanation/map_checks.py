@@ -27,7 +27,8 @@ from hemitwin.interpret import (
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.explanation.pair_maps import compute_map
 from hemitwin.pipeline.explanation.paired_regions import atlas_on_grid
-from hemitwin.pipeline.explanation.request import MapRequest, choose_score, pair_score
+from hemitwin.pipeline.explanation.request import MapRequest
+from hemitwin.pipeline.explanation.score import choose_score, pair_score
 from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.runs import Run
 

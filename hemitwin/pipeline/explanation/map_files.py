@@ -10,7 +10,8 @@ from torch import Tensor
 from hemitwin.atlases import TEMPLATE_SPACE, hcpmmp_atlas, relevance_palette, save_volume
 from hemitwin.interpret import Ledger, PairExplanation
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared
-from hemitwin.pipeline.explanation.request import METHOD_NAMES, MapRequest, choose_score
+from hemitwin.pipeline.explanation.request import METHOD_NAMES, MapRequest
+from hemitwin.pipeline.explanation.score import choose_score
 from hemitwin.pipeline.stage.bids import Case, Modality, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import map_desc, relevance_path

@@ -16,7 +16,8 @@ from hemitwin.interpret import (
     explain_pair,
     explain_score,
 )
-from hemitwin.pipeline.explanation.request import MapRequest, choose_score, pair_score
+from hemitwin.pipeline.explanation.request import MapRequest
+from hemitwin.pipeline.explanation.score import choose_score, pair_score
 from hemitwin.pipeline.training.runs import Run
 
 __all__ = ["compute_map"]

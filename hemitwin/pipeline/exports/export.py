@@ -7,13 +7,9 @@ from typing import Any
 
 from hemitwin.atlases import DataFile, write_scene, write_spec
 from hemitwin.pipeline.explanation.map_files import find_explained
+from hemitwin.pipeline.exports.config import ExportConfig
 from hemitwin.pipeline.exports.hcp_layout import write_hcp_copies
-from hemitwin.pipeline.exports.material import (
-    ExportConfig,
-    ExportMaterial,
-    export_record,
-    relations_file,
-)
+from hemitwin.pipeline.exports.material import ExportMaterial, export_record, relations_file
 from hemitwin.pipeline.exports.render import find_workbench, render_scenes, render_surfaces
 from hemitwin.pipeline.exports.scenes import subject_scenes
 from hemitwin.pipeline.exports.shared_atlas import SharedAtlas, write_shared_atlas

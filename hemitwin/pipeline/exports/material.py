@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from hemitwin._frozen import Frozen
 from hemitwin.atlases import DataFile, Palette, hcpmmp_atlas, relevance_palette
 from hemitwin.pipeline.explanation.map_files import read_audit, read_relevance
+from hemitwin.pipeline.exports.config import ExportConfig
 from hemitwin.pipeline.exports.render import find_workbench
 from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
 from hemitwin.pipeline.preparation.native_space import NativeSpace
@@ -26,20 +24,7 @@ from hemitwin.pipeline.stage.records import Record, content_digest
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.transforms import Scan
 
-__all__ = ["ExportConfig", "ExportMaterial", "export_record", "relations_file"]
-
-
-class ExportConfig(Frozen):
-    """How relevance is brought to the surfaces, and what is drawn."""
-
-    mapping: Literal["trilinear", "ribbon"] = Field(
-        default="trilinear",
-        description="Read at the midthickness, or averaged from the white to the pial surface.",
-    )
-    smooth_mm: float | None = Field(
-        default=None, gt=0, le=40, description="FWHM in mm; not smoothed by default."
-    )
-    render: bool = Field(default=False, description="Draw every scene.")
+__all__ = ["ExportMaterial", "export_record", "relations_file"]
 
 
 @dataclass(frozen=True, eq=False)

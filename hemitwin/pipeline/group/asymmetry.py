@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.pipeline.explanation.map_files import find_explained
-from hemitwin.pipeline.group.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
+from hemitwin.pipeline.group.asymmetry_cohort import AsymmetryCohort
 from hemitwin.pipeline.group.asymmetry_group import MEASURE, write_group
 from hemitwin.pipeline.group.asymmetry_tables import (
     PairTables,
@@ -17,6 +17,7 @@ from hemitwin.pipeline.group.asymmetry_tables import (
     read_asymmetry,
     write_asymmetry,
 )
+from hemitwin.pipeline.group.config import AsymmetryConfig
 from hemitwin.pipeline.stage.bids import Case, Modality
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_json

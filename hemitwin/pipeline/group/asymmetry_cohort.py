@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from pydantic import Field
 
-from hemitwin._frozen import Frozen
 from hemitwin.pipeline.cohort.demographics import listed_subjects, read_demographics
 from hemitwin.pipeline.cohort.families import kinship_of
+from hemitwin.pipeline.group.config import AsymmetryConfig
 from hemitwin.pipeline.group.covariates import Covariates, Design
 from hemitwin.pipeline.stage.bids import Case, session_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.tables import read_table, sessions_of
 
-__all__ = ["LEAST_BEYOND", "AsymmetryCohort", "AsymmetryConfig", "sides_of"]
+__all__ = ["LEAST_BEYOND", "AsymmetryCohort", "sides_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,24 +25,6 @@ LEAST_BEYOND = 8
 """How many reference subjects there must be beyond the number of covariates."""
 
 _NEEDED = ("left", "right", "cortex", "positive_left", "positive_right")
-
-
-class AsymmetryConfig(Frozen):
-    """Who is compared with whom."""
-
-    reference: Path | None = Field(
-        default=None,
-        description="Table with participant_id of the reference group; all subjects by default.",
-    )
-    reference_group: str | None = Field(
-        default=None,
-        pattern=r"^[^=]+=.+$",
-        description="column=value that selects the reference group in its table.",
-    )
-    participants: Path | None = Field(default=None, description="Table with age and sex.")
-    families: Path | None = Field(default=None, description="Table of relatives, kept apart.")
-    draws: int = Field(default=2000, ge=100, description="Draws of the bootstrap over families.")
-    seed: int = Field(default=0, ge=0, description="Same seed, same intervals.")
 
 
 @dataclass(frozen=True, eq=False)

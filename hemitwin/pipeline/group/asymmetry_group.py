@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.group.asymmetry_cohort import AsymmetryCohort, AsymmetryConfig
+from hemitwin.pipeline.group.asymmetry_cohort import AsymmetryCohort
 from hemitwin.pipeline.group.asymmetry_tables import PairTables
+from hemitwin.pipeline.group.config import AsymmetryConfig
 from hemitwin.pipeline.group.covariates import Covariates
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.json_files import write_json

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pydantic import Field
 
 from hemitwin._atomic import atomic_path
-from hemitwin._frozen import Frozen
 from hemitwin.atlases import (
     HCPMMP,
     hcpmmp_regions,
@@ -25,7 +23,8 @@ from hemitwin.atlases import (
 )
 from hemitwin.pipeline.cohort.families import kinship_of
 from hemitwin.pipeline.explanation.map_files import find_explained
-from hemitwin.pipeline.group.ranking import Part, Ranking, rank_regions, shares_of
+from hemitwin.pipeline.group.config import Part, RankConfig
+from hemitwin.pipeline.group.ranking import Ranking, rank_regions, shares_of
 from hemitwin.pipeline.group.region_groups import SUBCORTEX, contrast_groups, partner_rows
 from hemitwin.pipeline.regions.parcellate import read_region_sidecar, unlike_most
 from hemitwin.pipeline.stage.bids import Case, Modality
@@ -66,22 +65,6 @@ _SHARE = {
 }
 
 _SHOWN = 20
-
-
-class RankConfig(Frozen):
-    """What is ranked, and how often families are drawn."""
-
-    part: Part = Field(
-        default="positive", description="Relevance for the score, against it, or both."
-    )
-    draws: int = Field(default=2000, ge=100, description="Draws of the bootstrap.")
-    seed: int = Field(default=0, ge=0, description="Same seed, same intervals and surrogates.")
-    null_draws: int = Field(default=1000, ge=0, description="Surrogate maps; 0: no spatial test.")
-    atlas: str = Field(
-        default=HCPMMP,
-        pattern=r"^[a-zA-Z0-9]+$",
-        description="Whose region tables; groups of regions are known of HCP-MMP alone.",
-    )
 
 
 @dataclass(frozen=True, eq=False)

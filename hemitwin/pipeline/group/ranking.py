@@ -1,20 +1,17 @@
 """Which regions have the most relevance over a group, with what its families leave open."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
+from hemitwin.pipeline.group.config import Part
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, unavailable
 
-__all__ = ["Part", "Ranking", "rank_regions", "shares_of"]
-
-Part = Literal["positive", "negative", "signed"]
-"""What is counted of a signed map: what speaks for the score, what against it, or both."""
+__all__ = ["Ranking", "rank_regions", "shares_of"]
 
 _TOP = 10
 _NEIGHBOURS = 40

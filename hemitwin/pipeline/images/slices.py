@@ -4,62 +4,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import Field, field_validator
 
 from hemitwin._atomic import atomic_path
-from hemitwin._frozen import Frozen
+from hemitwin._names import Plane
 from hemitwin._shapes import Affine, Grid
 from hemitwin.pipeline.cohort.brains import find_prepared
-from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.cohort.families import groups_of
 from hemitwin.pipeline.cohort.leakage import refuse_copies, refuse_relatives, require_unseen
 from hemitwin.pipeline.cohort.split import Split, draw_split, read_split
+from hemitwin.pipeline.images.config import Part, SliceConfig
 from hemitwin.pipeline.images.slice_folder import SliceFolder, SliceRow
-from hemitwin.pipeline.stage.bids import Case, Modality
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.transforms import load_volume, slice_positions, slice_volume
 
-__all__ = ["Plane", "SliceConfig", "slice_dataset"]
-
-Plane = Literal["axial", "coronal", "sagittal"]
-Part = Literal["whole", "hemisphere"]
+__all__ = ["SliceConfig", "slice_dataset"]
 
 _WHITE = 1.2
 _DARKEST = 2 * _WHITE / 255  # still seen half-way between a voxel of it and one of 0
-_POSITIONS = "multiples of step_mm in template mm; sagittal: odd multiples of half of it"
-
-
-class SliceConfig(Frozen):
-    """Which slices are written."""
-
-    modality: Modality = Field(default="T1w", description="Which prepared volumes.")
-    planes: tuple[Plane, ...] = Field(
-        default=("axial",), min_length=1, description="Slice orientations, in any order."
-    )
-    part: Part = Field(
-        default="whole",
-        description="whole slices, or each hemisphere apart with the right one mirrored.",
-    )
-    step_mm: float = Field(default=8.0, ge=0.5, description="Distance between slices.")
-    split: SplitConfig = Field(default=SplitConfig(), description="Folds, by subject.")
-    seed: int = Field(default=0, ge=0, description="Of the folds.")
-
-    @field_validator("planes")
-    @classmethod
-    def _in_one_order(cls, planes: tuple[Plane, ...]) -> tuple[Plane, ...]:
-        return tuple(sorted(set(planes)))
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """What decides which pictures there are: a folder has one set of it."""
-        decides = self.model_dump(mode="json", exclude={"split", "seed"})
-        return {**decides, "positions": _POSITIONS}
 
 
 @dataclass(frozen=True)

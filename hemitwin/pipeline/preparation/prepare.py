@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from hemitwin._frozen import Frozen
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.atlases import (
     TEMPLATE_SPACE,
@@ -24,8 +22,9 @@ from hemitwin.pipeline.preparation.alignment import (
     scan_from_template,
 )
 from hemitwin.pipeline.preparation.brain_masks import brain_of, require_head
+from hemitwin.pipeline.preparation.config import PrepareConfig, SourceConfig
 from hemitwin.pipeline.preparation.quality import flags_of, quality_figures, write_quality_table
-from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
+from hemitwin.pipeline.preparation.sources import find_sources
 from hemitwin.pipeline.preparation.subject_surfaces import checked_surfaces
 from hemitwin.pipeline.stage.bids import Case, Pairing, sidecar_of
 from hemitwin.pipeline.stage.dataset import describe_dataset
@@ -64,15 +63,6 @@ _DESCRIPTIONS = {
     "affine": "taken as aligned to a template by an affine transform",
     "nonlinear": "taken as non-linearly normalised to a template",
 }
-
-
-class PrepareConfig(Frozen):
-    """What decides a prepared volume."""
-
-    resolution_mm: float = Field(default=2.0, gt=0, le=8, description="Voxel size in mm.")
-    pairing: Pairing = Field(
-        default="hemispheres", description="What will be compared: hemispheres, or whole brains."
-    )
 
 
 @dataclass(frozen=True)

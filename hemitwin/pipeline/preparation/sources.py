@@ -5,40 +5,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from hemitwin._frozen import Frozen
 from hemitwin.pipeline.preparation.bids_filter import Filter, keep_matching, read_filter
+from hemitwin.pipeline.preparation.config import InputType, SourceConfig
 from hemitwin.pipeline.preparation.derivatives import find_derivatives
 from hemitwin.pipeline.preparation.hcp import find_hcp_scans, is_hcp_tree
 from hemitwin.pipeline.preparation.scan_list import find_listed_scans
-from hemitwin.pipeline.stage.bids import Alignment, Case, Modality, find_scans, normalise_labels
+from hemitwin.pipeline.stage.bids import Case, find_scans, normalise_labels
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.tables import read_table, sessions_of
 
-__all__ = ["InputType", "SourceConfig", "find_sources"]
+__all__ = ["SourceConfig", "find_sources"]
 
 logger = logging.getLogger(__name__)
-
-InputType = Literal["auto", "bids", "derivatives", "hcp", "list"]
-
-
-class SourceConfig(Frozen):
-    """Which of a source's scans are meant."""
-
-    input_type: InputType = Field(default="auto", description="What the input is.")
-    modality: Modality = Field(default="T1w", description="Image type.")
-    space: str | None = Field(
-        default=None, pattern=r"^[a-zA-Z0-9]+$", description="The space- entity of derivatives."
-    )
-    alignment: Alignment | None = Field(
-        default=None, description="How the scans already lie, if the source does not tell."
-    )
-    sessions: tuple[str, ...] = Field(default=(), description="Sessions; all by default.")
-    filter_file: Path | None = Field(default=None, description="JSON, as fMRIPrep reads it.")
 
 
 def find_sources(

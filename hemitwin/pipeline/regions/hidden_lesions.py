@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
-from hemitwin.pipeline.explanation.request import region_of_map
+from hemitwin.pipeline.explanation.score import region_of_map
 from hemitwin.pipeline.explanation.two_brains import require_halves
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.regions.registration import LesionMask

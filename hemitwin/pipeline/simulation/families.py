@@ -10,7 +10,6 @@ import pandas as pd
 from pydantic import Field
 from scipy import ndimage
 
-from hemitwin._frozen import Frozen
 from hemitwin._shapes import Grid
 from hemitwin.atlases import (
     Parcellation,
@@ -21,12 +20,8 @@ from hemitwin.atlases import (
     save_volume,
 )
 from hemitwin.pipeline.cohort.families import write_private
-from hemitwin.pipeline.simulation.pedigree import (
-    FamilyCounts,
-    Relation,
-    draw_pedigree,
-    pedigree_table,
-)
+from hemitwin.pipeline.simulation.config import FamilyPlan
+from hemitwin.pipeline.simulation.pedigree import Relation, draw_pedigree, pedigree_table
 from hemitwin.pipeline.simulation.people import describe_cohort, require_own_people, sample_pose
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.json_files import write_json, write_text
@@ -57,7 +52,6 @@ FAMILY_TABLE = "families.private.csv"
 TRUTH = "derivatives/truth/heritable_regions.tsv"
 """Every region with its heritability, 0 for most."""
 
-_AREAS = ("V1", "V2", "4", "3b", "TGd", "TE2a", "PGi", "PFm", "OFC", "9m")
 _EVERY_AREA = "cortex"
 _README = """\
 Synthetic people, made from the symmetric brain template that nilearn bundles: smooth random
@@ -70,18 +64,9 @@ the family table only, a private file that this dataset does not describe.
 """
 
 
-class FamilyCohortConfig(Frozen):
-    """Which families are made, and what their members share."""
+class FamilyCohortConfig(FamilyPlan):
+    """Which families are made, what their members share, and how everybody looks."""
 
-    families: FamilyCounts = Field(default=FamilyCounts(), description="How many of each kind.")
-    regions: tuple[str, ...] = Field(
-        default=_AREAS,
-        min_length=1,
-        description="Heritable HCP-MMP areas: V1 for both sides, L_V1 for one, cortex for all.",
-    )
-    heritability: float = Field(
-        default=0.8, ge=0, le=1, description="Inherited share of the variance in these regions."
-    )
     falloff_mm: float = Field(
         default=10.0, gt=0, description="Distance from a region at which nothing is inherited."
     )
@@ -98,12 +83,9 @@ class FamilyCohortConfig(Frozen):
         lt=1,
         description="No voxel is squeezed below this share; whoever would be is deformed less.",
     )
-    sites: int = Field(default=1, ge=1, description="Scanners; above 1 each looks its own way.")
     scanner: ScannerConfig = Field(default=ScannerConfig(), description="How scanners differ.")
-    resolution_mm: float = Field(default=2.0, gt=0, description="Voxel size of the scans.")
     rotation_deg: float = Field(default=8.0, ge=0, description="Largest turn about each axis.")
     shift_mm: float = Field(default=8.0, ge=0, description="Largest shift along each axis.")
-    seed: int = Field(default=0, ge=0, description="Of everything.")
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from hemitwin._frozen import Frozen
-from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.simulation.config import FamilyCounts
 from hemitwin.transforms import Genes
 
-__all__ = ["FamilyCounts", "Relation", "draw_pedigree", "pedigree_table", "read_counts"]
-
-
-class FamilyCounts(Frozen):
-    """How many families of each kind are made."""
-
-    mz: int = Field(default=10, ge=0, description="Pairs of identical twins.")
-    dz: int = Field(default=10, ge=0, description="Pairs of fraternal twins.")
-    siblings: int = Field(default=5, ge=0, description="Pairs of siblings.")
-    unrelated: int = Field(default=10, ge=0, description="People without relatives.")
+__all__ = ["Relation", "draw_pedigree", "pedigree_table"]
 
 
 @dataclass(frozen=True)
@@ -49,36 +38,6 @@ class Relation:
     kind: str
     sex: str
     genes: Genes
-
-
-def read_counts(text: str) -> FamilyCounts:
-    """Read ``mz=10,dz=10,siblings=5,unrelated=20``; what is not named is not made.
-
-    Raises
-    ------
-    UserError
-        A kind is unknown, a number is none, or nobody is made.
-
-    Examples
-    --------
-    >>> read_counts("mz=3,unrelated=2")
-    FamilyCounts(mz=3, dz=0, siblings=0, unrelated=2)
-    """
-    kinds = list(FamilyCounts.model_fields)
-    counts = dict.fromkeys(kinds, 0)
-    for part in text.split(","):
-        kind, _, number = part.strip().partition("=")
-        if kind not in counts or not number.isdecimal():
-            msg = (
-                f"families must look like mz=10,dz=10 with the kinds {', '.join(kinds)}, "
-                f"got {part.strip()!r}"
-            )
-            raise UserError(msg)
-        counts[kind] = int(number)
-    if not any(counts.values()):
-        msg = f"at least one person must be made, got {text!r}; set a number above 0"
-        raise UserError(msg)
-    return FamilyCounts(**counts)
 
 
 def draw_pedigree(counts: FamilyCounts, *, seed: int) -> tuple[Relation, ...]:

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -20,28 +22,51 @@ def test_the_version_is_the_packages(capfd):
     assert capfd.readouterr().out == f"hemitwin {__version__}\n"
 
 
-def test_help_names_every_verb(capfd):
+HEADINGS = {
+    "Start": ["demo", "doctor"],
+    "Data": ["prepare", "slice", "simulate"],
+    "Learning": ["train", "evaluate", "compare"],
+    "Maps": ["explain", "relate"],
+    "Regions": ["atlas", "parcellate", "tabulate"],
+    "Groups": ["rank", "asymmetry"],
+    "Files and clusters": ["export", "batch"],
+}
+
+
+def test_help_has_every_verb_under_a_heading_on_one_line(capfd):
     assert _call("--help") == 0
     printed = capfd.readouterr().out
-    verbs = [
-        "demo",
-        "prepare",
-        "train",
-        "evaluate",
-        "compare",
-        "explain",
-        "atlas",
-        "relate",
-        "parcellate",
-        "tabulate",
-        "rank",
-        "asymmetry",
-        "export",
-        "slice",
-        "batch",
-        "doctor",
-    ]
-    assert [verb for verb in verbs if verb not in printed] == []
+    assert "..." not in printed.replace("COMMAND [ARGS]...", "")
+    headings = {}
+    for block in printed[printed.index("Start:") :].split("\n\n"):
+        heading, *verbs = block.splitlines()
+        assert max(map(len, verbs)) <= 80
+        headings[heading.removesuffix(":")] = [verb.split()[0] for verb in verbs]
+    assert headings == HEADINGS
+
+
+HELP_OF_ALL = """
+import sys
+from contextlib import suppress
+from hemitwin.pipeline.cli.main import main
+for verb in sys.argv[1:]:
+    with suppress(SystemExit):
+        main([*verb.split(), "--help"])
+print("imported", {one.split(".")[0] for one in sys.modules})
+"""
+
+
+def test_help_waits_for_nothing_heavy():
+    """A second of torch is nothing beside a training, and much where one has mistyped."""
+    verbs = ["", "simulate cohort", "simulate lesions", "batch write"]
+    verbs += [verb for below in HEADINGS.values() for verb in below]
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", HELP_OF_ALL, *verbs], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.count("Usage: hemitwin") == len(verbs)
+    heavy = ("torch", "nibabel", "SimpleITK", "pandas", "numpy", "scipy", "lightning", "monai")
+    assert "'pydantic'" in told.splitlines()[-1]
+    assert [name for name in heavy if f"'{name}'" in told.splitlines()[-1]] == []
 
 
 @pytest.mark.parametrize(

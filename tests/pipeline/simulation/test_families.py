@@ -8,17 +8,13 @@ import pytest
 from hemitwin.atlases import hcpmmp_regions, hcpmmp_volume
 from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.cohort.families import groups_of, read_kinship
+from hemitwin.pipeline.simulation.config import FamilyCounts, read_counts
 from hemitwin.pipeline.simulation.families import (
     FamilyCohortConfig,
     _named_regions,
     write_families_cohort,
 )
-from hemitwin.pipeline.simulation.pedigree import (
-    FamilyCounts,
-    draw_pedigree,
-    pedigree_table,
-    read_counts,
-)
+from hemitwin.pipeline.simulation.pedigree import draw_pedigree, pedigree_table
 from hemitwin.pipeline.simulation.people import CohortConfig, write_cohort
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import LesionConfig, load_scan

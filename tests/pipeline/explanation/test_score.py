@@ -7,12 +7,8 @@ import torch
 
 from hemitwin.interpret import explain_score
 from hemitwin.models import EncoderConfig, HeadConfig, SiameseNetwork, build_encoder, build_head
-from hemitwin.pipeline.explanation.request import (
-    ScoreName,
-    choose_score,
-    pair_score,
-    region_of_map,
-)
+from hemitwin.pipeline.explanation.request import ScoreName
+from hemitwin.pipeline.explanation.score import choose_score, pair_score, region_of_map
 from hemitwin.pipeline.stage.errors import UserError
 
 HEADS = {
