@@ -21,9 +21,11 @@ from hemitwin.atlases.grayordinates import load_grayordinates
 from hemitwin.atlases.surfaces.meshes import BRAIN_SURFACES
 from hemitwin.pipeline.cli.main import main
 from hemitwin.pipeline.exports.export import ExportConfig, export
+from hemitwin.pipeline.exports.material import relations_file
 from hemitwin.pipeline.preparation.native_space import NativeSpace
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
-from hemitwin.pipeline.stage.names import surface_path
+from hemitwin.pipeline.stage.names import relations_path, surface_path
 from hemitwin.transforms import load_scan
 
 SHIFT_MM = np.array([4.0, -3.0, 5.0])
@@ -157,3 +159,10 @@ def test_the_verb_takes_mapping_and_width(one_prepared, plant, capsys, monkeypat
     told = read_json(case.path(one_prepared, "space-T1w_desc-lrp_relevance.json"))
     assert told["SumNative"] == pytest.approx(told["SumTemplate"], rel=0.02)
     assert told["Smoothing_FWHM_mm"] == 6.0
+
+
+def test_the_matrix_that_is_exported_is_of_the_map_s_own_modality(tmp_path):
+    case = Case("sub-01", "sub-01", tmp_path / "x.nii.gz", modality="T2w")
+    written = relations_path(case, tmp_path)
+    assert "desc-bilrpT2w_" in written.name
+    assert relations_file(case, tmp_path) == written.with_suffix(".pconn.nii")
