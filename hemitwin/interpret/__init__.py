@@ -8,9 +8,12 @@ from hemitwin.interpret.attributions import (
     attribute_pair,
 )
 from hemitwin.interpret.bilrp import RESIDUES, RegionMatches, match_regions, principal_directions
+from hemitwin.interpret.engine.config import LayerRule, LrpConfig
+from hemitwin.interpret.engine.forward_pass import Explanation
+from hemitwin.interpret.engine.ledger import Ledger, known
+from hemitwin.interpret.engine.relevance_mode import RelevanceMode
+from hemitwin.interpret.engine.rules import BoxRule, EpsilonRule, FlatRule, GammaRule, ZPlusRule
 from hemitwin.interpret.faithfulness import RegionEffects, mean_height, rank_agreement
-from hemitwin.interpret.forward_pass import Explanation
-from hemitwin.interpret.ledger import Ledger, known
 from hemitwin.interpret.localisation import (
     pointing_game,
     relevance_mass_accuracy,
@@ -18,7 +21,6 @@ from hemitwin.interpret.localisation import (
     voxel_average_precision,
 )
 from hemitwin.interpret.lrp import Lrp
-from hemitwin.interpret.lrp_config import LayerRule, LrpConfig
 from hemitwin.interpret.pair import (
     HasEncoder,
     PairExplanation,
@@ -28,8 +30,6 @@ from hemitwin.interpret.pair import (
     explain_pair,
     explain_score,
 )
-from hemitwin.interpret.relevance_mode import RelevanceMode
-from hemitwin.interpret.rules import BoxRule, EpsilonRule, FlatRule, GammaRule, ZPlusRule
 from hemitwin.interpret.sanity import (
     Verdict,
     check_permutation,

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from hemitwin._frozen import Frozen
 from hemitwin._names import Method
 from hemitwin._shapes import Batch
-from hemitwin.interpret.forward_pass import check_evaluation
-from hemitwin.interpret.lrp_config import LrpConfig
+from hemitwin.interpret.engine.config import LrpConfig
+from hemitwin.interpret.engine.forward_pass import check_evaluation
 from hemitwin.interpret.pair import (
     HasEncoder,
     PairScore,

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hemitwin._shapes import Batch, Embedding
-from hemitwin.interpret.forward_pass import MEMORY_MB, Explanation
-from hemitwin.interpret.lrp_config import LrpConfig
+from hemitwin.interpret.engine.config import LrpConfig
+from hemitwin.interpret.engine.forward_pass import MEMORY_MB, Explanation
 from hemitwin.interpret.pair import HasEncoder, check_grid, check_pair, explain_embeddings
 
 Labels = Int[np.ndarray, " ..."]

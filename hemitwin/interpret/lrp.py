@@ -7,8 +7,8 @@ from captum.attr import GradientAttribution
 from jaxtyping import Float
 from torch import Tensor
 
-from hemitwin.interpret.forward_pass import MEMORY_MB, Explanation, Forward, run_forward
-from hemitwin.interpret.lrp_config import LrpConfig
+from hemitwin.interpret.engine.config import LrpConfig
+from hemitwin.interpret.engine.forward_pass import MEMORY_MB, Explanation, Forward, run_forward
 
 Target = int | tuple[int, ...] | Sequence[int] | Tensor | None
 """Which output: None (there is one), one index or tuple for all samples, or one index a sample."""

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hemitwin._shapes import Batch
-from hemitwin.interpret.forward_pass import MEMORY_MB, Explanation, check_evaluation, run_forward
-from hemitwin.interpret.ledger import Ledger
-from hemitwin.interpret.lrp_config import LrpConfig
+from hemitwin.interpret.engine.config import LrpConfig
+from hemitwin.interpret.engine.forward_pass import (
+    MEMORY_MB,
+    Explanation,
+    check_evaluation,
+    run_forward,
+)
+from hemitwin.interpret.engine.ledger import Ledger
 from hemitwin.models import Encoder, PairOutput
 
 PairScore = Callable[[PairOutput], Float[Tensor, " pairs"]]

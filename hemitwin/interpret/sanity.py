@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hemitwin._shapes import Batch
 from hemitwin.interpret.attributions import ComparesPairs, PairMaps
-from hemitwin.interpret.ledger import known
+from hemitwin.interpret.engine.ledger import known
 from hemitwin.interpret.pair import inside_either
 
 Explain = Callable[[ComparesPairs, Batch, Batch], PairMaps]

@@ -13,8 +13,9 @@ from monai.networks.nets.resnet import ResNet, resnet18
 from monai.networks.nets.unet import UNet
 from torch import nn
 
-from hemitwin.interpret import Lrp, LrpConfig, forward_pass
-from hemitwin.interpret.accounts import Accounts
+from hemitwin.interpret import Lrp, LrpConfig
+from hemitwin.interpret.engine import forward_pass
+from hemitwin.interpret.engine.accounts import Accounts
 from hemitwin.models import BUILDERS, EncoderConfig, build_encoder
 
 ENCODERS = ("resnet18", "densenet121", "unet")

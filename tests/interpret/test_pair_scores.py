@@ -13,7 +13,7 @@ from hemitwin.interpret import (
     explain_pair,
     explain_score,
 )
-from hemitwin.interpret.forward_pass import run_forward
+from hemitwin.interpret.engine.forward_pass import run_forward
 from hemitwin.models import HeadConfig, Reference, SiameseNetwork, SingleClassifier, build_head
 
 METRICS = ("euclidean", "cosine", "l1")

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
-from hemitwin.interpret.operations import OPERATIONS, changes_in_place, operation_name
-from hemitwin.interpret.propagation import Native, Propagation, carries
+from hemitwin.interpret.engine.operations import OPERATIONS, changes_in_place, operation_name
+from hemitwin.interpret.engine.propagation import Native, Propagation, carries
 
 
 class RelevanceMode(TorchFunctionMode):

@@ -5,10 +5,10 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from hemitwin.interpret import _arithmetic_operations as arithmetic
-from hemitwin.interpret import _linear_operations as linear
-from hemitwin.interpret import _norm_operations as norms
-from hemitwin.interpret.propagation import Native, Propagation
+from hemitwin.interpret.engine import arithmetic_operations as arithmetic
+from hemitwin.interpret.engine import linear_operations as linear
+from hemitwin.interpret.engine import norm_operations as norms
+from hemitwin.interpret.engine.propagation import Native, Propagation
 
 Handler = Callable[..., object]
 """(propagation, native operation, *its arguments) to the rewritten result."""

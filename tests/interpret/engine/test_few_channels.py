@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hemitwin.interpret._few_channels import convolve, is_slow
+from hemitwin.interpret.engine.few_channels import convolve, is_slow
 
 CASES = [
     # channels, kernel, stride, padding, size

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hemitwin.interpret._norm_operations import normalise
-from hemitwin.interpret.propagation import Native, Propagation, bilinear, carries
+from hemitwin.interpret.engine.norm_operations import normalise
+from hemitwin.interpret.engine.propagation import Native, Propagation, bilinear, carries
 
 Number = Tensor | float | int
 

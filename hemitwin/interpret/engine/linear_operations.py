@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from hemitwin.interpret._few_channels import convolve as few_channels
-from hemitwin.interpret._few_channels import is_slow
-from hemitwin.interpret.propagation import Native, Propagation, bilinear, carries
-from hemitwin.interpret.rules import LinearLayer
+from hemitwin.interpret.engine.few_channels import convolve as few_channels
+from hemitwin.interpret.engine.few_channels import is_slow
+from hemitwin.interpret.engine.propagation import Native, Propagation, bilinear, carries
+from hemitwin.interpret.engine.rules import LinearLayer
 
 
 def _refuse_carrying(name: str, *constants: Tensor | None) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hemitwin._frozen import Frozen
-from hemitwin.interpret.rules import (
+from hemitwin.interpret.engine.rules import (
     BoxRule,
     EpsilonRule,
     FlatRule,

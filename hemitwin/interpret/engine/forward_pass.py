@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from hemitwin.interpret.accounts import Accounts, Booked
-from hemitwin.interpret.ledger import Ledger
-from hemitwin.interpret.lrp_config import LrpConfig
-from hemitwin.interpret.propagation import Propagation, StandIn, carries
-from hemitwin.interpret.relevance_mode import RelevanceMode
+from hemitwin.interpret.engine.accounts import Accounts, Booked
+from hemitwin.interpret.engine.config import LrpConfig
+from hemitwin.interpret.engine.ledger import Ledger
+from hemitwin.interpret.engine.propagation import Propagation, StandIn, carries
+from hemitwin.interpret.engine.relevance_mode import RelevanceMode
 
 Forward = Callable[..., object]
 """A model or a function of tensors that gives one tensor."""

@@ -14,8 +14,8 @@ from hemitwin.interpret import (
     LrpConfig,
     ZPlusRule,
 )
-from hemitwin.interpret.accounts import Accounts
-from hemitwin.interpret.rules import LinearLayer, propagate
+from hemitwin.interpret.engine.accounts import Accounts
+from hemitwin.interpret.engine.rules import LinearLayer, propagate
 
 LAYERS = {
     "Conv1d": (nn.Conv1d, {"stride": 2, "padding": 1}, (7,)),

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hemitwin.interpret import Lrp, LrpConfig
-from hemitwin.interpret.operations import OPERATIONS
+from hemitwin.interpret.engine.operations import OPERATIONS
 
 CONSTANT = torch.linspace(-1, 2, 24, dtype=torch.float64).reshape(1, 2, 3, 4)
 MATRIX = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)

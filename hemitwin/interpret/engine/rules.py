@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from hemitwin.interpret.accounts import Accounts
+from hemitwin.interpret.engine.accounts import Accounts
 
 
 @dataclass(frozen=True)

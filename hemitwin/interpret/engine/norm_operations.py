@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hemitwin.interpret.propagation import Native, Propagation
-from hemitwin.interpret.rules import LinearLayer, propagate
+from hemitwin.interpret.engine.propagation import Native, Propagation
+from hemitwin.interpret.engine.rules import LinearLayer, propagate
 
 
 def _affine(flow: Propagation, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

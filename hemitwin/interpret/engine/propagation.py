@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from hemitwin.interpret.accounts import Accounts
-from hemitwin.interpret.lrp_config import LayerKind, LrpConfig
-from hemitwin.interpret.rules import LinearLayer, Rule, propagate
+from hemitwin.interpret.engine.accounts import Accounts
+from hemitwin.interpret.engine.config import LayerKind, LrpConfig
+from hemitwin.interpret.engine.rules import LinearLayer, Rule, propagate
 
 Native = Callable[..., Tensor]
 """The operation as torch runs it, out of place."""
