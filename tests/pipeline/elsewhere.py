@@ -32,7 +32,7 @@ from hemitwin.pipeline.explanation.explain import explain, explain_two
 from hemitwin.pipeline.explanation.relate import relate, relate_two
 from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.preparation.native_space import NativeSpace
-from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
+from hemitwin.pipeline.regions import hidden_lesions
 from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion
 from hemitwin.pipeline.training.runs import load_run
 from hemitwin.pipeline.training.setup import plan_training, set_up
@@ -214,7 +214,7 @@ def matrix(outcome):
 
 
 def anomaly(run, derivatives):
-    lesion_masks._drawing_run = lambda _: run
+    hidden_lesions._drawing_run = lambda _: run
     (case,) = find_prepared(derivatives, labels=("01",))
     native = NativeSpace.of(case, "atlas")
     found = find_lesion(case, derivatives, native, MaskSource(run=run.folder))

@@ -16,7 +16,7 @@ from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.exports.export import export
 from hemitwin.pipeline.group.rank import RankConfig, rank
 from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
-from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
+from hemitwin.pipeline.regions import hidden_lesions
 from hemitwin.pipeline.regions.parcellate import parcellate
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
@@ -196,10 +196,10 @@ def test_a_description_by_another_program_is_kept_and_ours_is_renewed(folder):
 def test_a_network_that_was_trained_again_draws_its_masks_anew(run, tmp_path, monkeypatch):
     config = run.config.model_copy(update={"head": HeadConfig(name="decoder")})
     drawing, loaded = replace(run, config=config), []
-    monkeypatch.setattr(lesion_masks, "load_run", lambda folder: loaded.append(folder) or drawing)
+    monkeypatch.setattr(hidden_lesions, "load_run", lambda one: loaded.append(one) or drawing)
     for weights in ("one", "one", "two"):
         (tmp_path / "model.safetensors").write_text(weights)
-        lesion_masks.MaskSource(run=tmp_path).check()
+        hidden_lesions.MaskSource(run=tmp_path).check()
     assert len(loaded) == 2
 
 

@@ -50,14 +50,14 @@ from hemitwin.pipeline.exports.config import ExportConfig
 from hemitwin.pipeline.exports.material import ExportMaterial
 from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
 from hemitwin.pipeline.exports.volumes import _keep_scan
-from hemitwin.pipeline.images import slices as slicing
+from hemitwin.pipeline.images import slices
 from hemitwin.pipeline.images.slice_folder import SliceFolder
 from hemitwin.pipeline.preparation import prepare
 from hemitwin.pipeline.preparation.brain_masks import brain_of
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
 from hemitwin.pipeline.regions import atlas as subject_atlas
-from hemitwin.pipeline.regions import places as subject_places
+from hemitwin.pipeline.regions import places
 from hemitwin.pipeline.regions.atlas_files import own_atlas
 from hemitwin.pipeline.regions.atlas_files import own_deformation as read_own_deformation
 from hemitwin.pipeline.regions.finder import AtlasRequest
@@ -65,7 +65,7 @@ from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion
 from hemitwin.pipeline.regions.own_cortex import HcpSubject
 from hemitwin.pipeline.regions.places import SubjectPlaces
 from hemitwin.pipeline.regions.tabulate import tabulate
-from hemitwin.pipeline.simulation import lesion_set as evaluation_set
+from hemitwin.pipeline.simulation import lesion_set
 from hemitwin.pipeline.simulation.manifest import EvaluationSet
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
@@ -326,12 +326,12 @@ def guarded(volume, tmp):
 
 def simulated_from(volume, tmp):
     case = prepared_case(tmp, volume)
-    made = EvaluationSet.of(tmp / "set", evaluation_set.EvaluationSetConfig())
+    made = EvaluationSet.of(tmp / "set", lesion_set.EvaluationSetConfig())
 
     def work():
-        evaluation_set._simulate_case(case, made)
+        lesion_set._simulate_case(case, made)
 
-    subject, _ = seen(evaluation_set, "_write_healthy", work)
+    subject, _ = seen(lesion_set, "_write_healthy", work)
     return overlap(subject.mask, subject.scan.affine)
 
 
@@ -340,9 +340,9 @@ def sliced(volume, tmp):
 
     def work():
         split = Split({"sub-01": "train"}, 0)
-        slicing._slice_case(case, SliceFolder(tmp / "slices"), slicing.SliceConfig(), split)
+        slices._slice_case(case, SliceFolder(tmp / "slices"), slices.SliceConfig(), split)
 
-    data, affine, *_ = seen(slicing, "_slices", work)
+    data, affine, *_ = seen(slices, "_slices", work)
     return overlap(data > 0.5, affine)
 
 
@@ -352,7 +352,7 @@ def atlas_of(volume, tmp):
     def work():
         subject_atlas._atlas_case(case, tmp / "derivatives", AtlasRequest(), frozenset())
 
-    scan, *_ = seen(subject_places, "register_subject", work)
+    scan, *_ = seen(places, "register_subject", work)
     return overlap(scan.data > 0.5, scan.affine)
 
 

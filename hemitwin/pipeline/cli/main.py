@@ -61,19 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=words, prog_name="hemitwin")
     except (UserError, OSError) as error:
-        _tell(reason_of(error))
+        _print_error(reason_of(error))
         raise SystemExit(2) from error
     except CaseError as error:
-        _tell(str(error))
+        _print_error(str(error))
         raise SystemExit(1) from error
     except Exception as error:
         if logger.isEnabledFor(logging.DEBUG):
             raise
-        _tell(f"{reason_of(error)}; {_keep_traceback()}")
+        _print_error(f"{reason_of(error)}; {_keep_traceback()}")
         raise SystemExit(1) from error
 
 
-def _tell(reason: str) -> None:
+def _print_error(reason: str) -> None:
     errors.print(
         f"error: {reason}", style="bold red", markup=False, highlight=False, soft_wrap=True
     )

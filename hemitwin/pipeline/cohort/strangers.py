@@ -100,7 +100,7 @@ def draw_strangers(
         taken = options[: config.negatives]
         used |= {one.pair for one in taken}
         drawn += taken
-    _tell(drawn, len(positives), config)
+    _warn_of_few(drawn, len(positives), config)
     return drawn
 
 
@@ -176,7 +176,7 @@ def _nobody(subject: str, config: StrangersConfig) -> str:
     )
 
 
-def _tell(drawn: Sequence[Stranger], positives: int, config: StrangersConfig) -> None:
+def _warn_of_few(drawn: Sequence[Stranger], positives: int, config: StrangersConfig) -> None:
     if short := positives * config.negatives - len(drawn):
         logger.warning(
             "%d of the %d negative pairs asked for are missing: the fold has too few strangers "

@@ -139,7 +139,7 @@ def _write_metric(
     save_metric(
         path, values, side, name=made.map_name, palette=made.palette, metadata=made.metadata
     )
-    _tell(made, path, ".shape.gii", "Relevance at the vertices of the cortex", details)
+    _write_sidecar(made, path, ".shape.gii", "Relevance at the vertices of the cortex", details)
     return DataFile(path, side)
 
 
@@ -150,7 +150,7 @@ def _write_dense(
     save_dense_scalar(
         path, values, name=made.map_name, palette=made.palette, metadata=made.metadata
     )
-    _tell(made, path, ".dscalar.nii", "Relevance at the 91282 grayordinates", details)
+    _write_sidecar(made, path, ".dscalar.nii", "Relevance at the 91282 grayordinates", details)
     return DataFile(path)
 
 
@@ -161,11 +161,11 @@ def _write_parcels(
     palette = relevance_palette(values)
     save_parcel_scalar(path, values, name=made.map_name, palette=palette, metadata=made.metadata)
     said = "Mean relevance over each region's grayordinates, which were not smoothed before"
-    _tell(made, path, ".pscalar.nii", said, details)
+    _write_sidecar(made, path, ".pscalar.nii", said, details)
     return DataFile(path)
 
 
-def _tell(
+def _write_sidecar(
     made: ExportMaterial, path: Path, ending: str, said: str, details: Mapping[str, object]
 ) -> None:
     sidecar = path.with_name(path.name.removesuffix(ending) + ".json")

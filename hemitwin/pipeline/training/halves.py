@@ -38,6 +38,7 @@ __all__ = [
     "HalvesValidation",
     "LesionedHalves",
     "PairBatch",
+    "ValidationPairs",
     "score_pairs",
     "validation_pairs",
 ]
@@ -170,7 +171,7 @@ class HalvesScores:
 
 def validation_pairs(
     config: RunConfig, brains: Sequence[Brain], source: LesionSource
-) -> Sequence[tuple[ScoredPair, ...]]:
+) -> "ValidationPairs":
     """Draw the validation subjects' lesions, and make their pairs when they are asked for.
 
     Parameters
@@ -188,14 +189,23 @@ def validation_pairs(
         per_subject=config.evaluation.lesions_per_subject,
         seed=config.evaluation_seed + 1,
     )
-    return _ValidationPairs(brains, specs, source)
+    return ValidationPairs(brains, specs, source)
 
 
-class _ValidationPairs(Sequence[tuple[ScoredPair, ...]]):
+class ValidationPairs(Sequence[tuple[ScoredPair, ...]]):
     """Each subject's pairs, with lesions that were drawn once.
 
     The pairs of the first subjects are kept, those of the others are made again at each use: they
     take several times the memory of the brains, which are mapped from disk.
+
+    Parameters
+    ----------
+    brains : sequence of Brain
+        Of the validation fold.
+    specs : mapping of str to sequence of LesionSpec
+        By case.
+    source : LesionSource
+        Where lesions come from.
     """
 
     def __init__(
@@ -210,6 +220,7 @@ class _ValidationPairs(Sequence[tuple[ScoredPair, ...]]):
         self._kept: dict[int, tuple[ScoredPair, ...]] = {}
 
     def __len__(self) -> int:
+        """Count the subjects."""
         return len(self._brains)
 
     @overload
@@ -219,6 +230,7 @@ class _ValidationPairs(Sequence[tuple[ScoredPair, ...]]):
     def __getitem__(
         self, index: int | slice
     ) -> tuple[ScoredPair, ...] | tuple[tuple[ScoredPair, ...], ...]:
+        """Return one subject's pairs: its healthy one first, then one for each lesion."""
         if isinstance(index, slice):
             return tuple(self[one] for one in range(len(self))[index])
         if index in self._kept:

@@ -83,11 +83,10 @@ class Option:
 
 
 def _atlas(verb):
-    files = "atlases/test_atlas_files::test_an_atlas_of_another_source_labels_the_template"
-    table = "atlases/test_atlas_files::test_a_volume_keeps_its_table_and_its_voxels"
-    space = (
-        "atlases/test_atlas_files::test_a_volume_of_the_connectomes_space_is_moved_to_the_template"
-    )
+    tests = "atlases/formats/test_atlas_files"
+    files = f"{tests}::test_an_atlas_of_another_source_labels_the_template"
+    table = f"{tests}::test_a_volume_keeps_its_table_and_its_voxels"
+    space = f"{tests}::test_a_volume_of_the_connectomes_space_is_moved_to_the_template"
     return {
         f"{verb} --atlas": Option("a.nii.gz", files),
         f"{verb} --atlas-table": Option("a.tsv", table, FILES),

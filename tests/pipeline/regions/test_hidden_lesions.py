@@ -9,7 +9,7 @@ import torch
 from hemitwin.models import PairOutput, SiameseNetwork
 from hemitwin.pipeline.cohort.brains import find_prepared, load_brain
 from hemitwin.pipeline.preparation.native_space import NativeSpace
-from hemitwin.pipeline.regions import hidden_lesions as lesion_masks
+from hemitwin.pipeline.regions import hidden_lesions
 from hemitwin.pipeline.regions.hidden_lesions import MaskSource, find_lesion, tell_of_unclaimed
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.transforms import load_scan
@@ -39,7 +39,7 @@ class Drawing(SiameseNetwork):
 def drawing(run, monkeypatch):
     """The run with that network in it; what it draws is known."""
     made = replace(run, network=Drawing(), threshold=0.5)
-    monkeypatch.setattr(lesion_masks, "_drawing_run", lambda _: made)
+    monkeypatch.setattr(hidden_lesions, "_drawing_run", lambda _: made)
     return made
 
 
@@ -82,7 +82,7 @@ def test_a_mask_is_found_by_the_subjects_name_with_or_without_sub(
 
 def test_a_brain_below_the_threshold_has_no_mask(prepared, run, monkeypatch):
     made = replace(run, network=Drawing(), threshold=2.0)
-    monkeypatch.setattr(lesion_masks, "_drawing_run", lambda _: made)
+    monkeypatch.setattr(hidden_lesions, "_drawing_run", lambda _: made)
     assert found(prepared, made)[1] is None
 
 
