@@ -126,13 +126,14 @@ def one_prepared(person, tmp_path) -> Path:
 
 
 @pytest.fixture
-def elsewhere(tmp_path):
+def elsewhere(tmp_path, cache):
     """Give what walks stages of a run on a device that records, in a process of its own."""
 
     def walk(run, derivatives, *stages, twins=()):
         folder = tmp_path / "elsewhere"
         shutil.copytree(run.folder, folder / "run", ignore=shutil.ignore_patterns("checkpoints"))
         shutil.copytree(derivatives, folder / "derivatives")
+        (folder / "cache").symlink_to(cache)  # the atlas is built once for all
         if twins:
             (folder / "twins.txt").write_text(" ".join(twins))
         script = Path(__file__).with_name("elsewhere.py")

@@ -64,7 +64,7 @@ def test_a_prepare_that_is_killed_while_it_writes_is_done_by_the_next(folder):
     script = f"""
         import time
         from pathlib import Path
-        from hemitwin.atlases import nifti
+        from hemitwin.atlases.formats import nifti
         from hemitwin.pipeline.preparation.prepare import PrepareConfig, prepare
 
         def save(image, path):
