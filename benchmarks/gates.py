@@ -43,9 +43,7 @@ def main() -> None:
         given = [replace(case, mask=None) for case in cases] if arguments.hide_masks else cases
         folder = arguments.out / f"{number}-{source.stem}"
         work = partial(prepare_case, out=folder, config=config)
-        outcome = run_cases(
-            work, given, stage="prepare", log_folder=folder / "logs", nprocs=arguments.nprocs
-        )
+        outcome = run_cases(work, given, stage="prepare", out=folder, nprocs=arguments.nprocs)
         tables.append(quality_table(folder))
         if arguments.hide_masks:
             counts += fates(cases, given, outcome)

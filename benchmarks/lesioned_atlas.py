@@ -13,6 +13,7 @@ within 10 mm around it, and the share of the labelled voxels there that have ano
 
 import argparse
 import os
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
-from hemitwin.atlases import hcpmmp_atlas, save_table
+from hemitwin.atlases import hcpmmp_atlas, save_table, save_volume
 from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
 from hemitwin.pipeline.regions.hidden_lesions import marked_region
 from hemitwin.pipeline.regions.registration import LesionMask, register_subject
@@ -100,8 +101,9 @@ def scan_of(brain: Brain, volume: torch.Tensor) -> Scan:
 
 
 def as_mask(brain: Brain, hidden: np.ndarray) -> LesionMask:
-    scan = Scan(hidden.astype(np.float32), brain.affine, brain.case.scan)
-    return LesionMask("benchmark", scan, np.eye(4), "")
+    path = Path(tempfile.mkdtemp()) / "mask.nii.gz"
+    save_volume(path, hidden, brain.affine)
+    return LesionMask(path, np.eye(4))
 
 
 def drawn(run: Run, brain: Brain, volume: torch.Tensor) -> np.ndarray | None:

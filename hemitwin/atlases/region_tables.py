@@ -8,13 +8,7 @@ from hemitwin._shapes import Affine
 from hemitwin.atlases.parcellation import Parcellation
 from hemitwin.atlases.world import check_affine, check_volume, regrid_labels
 
-__all__ = [
-    "COLUMN_NOTES",
-    "asymmetry_by_pair",
-    "relevance_by_region",
-    "row_numbers",
-    "row_of_label",
-]
+__all__ = ["COLUMN_NOTES", "asymmetry_by_pair", "relevance_by_region", "row_of_label"]
 
 COLUMN_NOTES = {
     "sum": {"Description": "Sum of the signed values; all rows add up to the whole"},
@@ -30,6 +24,28 @@ COLUMN_NOTES = {
 """What columns of a region table are that could be mistaken, for a sidecar."""
 
 _UNASSIGNED, _BIAS, _STABILISER = 0, -1, -2
+
+
+_COLUMNS = (
+    "index",
+    "name",
+    "hemisphere",
+    "partner",
+    "cortex",
+    "n_voxels",
+    "volume_mm3",
+    "sum",
+    "positive",
+    "mean",
+    "share",
+    "peak",
+    "peak_x_mm",
+    "peak_y_mm",
+    "peak_z_mm",
+    "coverage",
+    "nearest_region",
+    "nearest_mm",
+)
 
 
 def relevance_by_region(
@@ -82,7 +98,7 @@ def relevance_by_region(
     volume = np.where(known, volume, 0)
     check_volume(volume)
     check_affine(affine)
-    rows = row_numbers(volume.shape, affine, parcellation)
+    rows = _row_numbers(volume.shape, affine, parcellation)
     table = _names(parcellation)
     n_rows = len(parcellation.regions) + 1
     statistics = _statistics(volume[known], rows[known.ravel()], n_rows)
@@ -142,29 +158,7 @@ def asymmetry_by_pair(table: pd.DataFrame) -> pd.DataFrame:
     return pairs.loc[order].reset_index(drop=True)
 
 
-_COLUMNS = (
-    "index",
-    "name",
-    "hemisphere",
-    "partner",
-    "cortex",
-    "n_voxels",
-    "volume_mm3",
-    "sum",
-    "positive",
-    "mean",
-    "share",
-    "peak",
-    "peak_x_mm",
-    "peak_y_mm",
-    "peak_z_mm",
-    "coverage",
-    "nearest_region",
-    "nearest_mm",
-)
-
-
-def row_numbers(
+def _row_numbers(
     shape: tuple[int, int, int], affine: Affine, parcellation: Parcellation
 ) -> Int[np.ndarray, " n"]:
     """Look up, for each map voxel, the row of its region counted from 1; 0 is no region."""

@@ -1,7 +1,7 @@
 """What a user asks for, files in and files out: a room for a part of the way, a file for a stage.
 
-Nothing is re-exported: `from hemitwin.pipeline.preparation.prepare import prepare` loads one stage
-and what it needs, so that the command line answers `--help` without waiting for torch.
+The rooms re-export nothing: `from hemitwin.pipeline.preparation.prepare import prepare` loads one
+stage and what it needs, so that the command line answers `--help` without waiting for torch.
 """
 
 __all__: list[str] = []

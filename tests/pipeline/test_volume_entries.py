@@ -56,7 +56,7 @@ from hemitwin.pipeline.preparation import prepare
 from hemitwin.pipeline.preparation.brain_masks import brain_of
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
-from hemitwin.pipeline.regions import atlas as subject_atlas
+from hemitwin.pipeline.regions import atlas as atlas_stage
 from hemitwin.pipeline.regions import places
 from hemitwin.pipeline.regions.atlas_files import own_atlas
 from hemitwin.pipeline.regions.atlas_files import own_deformation as read_own_deformation
@@ -350,7 +350,7 @@ def atlas_of(volume, tmp):
     case = prepared_case(tmp, volume)
 
     def work():
-        subject_atlas._atlas_case(case, tmp / "derivatives", AtlasRequest(), frozenset())
+        atlas_stage._atlas_case(case, tmp / "derivatives", AtlasRequest(), frozenset())
 
     scan, *_ = seen(places, "register_subject", work)
     return overlap(scan.data > 0.5, scan.affine)

@@ -152,7 +152,8 @@ def simulate_lesions(
 
     Masks and a manifest are written with it.
     """
-    from hemitwin.pipeline.simulation.lesion_set import EvaluationSetConfig, simulate_lesions
+    from hemitwin.pipeline.simulation.lesion_set import simulate_lesions
+    from hemitwin.pipeline.simulation.manifest import EvaluationSetConfig
     from hemitwin.pipeline.stage.settings import read_config
 
     outcome = simulate_lesions(

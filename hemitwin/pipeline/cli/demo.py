@@ -29,7 +29,7 @@ from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, Train
 from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import LesionConfig, load_mask, load_volume, resample
 
-__all__ = ["DemoSummary", "demo_config", "run_demo"]
+__all__ = ["DemoSummary", "run_demo"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class _Patient:
     picture: Path
 
 
-def demo_config(prepared: Path, participants: Path, *, seed: int) -> RunConfig:
+def _demo_config(prepared: Path, participants: Path, *, seed: int) -> RunConfig:
     """Return the demo's configuration: a narrow ResNet of basic blocks at 4 mm.
 
     Parameters
@@ -115,7 +115,7 @@ def run_demo(out: Path, *, cache: Path, seed: int = 0) -> DemoSummary:
     logger.info("2/6 preparing their scans")
     _all(prepare(bids, derivatives, nprocs=_PROCESSES))
     logger.info("3/6 training a Siamese ResNet with triplet loss")
-    config = demo_config(derivatives, bids / "participants.tsv", seed=seed)
+    config = _demo_config(derivatives, bids / "participants.tsv", seed=seed)
     with epoch_progress() as report:
         run = train(config, out / "run", progress=report)
     logger.info("4/6 scoring subjects it never saw")

@@ -1,4 +1,4 @@
-"""Pairs of scans to be verified: twins or rescans, and strangers who could pass for them."""
+"""Pairs of scans to be verified, twins or rescans and strangers, and their tables on disk."""
 
 import io
 import logging
@@ -13,14 +13,13 @@ import pandas as pd
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.cohort.config import BrainPairsConfig, Positive
 from hemitwin.pipeline.cohort.demographics import Demographics
-from hemitwin.pipeline.cohort.families import write_private
 from hemitwin.pipeline.cohort.kinship import Kin, Kinship
 from hemitwin.pipeline.cohort.leakage import refuse_relatives
 from hemitwin.pipeline.cohort.split import Fold, Split
 from hemitwin.pipeline.cohort.strangers import draw_strangers
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
-from hemitwin.pipeline.stage.json_files import digest_json
+from hemitwin.pipeline.stage.json_files import digest_json, write_private
 
 __all__ = [
     "People",
@@ -37,17 +36,9 @@ logger = logging.getLogger(__name__)
 _Pair = tuple[Case, Case]
 _Row = tuple[Case, Case, str, str]
 _WORDS = {"mz": "identical twins", "same": "scans of one person"}
-_COLUMNS = (
-    "case",
-    "partner_case",
-    "subject",
-    "partner",
-    "group",
-    "partner_group",
-    "relation",
-    "label",
-    "matched",
-)
+_NAMES = ("case", "partner_case", "subject", "partner")
+_KEPT = ("group", "partner_group", "relation", "label")
+_COLUMNS = (*_NAMES, *_KEPT, "matched")
 
 
 @dataclass(frozen=True)
@@ -227,10 +218,6 @@ def _require_positives(
             f"two; correct zygosity or sex in the tables"
         )
         raise UserError(msg)
-
-
-_NAMES = ("case", "partner_case", "subject", "partner")
-_KEPT = ("group", "partner_group", "relation", "label")
 
 
 def write_brain_pairs(path: Path, pairs: pd.DataFrame) -> Path:

@@ -24,12 +24,14 @@ from hemitwin.pipeline.stage.bids import (
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import read_json
+from hemitwin.pipeline.stage.names import prepared_tail
 from hemitwin.pipeline.stage.records import content_digest
 from hemitwin.pipeline.stage.sides import warn_of_guessed_sides
 from hemitwin.pipeline.stage.tables import subject_name
 from hemitwin.transforms import coarsen, load_volume
 
 __all__ = [
+    "COMPUTATION",
     "Brain",
     "find_cases",
     "find_prepared",
@@ -88,7 +90,7 @@ def find_prepared(
     UserError
         The folder holds none, or a subject asked for has none.
     """
-    tail = f"space-{space}_desc-prepared_{modality}"
+    tail = prepared_tail(modality, space)
     found = find_scans(folder, labels=labels, tail=tail)
     cases = [replace(case, modality=modality) for case in found]
     missing = [case.name for case in cases if not case.scan.is_file()]

@@ -1,4 +1,4 @@
-"""Which volumes a run works on, and how its folds are drawn."""
+"""Which volumes a run works on, how its folds are drawn, and which brains are paired."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,9 @@ from hemitwin._names import TEMPLATE_SPACE
 from hemitwin.pipeline.stage.bids import Modality
 
 __all__ = ["BrainPairsConfig", "DataConfig", "Positive", "SplitConfig", "StrangersConfig"]
+
+Positive = Literal["mz", "same"]
+"""Which pairs count as the same: identical twins, or two scans of one person."""
 
 
 class DataConfig(Frozen):
@@ -86,10 +89,6 @@ class SplitConfig(Frozen):
             msg = f"fold must be below folds ({self.folds}), got {self.fold}; they count from 0"
             raise ValueError(msg)
         return self
-
-
-Positive = Literal["mz", "same"]
-"""Which pairs count as the same: identical twins, or two scans of one person."""
 
 
 class StrangersConfig(Frozen):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.cohort.kinship import Kinship, Relative
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.stage.json_files import read_json
+from hemitwin.pipeline.stage.json_files import read_json, write_private
 from hemitwin.pipeline.stage.tables import plain_identifier, read_table
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "read_families",
     "read_kinship",
     "write_families",
-    "write_private",
 ]
 
 logger = logging.getLogger(__name__)
@@ -35,7 +33,6 @@ _COLUMNS = {
 _ZYGOSITIES = {"mz": "MZ", "dz": "DZ", "notmz": "DZ", "nottwin": "NotTwin"}
 _RELATING = {"family", "mother", "father", "genotyped", "reported"}
 _AMBIGUOUS = ("0", "-1")
-_OWNER_ALONE = 0o600
 FAMILIES = "families.private.json"
 """The name of a run's private file of relatives."""
 
@@ -206,10 +203,3 @@ def read_families(path: Path) -> Mapping[str, str]:
         msg = f"{path} must hold 'groups', it does not; restore the file, or train again"
         raise UserError(msg)
     return {str(name): str(group) for name, group in groups.items()}
-
-
-def write_private(path: Path, text: str) -> Path:
-    """Write a text file whole or not at all, readable by its owner alone from the first byte."""
-    with atomic_path(path, mode=_OWNER_ALONE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

@@ -16,7 +16,6 @@ from hemitwin.pipeline.stage.records import VOXELS, content_digest, digest_voxel
 from hemitwin.transforms import load_volume
 
 __all__ = [
-    "FINGERPRINTS",
     "fingerprint",
     "refuse_copies",
     "refuse_relatives",
@@ -27,7 +26,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINTS = "fingerprints.json"
+_FINGERPRINTS = "fingerprints.json"
 """The name of a run's file of fingerprints of the volumes that it learnt from."""
 
 _NAMED = 8
@@ -82,7 +81,7 @@ def write_guards(
         )
         for fold in ("train", "validation")
     }
-    write_json(folder / FINGERPRINTS, {"salt": split.hash, **seen})
+    write_json(folder / _FINGERPRINTS, {"salt": split.hash, **seen})
     write_families(folder / FAMILIES, groups)
 
 
@@ -140,7 +139,7 @@ def require_unseen(folder: Path, split: Split, cases: Sequence[Case]) -> None:
     learnt = [name for name in subjects if split.folds.get(name, "test") != "test"]
     split.require(learnt, "test")
     refuse_relatives(subjects, split, read_families(folder / FAMILIES))
-    path = folder / FINGERPRINTS
+    path = folder / _FINGERPRINTS
     if not path.is_file():
         logger.warning("%s is not there: copies of training scans go unnoticed", path)
         return

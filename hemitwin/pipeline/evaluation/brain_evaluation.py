@@ -1,4 +1,4 @@
-"""Evaluate pairs of brains: verification, identification, and what needs no network."""
+"""Evaluate brains: verification, identification, and baselines, alone and combined."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from hemitwin.pipeline.cohort.brain_pairs import (
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.cohort.leakage import unseen_brains
 from hemitwin.pipeline.cohort.split import Split
-from hemitwin.pipeline.evaluation.results import EVALUATION
+from hemitwin.pipeline.evaluation.results import EVALUATION, pairs_path
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Estimate, tell_of_few
@@ -134,8 +134,8 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     identification = _identify(run, tested, embeddings, people)
     result = _summarise(run, tested, scored, identification)
     shared = [name for name in result.auc if name not in _PRIVATE]
-    write_brain_pairs(run.folder / f"{EVALUATION}_pairs.private.tsv", scored)
-    write_shareable_pairs(run.folder / f"{EVALUATION}_pairs.tsv", scored, shared)
+    write_brain_pairs(pairs_path(run.folder, EVALUATION, private=True), scored)
+    write_shareable_pairs(pairs_path(run.folder, EVALUATION), scored, shared)
     families = IndexedPairs.of(scored, tested).clusters.count
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
     splits |= {"caution": tell_of_few(families)}

@@ -1,4 +1,4 @@
-"""Figures by lesion size, by lesion contrast and by role."""
+"""Figures by lesion size, by contrast and by role, and psychometric curves over size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,6 @@ __all__ = [
     "by_role",
     "contrast_bins",
     "detection_by_size",
-    "values_of_bins",
 ]
 
 _LEAST_LESIONS = 10
@@ -126,7 +125,7 @@ class RoleRow:
         return {"role": self.role, "pairs": self.pairs, "called_asymmetric": self.called.to_dict()}
 
 
-def values_of_bins(table: ScoreTable, column: str) -> Float[np.ndarray, " n"]:
+def _values_of_bins(table: ScoreTable, column: str) -> Float[np.ndarray, " n"]:
     """Return what a bin looks at: a size, or the size of a contrast."""
     return np.asarray(np.abs(table.rows[column].to_numpy(float)))
 
@@ -161,7 +160,7 @@ def auc_by_bin(
         Of the bootstrap over families.
     """
     lesions = (table.roles == "lesion").to_numpy(bool) & table.labels
-    values = values_of_bins(table, column)
+    values = _values_of_bins(table, column)
     rows = []
     for one in bins:
         inside = lesions & one.holds(values)
@@ -279,7 +278,7 @@ def detection_by_size(
         found = Detections(volumes, detected[chosen], part.clusters, false_positives)
         return fit_psychometric(found, draws=draws, seed=seed)
 
-    contrasts = values_of_bins(table, "contrast")
+    contrasts = _values_of_bins(table, "contrast")
     bins = {one.name: lesions & one.holds(contrasts) for one in contrast_bins(table)}
     volumes = table.rows["volume_mm3"]
     curves = {

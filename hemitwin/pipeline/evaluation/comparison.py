@@ -1,4 +1,4 @@
-"""The result of a comparison: every figure of several runs, and their differences."""
+"""The result of a comparison and its picture: figures of several runs, and differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hemitwin._atomic import atomic_path
-from hemitwin.pipeline.stage.pictures import paper_style
+from hemitwin.pipeline.stage.pictures import BLUE, paper_style
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import plain_name
 from hemitwin.pipeline.statistics.paired_tests import Difference, McNemar
@@ -27,7 +27,6 @@ _METHOD = (
 )
 
 _TITLES = {"auc": "AUC", "f1": "F1"}
-_BLUE = "#1f5fa8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +155,8 @@ def _forest(panel: Axes, estimates: Sequence[Estimate | None], title: str) -> No
     for place, one in enumerate(estimates):
         if one is None:
             continue
-        panel.plot([one.low, one.high], [place] * 2, color=_BLUE, linewidth=1.4)
-        panel.plot(one.value, place, "s", color=_BLUE, markersize=5)
+        panel.plot([one.low, one.high], [place] * 2, color=BLUE, linewidth=1.4)
+        panel.plot(one.value, place, "s", color=BLUE, markersize=5)
         text = f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
         _write(panel, text, (one.value, float(place)), 6)
     panel.set_title(title)

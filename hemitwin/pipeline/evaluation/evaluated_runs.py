@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float
 from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs
 from hemitwin.pipeline.cohort.families import FAMILIES, read_families
 from hemitwin.pipeline.cohort.split import read_split
+from hemitwin.pipeline.evaluation.results import pairs_path
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, require_unchanged
+from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.config import load_config
 from hemitwin.pipeline.training.runs import CONFIG, PAIRS_DIGEST, SPLITS, SUMMARY
 
@@ -92,7 +94,8 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
         The run is not finished, not evaluated, or was trained again since; or a run on brains was
         handed over without its private table: no other tells its pairs apart.
     """
-    wanted = [folder / name for name in (SUMMARY, CONFIG, f"{stem}.json", f"{stem}_pairs.tsv")]
+    wanted = [folder / name for name in (SUMMARY, CONFIG, f"{stem}.json")]
+    wanted.append(pairs_path(folder, stem))
     missing = [path.name for path in wanted if not path.is_file()]
     if missing:
         msg = (
@@ -114,12 +117,13 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
         )
         raise UserError(msg)
     config = load_config(folder / CONFIG)
-    named = f"{stem}_pairs.private.tsv" if config.pairs else f"{stem}_pairs.tsv"
-    with reading(folder / named, again):
-        if config.pairs:
-            rows = _brain_pairs(folder / named, result["pairs"])
+    of_brains = config.compared is BRAINS
+    path = pairs_path(folder, stem, private=of_brains)
+    with reading(path, again):
+        if of_brains:
+            rows = _brain_pairs(path, result["pairs"])
         else:
-            rows = _halves(folder / named, result.get(PAIRS_DIGEST))
+            rows = _halves(path, result.get(PAIRS_DIGEST))
         table = ScoreTable(rows, read_families(folder / FAMILIES))
         if not len(table.labels) or np.isnan(table.scores(table.network_score)).any():
             msg = "a pair has no score"

@@ -20,7 +20,7 @@ from hemitwin.pipeline.evaluation.breakdown import (
     detection_by_size,
 )
 from hemitwin.pipeline.evaluation.picture import picture_of_evaluation
-from hemitwin.pipeline.evaluation.results import EVALUATION, SIMULATED, Evaluation
+from hemitwin.pipeline.evaluation.results import EVALUATION, SIMULATED, Evaluation, pairs_path
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set
 from hemitwin.pipeline.stage.errors import UserError, reading
@@ -107,11 +107,11 @@ def evaluate_halves(
         for brain, group in zip(tested, groups, strict=True)
     }
     write_json(run.folder / f"{stem}_lesions.json", manifest)
-    save_table(run.folder / f"{stem}_pairs.tsv", pairs)
+    save_table(pairs_path(run.folder, stem), pairs)
     picture_of_evaluation(run.folder / f"{stem}.png", result)
     table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
-    splits |= {PAIRS_DIGEST: digest_file(run.folder / f"{stem}_pairs.tsv")}
+    splits |= {PAIRS_DIGEST: digest_file(pairs_path(run.folder, stem))}
     splits |= {"caution": tell_of_few(table.clusters.count)}
     write_json(run.folder / f"{stem}.json", {**result.to_dict(), **splits})
     return result

@@ -14,19 +14,18 @@ from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.evaluation.breakdown import BinRow
 from hemitwin.pipeline.evaluation.results import Evaluation
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
-from hemitwin.pipeline.stage.pictures import paper_style
+from hemitwin.pipeline.stage.pictures import BLUE, paper_style
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.psychometric import Detections, PsychometricCurve
 from hemitwin.pipeline.statistics.roc import RocCurves
 
 __all__ = ["draw_psychometric", "picture_of_evaluation"]
 
-_COLOURS = ("#1f5fa8", "#d1691b", "#7a7a7a", "#3f8f4f", "#8a4fa0", "#a03f55", "#55a0a0")
+_COLOURS = (BLUE, "#d1691b", "#7a7a7a", "#3f8f4f", "#8a4fa0", "#a03f55", "#55a0a0")
 _MARKERS = "osD^vP*"
 
 _POINTS = 7
 _LEAST_A_POINT = 3
-_BLUE = "#1f5fa8"
 
 
 def picture_of_evaluation(path: Path, result: Evaluation) -> None:
@@ -166,7 +165,7 @@ def draw_psychometric(
     with_band : bool
         The 95 % band of the bootstrap, and the intervals of the points.
     """
-    colours = [_BLUE] if len(curves) == 1 else ["#9ecae1", "#4292c6", "#08519c", "#08306b"]
+    colours = [BLUE] if len(curves) == 1 else ["#9ecae1", "#4292c6", "#08519c", "#08306b"]
     for (name, curve), colour in zip(curves.items(), colours, strict=False):
         smallest, largest = curve.detections.tested_mm3
         volumes = np.geomspace(smallest, largest, 200)

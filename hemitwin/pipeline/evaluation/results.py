@@ -11,7 +11,7 @@ from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import plain_name
 
-__all__ = ["EVALUATION", "SIMULATED", "Evaluation"]
+__all__ = ["EVALUATION", "SIMULATED", "Evaluation", "pairs_path"]
 
 
 EVALUATION = "evaluation"
@@ -19,6 +19,11 @@ EVALUATION = "evaluation"
 
 SIMULATED = "evaluation-simulated"
 """How the names of results on a simulated set begin."""
+
+
+def pairs_path(run: Path, stem: str, *, private: bool = False) -> Path:
+    """Name the table of scored pairs; of brains there is a private one, too, with names."""
+    return run / f"{stem}_pairs{'.private' if private else ''}.tsv"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Tables of scored pairs: the one place that knows their columns."""
+"""Tables of scored pairs: labels, scores, families and roles, of halves and of brains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

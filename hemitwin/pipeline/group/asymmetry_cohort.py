@@ -17,11 +17,11 @@ from hemitwin.pipeline.stage.bids import Case, session_of
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.tables import read_table, sessions_of
 
-__all__ = ["LEAST_BEYOND", "AsymmetryCohort", "sides_of"]
+__all__ = ["AsymmetryCohort", "sides_of"]
 
 logger = logging.getLogger(__name__)
 
-LEAST_BEYOND = 8
+_LEAST_BEYOND = 8
 """How many reference subjects there must be beyond the number of covariates."""
 
 _NEEDED = ("left", "right", "cortex", "positive_left", "positive_right")
@@ -126,10 +126,10 @@ class AsymmetryCohort:
         lost = f", {len(self.aside)} are left out for want of age or sex" if self.aside else ""
         left = tuple(one for one in self.reference if self.families[one] != own)
         covariates = len(self.covariates.design(left).used) if left else 0
-        if len(left) < covariates + LEAST_BEYOND:
+        if len(left) < covariates + _LEAST_BEYOND:
             msg = (
-                f"a reference must have {covariates + LEAST_BEYOND} subjects or more "
-                f"({LEAST_BEYOND} beyond {covariates} covariates) who are not related to the "
+                f"a reference must have {covariates + _LEAST_BEYOND} subjects or more "
+                f"({_LEAST_BEYOND} beyond {covariates} covariates) who are not related to the "
                 f"subject, got {len(left)} for {subject}{lost}; run explain and parcellate for "
                 f"more subjects, name a larger reference"
                 + (", complete the table or take the column out" if lost else "")

@@ -11,7 +11,7 @@ from hemitwin.pipeline.cohort.demographics import Demographics, Kind
 from hemitwin.pipeline.stage.bids import session_of
 from hemitwin.pipeline.stage.errors import UserError
 
-__all__ = ["Covariates", "Design", "independent_columns"]
+__all__ = ["Covariates", "Design"]
 
 _INTERCEPT, _GROUP = "intercept", "group"
 
@@ -118,7 +118,7 @@ class Covariates:
         Parameters
         ----------
         subjects : sequence of str
-            Its rows; all is known of them (`known_of`).
+            Its rows; all is known of them (`known`).
         group : (subjects,) bool, optional
             Becomes the second column; some are in it and some not.
         """
@@ -126,7 +126,7 @@ class Covariates:
         first = np.ones((len(rows), 1)) if group is None else _beside_ones(group)
         whole = np.concatenate([first, rows], axis=1)
         names = [_INTERCEPT, _GROUP][: first.shape[1]] + [str(one) for one in self.table.columns]
-        chosen = independent_columns(whole)
+        chosen = _independent_columns(whole)
         used = tuple(names[one] for one in chosen if one >= first.shape[1])
         lost = [name for name in names[first.shape[1] :] if name not in used]
         reason = "the same for all of these subjects, or not to be told from the other columns"
@@ -167,12 +167,12 @@ class Covariates:
         return np.array(row)
 
 
-def independent_columns(matrix: Float[np.ndarray, "subjects columns"]) -> list[int]:
+def _independent_columns(matrix: Float[np.ndarray, "subjects columns"]) -> list[int]:
     """Choose the columns, from the left, that are no mixture of those before.
 
     Examples
     --------
-    >>> independent_columns(np.array([[1.0, 5, 0], [1, 5, 1], [1, 5, 2]]))
+    >>> _independent_columns(np.array([[1.0, 5, 0], [1, 5, 1], [1, 5, 2]]))
     [0, 2]
     """
     chosen: list[int] = []

@@ -32,12 +32,12 @@ from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import CaseError, UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.stage.names import map_desc, ranking_path, region_table_path
-from hemitwin.pipeline.stage.pictures import paper_style
+from hemitwin.pipeline.stage.pictures import BLUE, paper_style
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.pipeline.statistics.bootstrap import caution_of
 from hemitwin.pipeline.statistics.spatial_nulls import homotopic_surrogates
 
-__all__ = ["RankConfig", "Ranked", "draw_ranking", "rank"]
+__all__ = ["RankConfig", "Ranked", "rank"]
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def rank(
     path = place()
     _tell_of_fewer(path, ranking.cases)
     save_table(path, ranking.table)
-    draw_ranking(path.with_suffix(".png"), ranking, config.part)
+    _draw_ranking(path.with_suffix(".png"), ranking, config.part)
     if config.atlas == HCPMMP:
         _save_values(place, ranking)
     groups_path = place(figure="groups")
@@ -284,7 +284,7 @@ def _tables_of(cases: Sequence[Case], derivatives: Path, desc: str, atlas: str) 
     return paths
 
 
-def draw_ranking(path: Path, ranking: Ranking, part: Part) -> None:
+def _draw_ranking(path: Path, ranking: Ranking, part: Part) -> None:
     """Draw the first regions by share and by enrichment, with their intervals.
 
     Parameters
@@ -301,7 +301,7 @@ def draw_ranking(path: Path, ranking: Ranking, part: Part) -> None:
         for panel, name in zip(figure.subplots(1, 2), ("share", "enrichment"), strict=True):
             rows = ranking.table.sort_values(f"rank_by_{name}", kind="stable").head(_SHOWN)
             places = np.arange(len(rows))
-            colours = ["#1f5fa8" if known else "#b5541c" for known in rows["cortex"].notna()]
+            colours = [BLUE if known else "#b5541c" for known in rows["cortex"].notna()]
             panel.hlines(places, rows[f"{name}_low"], rows[f"{name}_high"], colors=colours)
             panel.scatter(rows[name], places, color=colours, s=18, zorder=3)
             panel.set_yticks(places, rows["name"])

@@ -29,6 +29,7 @@ from hemitwin.pipeline.preparation.subject_surfaces import checked_surfaces
 from hemitwin.pipeline.stage.bids import Case, Pairing, sidecar_of
 from hemitwin.pipeline.stage.dataset import describe_dataset
 from hemitwin.pipeline.stage.errors import CaseError, UserError
+from hemitwin.pipeline.stage.names import prepared_tail
 from hemitwin.pipeline.stage.pictures import picture_of_prepared
 from hemitwin.pipeline.stage.records import VOXELS, Record, digest_voxels
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
@@ -45,14 +46,7 @@ from hemitwin.transforms import (
     write_itk_affine,
 )
 
-__all__ = [
-    "PrepareConfig",
-    "Prepared",
-    "cases_to_prepare",
-    "prepare",
-    "prepare_case",
-    "prepared_tail",
-]
+__all__ = ["PrepareConfig", "Prepared", "cases_to_prepare", "prepare", "prepare_case"]
 
 _MIDPLANE_MM = 2.0
 
@@ -156,17 +150,6 @@ def cases_to_prepare(
     return cases
 
 
-def prepared_tail(case: Case) -> str:
-    """Return the end of a case's prepared volume's name, without its suffix.
-
-    Examples
-    --------
-    >>> prepared_tail(Case("sub-01", "sub-01", Path("x.nii"), modality="T2w"))
-    'space-MNI152NLin2009aSym_desc-prepared_T2w'
-    """
-    return f"space-{output_space(case)}_desc-prepared_{case.modality}"
-
-
 def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
     """Prepare one scan: align, refine the mid-plane, resample once, scale, write.
 
@@ -175,7 +158,7 @@ def prepare_case(case: Case, out: Path, config: PrepareConfig) -> Prepared:
     CaseError
         The scan is missing or cannot be taken, read or aligned; nothing is written then.
     """
-    volume = case.path(out, f"{prepared_tail(case)}.nii.gz")
+    volume = case.path(out, f"{prepared_tail(case.modality, output_space(case))}.nii.gz")
     if reason := case.problem or _absence(case) or reason_against(case, config.pairing):
         raise CaseError(case.name, "prepare", reason)
     record = _record(case, config)
@@ -285,7 +268,7 @@ def _quality(scan: Scan, aligned: _Aligned) -> dict[str, Any]:
 def _write(
     case: Case, out: Path, scan: Scan, aligned: _Aligned, record: Record, pairing: Pairing
 ) -> None:
-    volume = case.path(out, f"{prepared_tail(case)}.nii.gz")
+    volume = case.path(out, f"{prepared_tail(case.modality, output_space(case))}.nii.gz")
     space = output_space(case)
     record.begin(sidecar_of(volume))
     save_volume(volume, aligned.data, aligned.affine, space=space)

@@ -1,4 +1,4 @@
-"""Names of a subject's atlas files, and how they are read again."""
+"""A subject's atlas files, read if they are of the prepared volume as it is; region tables."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the points of one subject find their regions, and where these come from."""
+"""Which regions are asked for, and how the points of one subject find them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,7 @@ from hemitwin.pipeline.regions.places import SubjectPlaces
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 
-__all__ = [
-    "GLASSER",
-    "AtlasRequest",
-    "RegionFinder",
-    "atlas_name",
-    "choose_annotation",
-    "find_regions",
-]
+__all__ = ["AtlasRequest", "RegionFinder", "atlas_name", "choose_annotation", "find_regions"]
 
 _BY_TEMPLATE = (
     "carried over from the symmetric template by an affine map and a diffeomorphic deformation"
@@ -30,7 +23,7 @@ _BY_TEMPLATE = (
 Points = Float[np.ndarray, " n 3"]
 Labels = Int32[np.ndarray, " n"]
 
-GLASSER = "HCP-MMP1"
+_GLASSER = "HCP-MMP1"
 """The annotation with the areas of the HCP-MMP 1.0."""
 
 
@@ -74,7 +67,7 @@ class AtlasRequest:
         if self.annotation is not None and self.atlas.name != HCPMMP:
             msg = "regions must come from one source; leave --atlas or --annotation out"
             raise UserError(msg)
-        if self.annotation not in {None, GLASSER} and self.hidden != MaskSource():
+        if self.annotation not in {None, _GLASSER} and self.hidden != MaskSource():
             msg = (
                 f"masks must stand with a registration, which the annotation {self.annotation} "
                 f"does without; leave --lesion-masks and --anomaly-run out"
@@ -109,8 +102,8 @@ def choose_annotation(case: Case, cortex: OwnCortex | None, request: AtlasReques
     """Choose an annotation: the one asked for, or the areas of the HCP-MMP where they are."""
     if isinstance(cortex, FreeSurferSubject):
         asked = request.annotation
-        if asked is None and request.atlas.name == HCPMMP and cortex.has_annotation(GLASSER):
-            return GLASSER
+        if asked is None and request.atlas.name == HCPMMP and cortex.has_annotation(_GLASSER):
+            return _GLASSER
         paths = cortex.fslr_paths if asked is None else cortex.annotation_paths(asked)
         if missing := [str(path) for path in paths if not path.is_file()]:
             reason = f"all of the subject's files must be there, missing: {', '.join(missing)}"
@@ -124,7 +117,7 @@ def choose_annotation(case: Case, cortex: OwnCortex | None, request: AtlasReques
 
 def atlas_name(request: AtlasRequest, annotation: str | None) -> str:
     """Name the atlas in files."""
-    if annotation is None or annotation == GLASSER:
+    if annotation is None or annotation == _GLASSER:
         return request.atlas.name
     return "".join(one for one in annotation if one.isalnum())
 
@@ -142,7 +135,7 @@ def find_regions(
     atlas = request.atlas
     if annotation is not None and isinstance(places.cortex, FreeSurferSubject):
         ribbons, regions = places.cortex.annotated(annotation)
-        if annotation == GLASSER:
+        if annotation == _GLASSER:
             ribbons = _as_hcpmmp(places.case, ribbons, regions)
             label, regions = places.by_ribbons(ribbons, atlas), atlas.regions
         else:
@@ -162,7 +155,7 @@ def _as_hcpmmp(
     if names != set(index):
         odd = sorted(names ^ set(index))
         reason = (
-            f"the annotation {GLASSER} must have the 360 areas of the HCP-MMP 1.0, it differs in "
+            f"the annotation {_GLASSER} must have the 360 areas of the HCP-MMP 1.0, it differs in "
             f"{', '.join(odd[:5])}; take it away, or name another with --annotation"
         )
         raise CaseError(case.name, "atlas", reason)

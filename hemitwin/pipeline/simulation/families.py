@@ -19,12 +19,11 @@ from hemitwin.atlases import (
     save_table,
     save_volume,
 )
-from hemitwin.pipeline.cohort.families import write_private
 from hemitwin.pipeline.simulation.config import FamilyPlan
 from hemitwin.pipeline.simulation.pedigree import Relation, draw_pedigree, pedigree_table
 from hemitwin.pipeline.simulation.people import describe_cohort, require_own_people, sample_pose
 from hemitwin.pipeline.stage.errors import CaseError, UserError
-from hemitwin.pipeline.stage.json_files import write_json, write_text
+from hemitwin.pipeline.stage.json_files import write_json, write_private, write_text
 from hemitwin.pipeline.stage.runner import run_cases
 from hemitwin.transforms import (
     AnatomySpec,
@@ -42,7 +41,6 @@ __all__ = [
     "TRUTH",
     "FamilyCohortConfig",
     "SyntheticFamilies",
-    "heritability_map",
     "write_families_cohort",
 ]
 
@@ -159,7 +157,7 @@ def write_families_cohort(
     template = load_template(config.resolution_mm)
     atlas = hcpmmp_volume(template.data.shape, template.affine, cache_dir=cache)
     names = _named_regions(atlas, config.regions)
-    share = config.heritability * heritability_map(atlas, names, falloff_mm=config.falloff_mm)
+    share = config.heritability * _heritability_map(atlas, names, falloff_mm=config.falloff_mm)
     world = _World(folder, config, template, share.astype(np.float32))
     outcome = run_cases(
         partial(_write_person, world=world),
@@ -182,7 +180,7 @@ def write_families_cohort(
     return SyntheticFamilies(people, table, folder / TRUTH, least)
 
 
-def heritability_map(atlas: Parcellation, names: Sequence[str], *, falloff_mm: float) -> Grid:
+def _heritability_map(atlas: Parcellation, names: Sequence[str], *, falloff_mm: float) -> Grid:
     """Return 1 inside the named regions, falling smoothly to 0 beside them.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The manifest of an evaluation set: made of its sidecars, whoever was asked for last."""
+"""A set of simulated lesions: its configuration, its folder, and what names its volumes."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence

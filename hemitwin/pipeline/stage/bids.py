@@ -31,6 +31,9 @@ Alignment = Literal["native", "acpc", "similarity", "affine", "nonlinear"]
 """How a scan already lies: as scanned, on its AC-PC line, or on a template by what kind of
 transform ("similarity" stands for at most nine degrees of freedom, a rigid one included)."""
 
+Pairing = Literal["hemispheres", "brains"]
+"""What will be compared: the halves of one brain, or one brain with another."""
+
 _ENTITY = re.compile(r"(?P<key>[a-zA-Z]+)-(?P<value>[a-zA-Z0-9+]+)")
 _NAME = re.compile(r"sub-[a-zA-Z0-9+]+(?:_[a-zA-Z]+-[a-zA-Z0-9+]+)*")
 
@@ -290,7 +293,3 @@ def _problem(subject: str, name: str, paths: Sequence[Path]) -> str | None:
         wanted = "_".join(filter(None, (subject, folder)))
         return f"a scan's name must begin as its folders do, with {wanted}, got {path}; rename it"
     return None
-
-
-Pairing = Literal["hemispheres", "brains"]
-"""What will be compared: the halves of one brain, or one brain with another."""

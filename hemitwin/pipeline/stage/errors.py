@@ -1,4 +1,4 @@
-"""What a stage raises when one case fails and the others go on."""
+"""Errors that users can mend: of a request, of one case, of a file; each in one line."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Sidecars, tables and descriptions that stand beside every result."""
+"""JSON and text files: written whole, read with their name in every error, known by digest."""
 
 import hashlib
 import json
@@ -17,8 +17,12 @@ __all__ = [
     "read_json",
     "require_unchanged",
     "write_json",
+    "write_private",
     "write_text",
 ]
+
+
+_OWNER_ALONE = 0o600
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -107,3 +111,10 @@ def digest_json(content: object) -> str:
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a text file whole or not at all, readable by its owner alone from the first byte."""
+    with atomic_path(path, mode=_OWNER_ALONE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hemitwin.atlases import HCPMMP, TEMPLATE_SPACE
-from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.bids import Case, Modality
 
 __all__ = [
     "aligned_atlas_path",
@@ -16,6 +16,7 @@ __all__ = [
     "map_desc",
     "native_atlas_path",
     "pair_table_path",
+    "prepared_tail",
     "ranking_path",
     "region_table_path",
     "relations_path",
@@ -23,6 +24,17 @@ __all__ = [
     "surface_path",
     "surface_set_path",
 ]
+
+
+def prepared_tail(modality: Modality, space: str = TEMPLATE_SPACE) -> str:
+    """Return the end of a prepared volume's name, without its suffix.
+
+    Examples
+    --------
+    >>> prepared_tail("T2w")
+    'space-MNI152NLin2009aSym_desc-prepared_T2w'
+    """
+    return f"space-{space}_desc-prepared_{modality}"
 
 
 def relevance_path(

@@ -1,4 +1,4 @@
-"""Small pictures of volumes and relevance, for a look before anything else."""
+"""Small pictures of volumes and relevance, for a first look, and the style of all figures."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from hemitwin._atomic import atomic_path
 from hemitwin._shapes import Affine, Grid
 
-__all__ = [
-    "paper_style",
-    "picture_of_prepared",
-    "picture_of_relevance",
-]
+__all__ = ["BLUE", "paper_style", "picture_of_prepared", "picture_of_relevance"]
+
+BLUE = "#1f5fa8"
+"""What the first of several is drawn in."""
 
 _NAMES = ("sagittal", "coronal", "axial")
 

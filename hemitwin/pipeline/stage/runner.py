@@ -1,4 +1,4 @@
-"""One case after another, or several at once: a bad one is recorded and the rest go on."""
+"""One case after another, or several at once: a bad one is recorded, the rest go on; bars."""
 
 import logging
 import multiprocessing
@@ -19,13 +19,7 @@ from hemitwin._atomic import sweep_leftovers
 from hemitwin.pipeline.stage.errors import CaseFailure, reason_of
 from hemitwin.pipeline.stage.json_files import write_text
 
-__all__ = [
-    "Named",
-    "Outcome",
-    "epoch_progress",
-    "progress_bar",
-    "run_cases",
-]
+__all__ = ["Named", "Outcome", "epoch_progress", "run_cases"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +86,7 @@ def run_cases(
     log_folder = out / "logs"
     sweep_leftovers(log_folder)
     attempt = partial(_attempt, function, stage, log_folder)
-    with progress_bar() as progress:
+    with _progress_bar() as progress:
         bar = progress.add_task(stage, total=len(cases))
         if nprocs <= 1 or len(cases) <= 1:
             made = []
@@ -156,7 +150,7 @@ def _begin_worker(threads: int, level: int) -> None:
     logging.getLogger("hemitwin").setLevel(level)
 
 
-def progress_bar() -> Progress:
+def _progress_bar() -> Progress:
     """Return a bar that vanishes when the work is done; none where there is no terminal."""
     console = Console(stderr=True)
     return Progress(
@@ -173,7 +167,7 @@ def progress_bar() -> Progress:
 @contextmanager
 def epoch_progress() -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
     """Show training's epochs and distances; gives the function that `train` reports to."""
-    with progress_bar() as bar:
+    with _progress_bar() as bar:
         task = bar.add_task("epochs", total=None)
 
         def report(done: int, total: int, values: Mapping[str, float]) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-__all__ = ["LEAST_TPR", "RocCurves"]
+__all__ = ["RocCurves"]
 
-LEAST_TPR = 0.8
+_LEAST_TPR = 0.8
 """Where the partial area begins."""
 
 
@@ -76,7 +76,7 @@ class RocCurves:
         defined = np.where(self.negatives[:, -1] > 0, self.positives[:, -1], 0.0)
         return _share(gained, defined)
 
-    def partial_area(self, least_tpr: float = LEAST_TPR) -> Float[np.ndarray, " draws"]:
+    def partial_area(self, least_tpr: float = _LEAST_TPR) -> Float[np.ndarray, " draws"]:
         """Area right of the curve above a true positive rate, over the largest there can be.
 
         It is the mean specificity over the sensitivities from `least_tpr` to 1: 1 for a perfect

@@ -17,7 +17,6 @@ from hemitwin.pipeline.training.pairs import ScoredPair
 
 __all__ = [
     "BRAIN_BASELINES",
-    "HEMISPHERE_BASELINES",
     "BrainVolumes",
     "brain_baselines",
     "brain_volumes",
@@ -26,9 +25,6 @@ __all__ = [
 
 BRAIN_BASELINES = ("brain_volume", "tissue_volumes", "age_difference", "sex_mismatch")
 """The columns that `brain_baselines` gives; each is larger for brains that differ more."""
-
-HEMISPHERE_BASELINES = ("half_volume", "half_tissue_volumes")
-"""The columns that `hemisphere_baselines` gives; each is larger for halves that differ more."""
 
 _TISSUES = 3
 _SAMPLES = 10_000

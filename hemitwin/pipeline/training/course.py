@@ -1,4 +1,4 @@
-"""What happens beside training at the end of each epoch."""
+"""What is kept beside the weights: progress, states between epochs, the table of metrics."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several processes that share each batch, and look at all of its embeddings."""
+"""Several processes that share each batch: who started them, and what they gather."""
 
 import logging
 import os

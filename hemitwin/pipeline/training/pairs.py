@@ -1,4 +1,4 @@
-"""Hemisphere pairs with and without injected lesions, for training and for scoring."""
+"""Batches of images, and hemisphere pairs with and without injected lesions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ __all__ = [
     "draw_lesions",
     "halves_of",
     "join",
+    "mirror_difference",
     "pairs_of",
 ]
 

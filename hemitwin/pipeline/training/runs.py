@@ -24,7 +24,10 @@ from hemitwin.transforms import LesionMaskLibrary
 
 __all__ = [
     "CONFIG",
+    "CURVES",
+    "METRICS",
     "PAIRS_DIGEST",
+    "RECORD",
     "SPLITS",
     "SUMMARY",
     "VALIDATION_DIGEST",
@@ -42,6 +45,10 @@ WEIGHTS = "model.safetensors"
 SUMMARY = "run.json"
 CONFIG = "config.yaml"
 SPLITS = "splits.json"
+METRICS = "metrics.csv"
+RECORD = "record.json"
+"""What the run was begun with, so that it never goes on with other data."""
+CURVES = "curves.png"
 PAIRS_DIGEST = "pairs_sha256"
 """What an evaluation of halves calls the digest of its table of pairs."""
 VALIDATION_DIGEST = "validation_pairs_sha256"

@@ -1,4 +1,4 @@
-"""What training will work on, before it begins: cases, folds, relatives."""
+"""From a configuration to what training needs: cases and folds, then data and validation."""
 
 from collections.abc import Iterable, Iterator
 from copy import deepcopy

@@ -35,13 +35,7 @@ from hemitwin.pipeline.training.device import chosen_device
 from hemitwin.pipeline.training.distributed import gather_batch
 from hemitwin.pipeline.training.pairs import TrainingBatch
 
-__all__ = [
-    "SiameseTask",
-    "balanced_cross_entropy",
-    "channels_last",
-    "memory_format",
-    "resolve_precision",
-]
+__all__ = ["SiameseTask", "channels_last", "memory_format", "resolve_precision", "side_pairs"]
 
 _LEAST_STEPS = 3
 
@@ -123,7 +117,7 @@ class SiameseTask(pl.LightningModule):
         # The AUC of a few subjects is a staircase and soon at its top; the best checkpoint is
         # chosen by what training lowers.
         logit = self.network.head.gives_logit
-        loss = balanced_cross_entropy(scores, different) if logit else hinge
+        loss = _balanced_cross_entropy(scores, different) if logit else hinge
         area = auc(different, scores)
         self.log_dict({"validation_auc": area, "validation_loss": loss}, prog_bar=True)
 
@@ -265,7 +259,7 @@ def _mean_distances(
     return means[0], means[1]
 
 
-def balanced_cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
+def _balanced_cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Return the cross-entropy of logits, both classes with the same weight."""
     logits = torch.from_numpy(scores)
     terms = F.binary_cross_entropy_with_logits(

@@ -49,6 +49,9 @@ from hemitwin.pipeline.training.distributed import (
 from hemitwin.pipeline.training.halves import VALIDATION_PAIRS
 from hemitwin.pipeline.training.runs import (
     CONFIG,
+    CURVES,
+    METRICS,
+    RECORD,
     SPLITS,
     SUMMARY,
     VALIDATION_DIGEST,
@@ -66,10 +69,6 @@ from hemitwin.pipeline.training.task import SiameseTask, memory_format, resolve_
 __all__ = ["train"]
 
 logger = logging.getLogger(__name__)
-
-METRICS = "metrics.csv"
-RECORD = "record.json"
-"""What the run was begun with, so that it never goes on with other data."""
 
 _CHECKPOINTS = "checkpoints"
 
@@ -307,7 +306,7 @@ def _finish(config: RunConfig, task: SiameseTask, setup: TrainingSetup, out: Pat
     threshold = youden_threshold(labels, values)
     metadata = {"config_sha256": config_digest(config)}
     save_weights(out / WEIGHTS, task.network, metadata, config.head)
-    picture_of_training(out / METRICS, out / "curves.png")
+    picture_of_training(out / METRICS, out / CURVES)
     write_json(
         out / SUMMARY,
         {

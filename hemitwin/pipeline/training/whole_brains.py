@@ -173,19 +173,6 @@ class BrainsScores:
         return scores, different, mean_hinge(scores, different, margin)
 
 
-def _sets_of(pairs: pd.DataFrame, brains: Sequence[Brain]) -> list[tuple[int, ...]]:
-    """Join the pairs that belong together: two twins, or all scans of one person."""
-    number = {brain.case.name: k for k, brain in enumerate(brains)}
-    owner: dict[int, set[int]] = {}
-    same = pairs[pairs["label"] == "same"]
-    for one, other in zip(same["case"], same["partner_case"], strict=True):
-        joined = {number[str(one)], number[str(other)]}
-        joined |= owner.get(number[str(one)], set()) | owner.get(number[str(other)], set())
-        for member in joined:
-            owner[member] = joined
-    return sorted({tuple(sorted(members)) for members in owner.values()})
-
-
 class BrainSets(Dataset[TrainingBatch]):
     """Two brains of each set that belongs together, changed at random, each in its own way.
 
@@ -255,6 +242,19 @@ class BrainSets(Dataset[TrainingBatch]):
         return TrainingBatch(torch.stack(images), items)
 
 
+def _sets_of(pairs: pd.DataFrame, brains: Sequence[Brain]) -> list[tuple[int, ...]]:
+    """Join the pairs that belong together: two twins, or all scans of one person."""
+    number = {brain.case.name: k for k, brain in enumerate(brains)}
+    owner: dict[int, set[int]] = {}
+    same = pairs[pairs["label"] == "same"]
+    for one, other in zip(same["case"], same["partner_case"], strict=True):
+        joined = {number[str(one)], number[str(other)]}
+        joined |= owner.get(number[str(one)], set()) | owner.get(number[str(other)], set())
+        for member in joined:
+            owner[member] = joined
+    return sorted({tuple(sorted(members)) for members in owner.values()})
+
+
 class _SingleBrains(Dataset[TrainingBatch]):
     def __init__(self, brains: Sequence[Brain]) -> None:
         self._brains = brains
@@ -266,6 +266,10 @@ class _SingleBrains(Dataset[TrainingBatch]):
         number = torch.tensor([index])
         items = Items(number, number, number, torch.tensor([False]))
         return TrainingBatch(BRAINS.images(self._brains[index])[0][None], items)
+
+
+def _number(embedded: tuple[int, Tensor]) -> int:
+    return embedded[0]
 
 
 def mean_hinge(
@@ -318,11 +322,7 @@ def score_embedded(
     }
 
 
-def _number(embedded: tuple[int, Tensor]) -> int:
-    return embedded[0]
-
-
-def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> torch.Tensor:
+def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> Tensor:
     """Embed each brain once, in float32.
 
     Returns
@@ -334,14 +334,14 @@ def embed_brains(network: SiameseNetwork, brains: Sequence[Brain]) -> torch.Tens
         return torch.cat([network.embed(_seen(network, brain)) for brain in brains])
 
 
-def _seen(network: SiameseNetwork, brain: Brain) -> torch.Tensor:
+def _seen(network: SiameseNetwork, brain: Brain) -> Tensor:
     return BRAINS.images(brain)[0][None].to(network.device)
 
 
 def score_brain_pairs(
     network: SiameseNetwork,
     brains: Sequence[Brain],
-    embeddings: torch.Tensor,
+    embeddings: Tensor,
     *,
     pairs: pd.DataFrame,
     demographics: Demographics,

@@ -96,7 +96,7 @@ def _atlas(verb):
 
 
 def _maps(verb):
-    shown = "pipeline/preparation/test_modality::test_maps_tables_and_exports_carry_the_modality"
+    shown = "pipeline/test_modality::test_maps_tables_and_exports_carry_the_modality"
     return {
         f"{verb} --desc": Option("lrplesion", shown),
         f"{verb} --modality": Option("T2w", shown),
@@ -175,7 +175,7 @@ OPTIONS = {
     ),
     "explain --pair": Option(
         "01 02",
-        "pipeline/training/test_brain_task::test_two_brains_are_explained_each_on_its_own_volume",
+        "pipeline/training/test_whole_brains::test_two_brains_are_explained_each_on_its_own_volume",
     ),
     "explain --target": Option(
         "distance", "pipeline/explanation/test_explain::test_every_score_of_a_decoder_is_explained"
@@ -218,7 +218,7 @@ OPTIONS = {
     ),
     "atlas --modality": Option(
         "T2w",
-        "pipeline/preparation/test_modality::test_a_config_finds_the_volumes_of_its_modality",
+        "pipeline/test_modality::test_a_config_finds_the_volumes_of_its_modality",
     ),
     "atlas --nprocs": Option("2", PROCESSES),
     **_maps("parcellate"),
@@ -313,7 +313,7 @@ OPTIONS = {
     ),
     "slice --modality": Option(
         "T2w",
-        "pipeline/preparation/test_modality::test_a_config_finds_the_volumes_of_its_modality",
+        "pipeline/test_modality::test_a_config_finds_the_volumes_of_its_modality",
     ),
     "slice --step-mm": Option("40", "pipeline/images/test_slices::test_halves_lie_on_each_other"),
     "slice --splits": Option(

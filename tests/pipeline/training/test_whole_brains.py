@@ -16,6 +16,7 @@ from hemitwin.pipeline.cohort.brain_pairs import read_brain_pairs, write_brain_p
 from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.evaluation.brain_evaluation import evaluate_brains
 from hemitwin.pipeline.evaluation.compare import compare
+from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.explanation.explain import explain, explain_two
 from hemitwin.pipeline.explanation.request import MapRequest
@@ -241,6 +242,9 @@ def test_volumes_of_several_grids_are_refused(config, twins, tmp_path):
 def test_brains_are_not_scored_as_hemispheres(run):
     with pytest.raises(UserError, match="must be a run on hemispheres"):
         evaluate_halves(run)
+    with pytest.raises(UserError, match="--simulated must stand with a run on hemispheres"):
+        evaluate(run, simulated=run.folder)
+    assert evaluate(run).to_rows() == evaluate_brains(run).to_rows()
 
 
 def test_two_brains_are_explained_each_on_its_own_volume(run, twins, cache):
