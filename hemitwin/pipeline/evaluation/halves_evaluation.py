@@ -101,7 +101,8 @@ def evaluate_halves(
         else [pairs_of_set(simulated, brain, config.data.resolution_mm) for brain in tested]
     )
     pairs = score_pairs(run.network, groups, split=run.split, fold="test")
-    result = _summarise(run, stem, pairs, _validation_pairs(run, brains))
+    table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
+    result = _summarise(run, stem, table, _validation_pairs(run, brains))
     manifest = {
         brain.case.name: [pair.spec.model_dump(mode="json") for pair in group if pair.spec]
         for brain, group in zip(tested, groups, strict=True)
@@ -109,7 +110,6 @@ def evaluate_halves(
     write_json(run.folder / f"{stem}_lesions.json", manifest)
     save_table(pairs_path(run.folder, stem), pairs)
     picture_of_evaluation(run.folder / f"{stem}.png", result)
-    table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
     splits = {"splits_hash": run.split.hash, "weights_sha256": run.weights_digest}
     splits |= {PAIRS_DIGEST: digest_file(pairs_path(run.folder, stem))}
     splits |= {"caution": tell_of_few(table.clusters.count)}
@@ -118,9 +118,8 @@ def evaluate_halves(
 
 
 def _summarise(
-    run: Run, stem: str, pairs: pd.DataFrame, validation: pd.DataFrame | None
+    run: Run, stem: str, table: ScoreTable, validation: pd.DataFrame | None
 ) -> Evaluation:
-    table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
     learnt = ScoreTable(validation) if validation is not None else None
     draws = {"draws": run.config.evaluation.bootstrap, "seed": run.config.seed}
     own = table.network_score
@@ -138,7 +137,7 @@ def _summarise(
     return Evaluation(
         rates=rates_at(run.threshold, table.labels, table.scores(own)),
         stem=stem,
-        pairs=pairs,
+        pairs=table.rows,
         thresholds=thresholds,
         figures=figures,
         by_size=auc_by_bin(table, "volume_mm3", SIZE_BINS_MM3, **draws),
