@@ -18,7 +18,7 @@ from hemitwin.pipeline.cohort.families import FAMILIES, write_families
 from hemitwin.pipeline.cohort.split import Fold, Split, read_split, write_split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError, reading
-from hemitwin.pipeline.stage.json_files import read_json, write_json
+from hemitwin.pipeline.stage.json_files import read_json, write_json, write_text
 from hemitwin.pipeline.stage.records import Record, content_digest, recorded_inputs
 
 __all__ = ["SliceFolder", "SliceRow"]
@@ -31,19 +31,11 @@ SliceRow = Mapping[str, object]
 _SETTINGS = "slices.json"
 _SPLIT = "splits.json"
 _TABLE = "metadata.csv"
+_CARD = "README.md"
 _PICTURE = re.compile(r"(?P<case>sub-.+)_(axial|coronal|sagittal)[+-][0-9.]+mm(_hemi-[LR])?\.png")
-_COLUMNS = (
-    "file",
-    "subject",
-    "group",
-    "split",
-    "case",
-    "plane",
-    "position_mm",
-    "hemisphere",
-    "mirrored",
-    "pair",
-)
+_PLACE = ("subject", "group", "split", "case", "plane", "position_mm")
+_COLUMNS = ("file_name", *_PLACE, "hemisphere", "mirrored", "pair")
+_PAIR_COLUMNS = ("left_file_name", "right_file_name", *_PLACE, "pair")
 _NAMED = 8
 
 
@@ -55,7 +47,7 @@ class SliceFolder:
     ----------
     path : Path
         Holds ``<fold>/<subject>/*.png`` with a record ``<case>.json`` beside each case's pictures,
-        `metadata.csv`, `splits.json` and `slices.json`.
+        ``<fold>/metadata.csv``, `splits.json`, `slices.json`, and a card, `README.md`.
     """
 
     path: Path
@@ -147,7 +139,7 @@ class SliceFolder:
         """Return what decides a case's pictures."""
         return Record(
             "slice",
-            computation=1,
+            computation=2,
             inputs={"volume": case.scan},
             settings={**settings, "fold": fold},
         )
@@ -159,7 +151,7 @@ class SliceFolder:
 
     def write_rows(self, case: Case, fold: str, rows: Sequence[SliceRow], record: Record) -> None:
         """Write what a case's pictures were cut from; remove older pictures of the case."""
-        files = [self.path / str(row["file"]) for row in rows]
+        files = [self.path / fold / str(row["file_name"]) for row in rows]
         sidecar = self._sidecar(case, fold)
         self._remove_pictures(sidecar.parent, case.name, files)
         content = {
@@ -173,7 +165,8 @@ class SliceFolder:
         try:
             with reading(record, "slice again") as remedy:
                 content = read_json(record, remedy=remedy)
-                files = [self.path / row["file"] for row in content["Slices"]]
+                fold = record.parent.parent
+                files = [fold / row["file_name"] for row in content["Slices"]]
                 return recorded_inputs(content).get("volume"), all(one.is_file() for one in files)
         except UserError as error:
             logger.warning("%s", error)
@@ -182,20 +175,64 @@ class SliceFolder:
     def _sidecar(self, case: Case, fold: str) -> Path:
         return self.path / fold / case.subject / f"{case.name}.json"
 
-    def write_table(self, split: Split) -> None:
-        """Write the table of all cases that have a record, by subject and case.
+    def write_tables(self, split: Split, *, pairs: bool) -> pd.DataFrame:
+        """Write the table of each fold: all cases that have a record, by subject and case.
 
-        The number of a subject is its own: one that relatives shared would name them, and the
-        table may be shared.
+        Each lies in its fold's folder and names files from there, as loaders of folders of images
+        expect it. The number of a subject is its own: one that relatives shared would name them,
+        and the tables may be shared.
+
+        Parameters
+        ----------
+        split : Split
+            The folder's.
+        pairs : bool
+            A row is a pair of halves, ``left_file_name`` and ``right_file_name``, and not a
+            picture, ``file_name``.
+
+        Returns
+        -------
+        DataFrame
+            All rows, of every picture.
         """
         numbers = {name: f"g{index:04d}" for index, name in enumerate(sorted(split.folds))}
         records = sorted(self._records(), key=lambda path: (path.parent.name, path.stem))
         rows = [row for path in records for row in read_json(path)["Slices"]]
-        table = pd.DataFrame(rows, columns=list(_COLUMNS))
-        table["group"] = [numbers[name] for name in table["subject"]]
-        with atomic_path(self.path / _TABLE) as temporary:
-            table.to_csv(temporary, index=False)
-        self._tell_unlisted({self.path / file for file in table["file"]})
+        whole = pd.DataFrame(rows, columns=list(_COLUMNS))
+        whole["group"] = [numbers[name] for name in whole["subject"]]
+        (self.path / _TABLE).unlink(missing_ok=True)  # one of all folds, by version 0.1.0
+        for fold in get_args(Fold):
+            table = whole[whole["split"] == fold]
+            path = self.path / fold / _TABLE
+            if table.empty:
+                path.unlink(missing_ok=True)
+                continue
+            with atomic_path(path) as temporary:
+                (_pairs_of(table) if pairs else table).to_csv(temporary, index=False)
+        listed = zip(whole["split"], whole["file_name"], strict=True)
+        self._tell_unlisted({self.path / fold / file for fold, file in listed})
+        return whole
+
+    def write_card(self, table: pd.DataFrame, text: str) -> None:
+        """Write what the folder holds, for whoever it is given to.
+
+        Parameters
+        ----------
+        table : DataFrame
+            As `write_tables` gives it.
+        text : str
+            What the pictures are, and where they come from.
+        """
+        counts = table.groupby("split").agg(
+            subjects=("subject", "nunique"), pictures=("file_name", "size")
+        )
+        lines = [
+            f"| {fold} | {counts['subjects'][fold]} | {counts['pictures'][fold]} |"
+            for fold in get_args(Fold)
+            if fold in counts.index
+        ]
+        counted = "\n".join(["| split | subjects | pictures |", "|---|---|---|", *lines])
+        write_text(self.path / _CARD, f"{text}\n\n## Counts\n\n{counted}\n")
 
     def _tell_unlisted(self, listed: Collection[Path]) -> None:
         found = (_PICTURE.fullmatch(path.name) for path in self._pictures() if path not in listed)
@@ -222,6 +259,14 @@ class SliceFolder:
             found = _PICTURE.fullmatch(path.name)
             if found and found["case"] == case and path not in kept:
                 path.unlink(missing_ok=True)
+
+
+def _pairs_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Lay the halves of each pair into one row; the position is the left one's."""
+    left, right = (table[table["hemisphere"] == side] for side in ("L", "R"))
+    joined = left.merge(right[["pair", "file_name"]], on="pair", suffixes=("", "_right"))
+    names = {"file_name": "left_file_name", "file_name_right": "right_file_name"}
+    return joined.rename(columns=names)[list(_PAIR_COLUMNS)]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -19,7 +19,9 @@ from hemitwin.pipeline.cohort.split import Split, draw_split, read_split
 from hemitwin.pipeline.images.config import Part, SliceConfig
 from hemitwin.pipeline.images.slice_folder import SliceFolder, SliceRow
 from hemitwin.pipeline.stage.bids import Case
+from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.transforms import load_volume, slice_positions, slice_volume
 
@@ -58,20 +60,20 @@ def slice_dataset(
     splits: Path | None = None,
     participants: Path | None = None,
 ) -> Outcome[pd.DataFrame]:
-    """Write PNG slices and `metadata.csv`; the folds are drawn over groups of subjects.
+    """Write PNG slices, with a table in each fold; the folds are drawn over groups of subjects.
 
     The folder belongs to one split, over everybody who is prepared, and to one set of settings:
     it can be filled by several calls, one after another, and another split, seed, step or plane
     is refused. Who is prepared later has no fold in it.
 
     The positions are fixed in template millimetres, the same for everybody; one is written for a
-    subject where its brain is cut. The table's column ``pair`` is the same for two pictures that
-    are each other's mirror: the halves of an axial or coronal slice, and the sagittal slices at x
-    and -x. A pair is written whole or not at all. ``mirrored`` is true for right halves that are
-    shown as if they were left ones, so that they lie on their partner pixel for pixel: axial and
-    coronal ones are turned over for it; a sagittal slice is, mirrored in x, as it was.
+    subject where its brain is cut. Two pictures that are each other's mirror, the halves of an
+    axial or coronal slice and the sagittal slices at x and -x, have one name in the tables' column
+    ``pair``. A pair is written whole or not at all. Right halves are shown as if they were left
+    ones, so that they lie on their partner pixel for pixel: axial and coronal ones are turned over
+    for it; a sagittal slice is, mirrored in x, as it was.
 
-    The table names no two subjects as relatives: its column ``group`` is each subject's own
+    A table names no two subjects as relatives: its column ``group`` is each subject's own
     number. Where a table of families was given, the true groups are written beside `out`, as
     ``<out>.families.private.json`` (mode 0600): keep it, and do not share it.
 
@@ -80,8 +82,10 @@ def slice_dataset(
     prepared : Path
         Folder of prepared volumes.
     out : Path
-        Gets ``<fold>/<subject>/*.png`` with a record of each case beside them, `metadata.csv`,
-        `splits.json` and `slices.json`.
+        Gets ``<fold>/<subject>/*.png`` with a record of each case beside them, and
+        ``<fold>/metadata.csv``, whose names begin there: Hugging Face's ``imagefolder`` reads the
+        folder as it is. Of halves a row is a pair, ``left_file_name`` and ``right_file_name``.
+        Beside the folds stand `splits.json`, `slices.json` and a card, `README.md`.
     config : SliceConfig, optional
         Which slices.
     labels : tuple of str, optional
@@ -98,7 +102,7 @@ def slice_dataset(
     Returns
     -------
     Outcome of DataFrame
-        The rows of each case that was asked for, as they are in `metadata.csv`.
+        The pictures of each case that was asked for.
 
     Raises
     ------
@@ -121,7 +125,8 @@ def slice_dataset(
     folder.drop_changed(everybody, asked=[case.name for case in cases])
     work = partial(_slice_case, folder=folder, config=config, split=split)
     outcome = run_cases(work, cases, stage="slice", out=out)
-    folder.write_table(split)
+    table = folder.write_tables(split, pairs=config.part == "hemisphere")
+    folder.write_card(table, _card(prepared, config))
     return outcome
 
 
@@ -170,6 +175,28 @@ def _check_leaks(folder: SliceFolder, asked: _Asked, split: Split) -> Mapping[st
     return groups
 
 
+def _card(prepared: Path, config: SliceConfig) -> str:
+    """Say what the pictures are, and of which dataset."""
+    path = prepared / "dataset_description.json"
+    described = read_json(path) if path.is_file() else {}
+    sources = described.get("SourceDatasets") or [{}]
+    source = sources[0].get("URL", "not stated")
+    licence = described.get("License", "not stated: that of the scans holds")
+    what = "halves of slices, the right one mirrored" if config.part == "hemisphere" else "slices"
+    row = "pair of pictures" if config.part == "hemisphere" else "picture"
+    return f"""# Brain {what}
+
+{", ".join(config.planes)} {what} of {config.modality} scans, every {config.step_mm:g} mm at fixed
+positions of MNI152NLin2009aSym, 8 bit, one scale of grey for all. Left is on the left.
+
+- Scans: {source}
+- Licence: {licence}
+- Made by: HemiTwin {provenance()["packages"]["hemitwin"]}, `hemitwin slice`
+- Folds are drawn over groups of relatives: no subject, and no two relatives that the tables know
+  of, lie in two of them (`splits.json`).
+- `metadata.csv` of each fold has a row a {row}: subject, case, plane and position in mm."""
+
+
 def _slice_case(
     case: Case, folder: SliceFolder, config: SliceConfig, split: Split
 ) -> pd.DataFrame:
@@ -186,7 +213,7 @@ def _slice_case(
         path = folder.path / fold / case.subject / name
         with atomic_path(path) as temporary:
             Image.fromarray(one.pixels).save(temporary)
-        place = {"file": path.relative_to(folder.path).as_posix(), "subject": case.subject}
+        place = {"file_name": f"{case.subject}/{name}", "subject": case.subject}
         pair = f"{case.name}_{one.pair}" if one.pair else None
         rows.append({**place, "split": fold, "case": case.name, **one.row, "pair": pair})
     folder.write_rows(case, fold, rows, record)

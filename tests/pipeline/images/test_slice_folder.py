@@ -54,7 +54,15 @@ def pictures(out: Path) -> set[str]:
 
 
 def table_of(out: Path) -> pd.DataFrame:
-    return pd.read_csv(out / "metadata.csv", keep_default_na=False)
+    """Read the tables of all folds; columns without ``_name`` name files from the folder above."""
+    tables = []
+    for path in sorted(out.glob("*/metadata.csv")):
+        table = pd.read_csv(path, keep_default_na=False)
+        assert (table["split"] == path.parent.name).all()
+        for name in [name for name in table.columns if name.endswith("file_name")]:
+            table[name.removesuffix("_name")] = path.parent.name + "/" + table[name]
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def snapshot(out: Path) -> dict[str, object]:
@@ -268,7 +276,7 @@ def test_killed_anywhere_and_run_again_gives_the_bytes_of_one_call(
         with pytest.raises(Killed):
             slice_dataset(derivatives, out, config=CONFIG)
         left = 1000
-        if (out / "metadata.csv").exists():
+        if list(out.glob("*/metadata.csv")):
             assert set(table_of(out)["file"]) <= pictures(out)
         slice_dataset(derivatives, out, config=CONFIG)
         assert snapshot(out) == snapshot(whole)
@@ -360,16 +368,18 @@ def test_a_sagittal_slice_has_its_mirror_pixel_for_pixel(tmp_path, part):
     config = CONFIG.model_copy(update={"part": part, "planes": ("sagittal",)})
     slice_dataset(tmp_path / "derivatives", tmp_path / "out", config=config)
     table = table_of(tmp_path / "out")
-    sides = {"whole": ["", ""], "hemisphere": ["L", "R"]}[part]
-    for _, pair in table.sort_values("position_mm").groupby("pair"):
-        low, high = pair["position_mm"]
-        assert low == -high < 0
-        assert list(pair["hemisphere"]) == sides
-        assert list(pair["mirrored"]) == [False, part == "hemisphere"]
-        with Image.open(tmp_path / "out" / pair["file"].iloc[0]) as picture:
-            left = np.asarray(picture)
-        with Image.open(tmp_path / "out" / pair["file"].iloc[1]) as picture:
-            np.testing.assert_array_equal(left, np.asarray(picture))
+    if part == "hemisphere":
+        assert (table["position_mm"] < 0).all()
+        pairs = list(zip(table["left_file"], table["right_file"], strict=True))
+    else:
+        assert (table["hemisphere"] == "").all()
+        by_pair = table.sort_values("position_mm").groupby("pair")
+        assert all(low == -high < 0 for _, (low, high) in by_pair["position_mm"])
+        pairs = [tuple(files) for _, files in by_pair["file"]]
+    assert pairs
+    for left, right in pairs:
+        one, other = (np.asarray(Image.open(tmp_path / "out" / file)) for file in (left, right))
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -377,9 +387,12 @@ def test_halves_come_in_pairs_of_which_the_right_one_is_mirrored(derivatives, tm
     config = CONFIG.model_copy(update={"part": "hemisphere", "planes": (plane,)})
     slice_dataset(derivatives, tmp_path, config=config)
     table = table_of(tmp_path)
-    assert (table.groupby("pair")["hemisphere"].agg(sorted).map("".join) == "LR").all()
-    assert (table["mirrored"] == (table["hemisphere"] == "R")).all()
-    assert table.groupby("pair")["subject"].nunique().eq(1).all()
+    assert table["pair"].is_unique
+    assert {*table["left_file"], *table["right_file"]} == pictures(tmp_path)
+    for row in table.itertuples():
+        for side, file in (("L", row.left_file), ("R", row.right_file)):
+            assert f"/{row.subject}/" in file
+            assert f"_hemi-{side}." in file
 
 
 def test_whole_axial_slices_have_no_partner(whole):

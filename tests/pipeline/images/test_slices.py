@@ -23,8 +23,16 @@ def sliced(prepared, tmp_path_factory):
     return out
 
 
+def table_of(out):
+    """Read the tables of all folds; files are named from the folder above."""
+    tables = {path.parent.name: pd.read_csv(path) for path in sorted(out.glob("*/metadata.csv"))}
+    for fold, table in tables.items():
+        table["file"] = fold + "/" + table[next(n for n in table if n.endswith("file_name"))]
+    return pd.concat(tables.values(), ignore_index=True)
+
+
 def test_slices_of_a_subject_never_cross_folds(sliced):
-    table = pd.read_csv(sliced / "metadata.csv")
+    table = table_of(sliced)
     assert table.groupby("subject")["split"].nunique().eq(1).all()
     assert table.groupby("group")["split"].nunique().eq(1).all()
     assert set(table["split"]) == {"train", "validation", "test"}
@@ -33,7 +41,7 @@ def test_slices_of_a_subject_never_cross_folds(sliced):
 
 
 def test_every_row_is_a_picture_in_its_folds_folder(sliced):
-    table = pd.read_csv(sliced / "metadata.csv")
+    table = table_of(sliced)
     assert len(table) == len(list(sliced.rglob("*.png")))
     for row in table.itertuples():
         assert str(row.file).startswith(f"{row.split}/{row.subject}/")
@@ -47,17 +55,13 @@ def test_halves_lie_on_each_other(prepared, tmp_path):
     halves = SliceConfig(step_mm=40.0, split=SPLIT, part="hemisphere")
     slice_dataset(prepared.derivatives, tmp_path / "whole", config=whole)
     slice_dataset(prepared.derivatives, tmp_path / "halves", config=halves)
-    table = pd.read_csv(tmp_path / "halves" / "metadata.csv", keep_default_na=False)
-    assert set(table["hemisphere"]) == {"L", "R"}
-    assert (table["mirrored"] == (table["hemisphere"] == "R")).all()
-    first = pd.read_csv(tmp_path / "whole" / "metadata.csv").iloc[0]
+    table = table_of(tmp_path / "halves")
+    first = table_of(tmp_path / "whole").iloc[0]
     pixels = np.asarray(Image.open(tmp_path / "whole" / str(first["file"])))
     mine = table[(table["case"] == first["case"]) & (table["position_mm"] == first["position_mm"])]
     left, right = (
-        np.asarray(
-            Image.open(tmp_path / "halves" / mine.loc[mine["hemisphere"] == s, "file"].item())
-        )
-        for s in ("L", "R")
+        np.asarray(Image.open(tmp_path / "halves" / first["split"] / mine[name].item()))
+        for name in ("left_file_name", "right_file_name")
     )
     np.testing.assert_array_equal(np.hstack([left, right[:, ::-1]]), pixels)
 
@@ -84,7 +88,7 @@ def test_relatives_share_a_fold_and_are_named_in_a_private_file_only(prepared, t
     config = SliceConfig(step_mm=40.0, split=SplitConfig(validation=1, test=1))
     out = tmp_path / "out"
     slice_dataset(prepared.derivatives, out, config=config, participants=_families(tmp_path, rows))
-    table = pd.read_csv(out / "metadata.csv")
+    table = table_of(out)
     folds = table.groupby("subject")["split"].first()
     assert folds["sub-01"] == folds["sub-02"]
     # Nothing that may be shared tells sub-01 and sub-02, or any other two, to be relatives.
