@@ -1,5 +1,8 @@
 """What others load pictures with reads a folder of slices as it is."""
 
+import gc
+import warnings
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -27,7 +30,11 @@ def sliced(prepared, out, **settings):
 
 
 def load(folder, cache):
-    return datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(cache))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the library leaves tables open
+        found = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(cache))
+        gc.collect()
+    return found
 
 
 def test_an_image_folder_has_the_folds_and_every_row(prepared, tmp_path):
