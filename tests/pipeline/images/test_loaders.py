@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("path")
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """Nothing is asked of a network."""
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     datasets.disable_progress_bars()
 
 
@@ -29,7 +30,7 @@ def sliced(prepared, out, **settings):
     return out
 
 
-def load(folder, cache):
+def load(folder, cache) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the library leaves tables open
         found = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(cache))

@@ -392,8 +392,8 @@ def test_halves_come_in_pairs_of_which_the_right_one_is_mirrored(derivatives, tm
     assert {*table["left_file"], *table["right_file"]} == pictures(tmp_path)
     for row in table.itertuples():
         for side, file in (("L", row.left_file), ("R", row.right_file)):
-            assert f"/{row.subject}/" in file
-            assert f"_hemi-{side}." in file
+            assert f"/{row.subject}/" in str(file)
+            assert f"_hemi-{side}." in str(file)
 
 
 def test_whole_axial_slices_have_no_partner(whole):

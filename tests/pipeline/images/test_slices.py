@@ -27,7 +27,11 @@ def table_of(out):
     """Read the tables of all folds; files are named from the folder above."""
     tables = {path.parent.name: pd.read_csv(path) for path in sorted(out.glob("*/metadata.csv"))}
     for fold, table in tables.items():
-        table["file"] = fold + "/" + table[next(n for n in table if n.endswith("file_name"))]
+        table["file"] = (
+            fold
+            + "/"
+            + table[next(name for name in map(str, table) if name.endswith("file_name"))]
+        )
     return pd.concat(tables.values(), ignore_index=True)
 
 
