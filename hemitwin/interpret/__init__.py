@@ -5,6 +5,7 @@ from hemitwin.interpret.attributions import (
     AttributionConfig,
     ComparesPairs,
     PairMaps,
+    attribute_embedding,
     attribute_pair,
 )
 from hemitwin.interpret.bilrp import RESIDUES, RegionMatches, match_regions, principal_directions
@@ -61,6 +62,7 @@ __all__ = [
     "RelevanceMode",
     "Verdict",
     "ZPlusRule",
+    "attribute_embedding",
     "attribute_pair",
     "check_permutation",
     "check_randomisation",

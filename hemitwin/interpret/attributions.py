@@ -22,11 +22,13 @@ from hemitwin._names import Method
 from hemitwin._shapes import Batch
 from hemitwin.interpret.engine.config import LrpConfig
 from hemitwin.interpret.engine.forward_pass import check_evaluation
+from hemitwin.interpret.engine.ledger import Ledger
 from hemitwin.interpret.pair import (
     HasEncoder,
     PairScore,
     check_grid,
     check_pair,
+    explain_embedding,
     explain_score,
     inside_either,
 )
@@ -143,8 +145,67 @@ def attribute_pair(
             raise ValueError(msg)
         return _ablate(forward, (left, right), config, regions)
     if config.method == "grad_cam":
-        return _grad_cam(forward, model, (left, right))
+        return _grad_cam_of_pair(forward, model, (left, right))
     return _CAPTUM[config.method](forward, (left, right), config)
+
+
+def attribute_embedding(
+    model: HasEncoder,
+    image: Batch,
+    direction: Float[Tensor, " dim"],
+    config: AttributionConfig | None = None,
+) -> tuple[Batch, Ledger | None]:
+    """
+    Share one component of an image's embedding out to its pixels or voxels.
+
+    Parameters
+    ----------
+    model : SiameseNetwork or alike
+        In evaluation mode; it is not changed.
+    image : (1, C, *spatial) float
+        One image.
+    direction : (D,) float
+        Weights of the embedding's entries, constants; explained is direction . embedding.
+    config : AttributionConfig, optional
+        `lrp` or `grad_cam`, and its settings.
+
+    Returns
+    -------
+    (1, C, *spatial) float
+        The map; Grad-CAM's has one channel and no negative part.
+    Ledger or None
+        Its balance, of `lrp` alone.
+
+    Raises
+    ------
+    ValueError
+        When there is more than one image, another method is asked for, or the encoder has no
+        feature maps for Grad-CAM.
+
+    Examples
+    --------
+    >>> from hemitwin.models import EncoderConfig, SiameseNetwork, build_encoder
+    >>> settings = EncoderConfig(width=4, blocks=(1,), spatial_dims=2, embedding_dim=3)
+    >>> network = SiameseNetwork(build_encoder(settings)).eval()
+    >>> found, ledger = attribute_embedding(network, torch.rand(1, 1, 16, 16), torch.ones(3))
+    >>> found.shape, ledger.closes()
+    (torch.Size([1, 1, 16, 16]), True)
+    """
+    config = config or AttributionConfig()
+    if isinstance(model, nn.Module):
+        check_evaluation(model)
+    if config.method == "lrp":
+        seen = model.encoder_input(image)
+        relevance, ledger = explain_embedding(model.encoder, seen, direction, config.lrp)
+        return model.sum_channels(relevance), ledger
+    if config.method != "grad_cam":
+        msg = f"an embedding's map must be made by lrp or grad_cam; got {config.method}"
+        raise ValueError(msg)
+
+    def forward(seen: Tensor) -> Tensor:
+        return model.encoder(seen) @ direction
+
+    return _grad_cam(forward, model, model.encoder_input(image)), None
 
 
 def _input_x_gradient(forward: Score, pair: PairMaps, config: AttributionConfig) -> PairMaps:
@@ -246,7 +307,15 @@ def _exchanged(forward: Score) -> Score:
     return lambda right, left: forward(left, right)
 
 
-def _grad_cam(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
+def _grad_cam_of_pair(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
+    one, other = _grad_cam(forward, model, pair).chunk(2)
+    return one, other
+
+
+def _grad_cam(
+    forward: Callable[..., Tensor], model: HasEncoder, inputs: Tensor | PairMaps
+) -> Tensor:
+    """Give the maps of all images that go through the encoder, on the images' grid."""
     if not isinstance(model.encoder, nn.Module):
         msg = f"grad_cam must be given an encoder with layers; got {type(model.encoder).__name__}"
         raise TypeError(msg)
@@ -258,8 +327,9 @@ def _grad_cam(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
         raise ValueError(msg)
     name = model.encoder.feature_layers[-1]
     layers = LayerGradCam(forward, model.encoder.get_submodule(name))
+    tracked = _tracked(inputs if isinstance(inputs, tuple) else (inputs,))
     try:
-        found = layers.attribute(_tracked(pair), relu_attributions=True)
+        found = layers.attribute(tracked, relu_attributions=True)
     except RuntimeError as error:
         if "not have been used in the graph" not in str(error):
             raise
@@ -270,16 +340,15 @@ def _grad_cam(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
         )
         raise ValueError(msg) from error
     coarse = cast("Tensor", found)  # a tuple only of a layer that gives several maps
-    size = tuple(pair[0].shape[2:])
+    size = tuple(tracked[0].shape[2:])
     mode = "trilinear" if len(size) == 3 else "bilinear"
-    one, other = LayerAttribution.interpolate(coarse.detach(), size, mode).chunk(2)
-    return one, other
+    maps: Tensor = LayerAttribution.interpolate(coarse.detach(), size, mode)
+    return maps
 
 
-def _tracked(pair: PairMaps) -> PairMaps:
+def _tracked(images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Copy, so that Captum sets no flag on the user's tensors."""
-    one, other = (image.detach().clone().requires_grad_() for image in pair)
-    return one, other
+    return tuple(image.detach().clone().requires_grad_() for image in images)
 
 
 def _detached(maps: tuple[Tensor, ...]) -> PairMaps:

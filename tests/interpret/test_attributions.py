@@ -9,7 +9,13 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from hemitwin.interpret import AttributionConfig, Method, attribute_pair, explain_score
+from hemitwin.interpret import (
+    AttributionConfig,
+    Method,
+    attribute_embedding,
+    attribute_pair,
+    explain_score,
+)
 from hemitwin.models import HeadConfig, SiameseNetwork, build_head
 
 METHODS = get_args(Method)
@@ -390,3 +396,28 @@ def test_windows_side_by_side_are_captums_though_empty_ones_are_not_tried(baseli
     torch.testing.assert_close(one, expected, check_dtype=False)
     # Of each image: unchanged, the three empty windows together, and six more.
     assert sum(tried) <= 2 * (1 + 1 + 6) + 1
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (4, 6, 8)])
+def test_an_embedding_is_explained_as_the_pair_that_adds_only_it(shape):
+    network, (image, _) = SiameseNetwork(Coarse(len(shape)).double()).eval(), pair(shape)
+    direction = torch.tensor([0.7, -0.2], dtype=torch.float64)
+
+    def own(output):
+        return output.embedding_left @ direction
+
+    for method in ("lrp", "grad_cam"):
+        config = AttributionConfig(method=method)
+        found, ledger = attribute_embedding(network, image, direction, config)
+        expected, _ = attribute_pair(network, image, image.clone(), own, config)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert (ledger is not None) == (method == "lrp")
+        assert ledger is None or ledger.closes()
+
+
+def test_an_embedding_has_no_map_by_a_method_that_needs_a_pair():
+    image, _ = pair()
+    with pytest.raises(ValueError, match="lrp or grad_cam; got occlusion"):
+        attribute_embedding(
+            weighing(), image, torch.ones(30).double(), AttributionConfig(method="occlusion")
+        )
