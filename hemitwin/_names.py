@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["HCPMMP", "TEMPLATE_SPACE", "Method", "Plane"]
+__all__ = ["HCPMMP", "TEMPLATE_SPACE", "Method", "Plane", "Shape"]
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 """The space of nilearn's bundled template (ICBM 2009a nonlinear symmetric)."""
@@ -17,3 +17,6 @@ Method = Literal[
 
 Plane = Literal["axial", "coronal", "sagittal"]
 """The orientation of a slice."""
+
+Shape = Literal["circle", "square", "textured"]
+"""What is drawn into one half of a slice."""

@@ -28,7 +28,13 @@ from hemitwin.transforms.hemispheres import (
     rejoin,
     split_hemispheres,
 )
-from hemitwin.transforms.intensity import above_darkest, robust_scale, standardise
+from hemitwin.transforms.image_augmentation import ImageAugmentationConfig, augment_images
+from hemitwin.transforms.intensity import (
+    above_darkest,
+    robust_scale,
+    standardise,
+    standardise_images,
+)
 from hemitwin.transforms.laterality import GuardedCompose, RequireLateralityd, require_laterality
 from hemitwin.transforms.lesions.box import LesionBox, lesion_alpha, lesion_box
 from hemitwin.transforms.lesions.config import LesionConfig
@@ -49,6 +55,8 @@ from hemitwin.transforms.loading import (
     volume_members,
     voxel_sizes,
 )
+from hemitwin.transforms.slice_asymmetry import ShapeConfig, ShapeSpec, draw_shape, sample_shape
+from hemitwin.transforms.slice_grid import SliceGrid
 from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
 from hemitwin.transforms.synthetic.anatomy import (
     AnatomyConfig,
@@ -82,6 +90,7 @@ __all__ = [
     "Genes",
     "GuardedCompose",
     "HemispherePair",
+    "ImageAugmentationConfig",
     "LesionBox",
     "LesionConfig",
     "LesionMaskLibrary",
@@ -92,15 +101,20 @@ __all__ = [
     "Scan",
     "ScannerConfig",
     "ScannerSpec",
+    "ShapeConfig",
+    "ShapeSpec",
+    "SliceGrid",
     "SplitHemispheresd",
     "above_darkest",
     "apply_scanner",
     "asymmetry_region",
+    "augment_images",
     "background_value",
     "brain_mask",
     "coarsen",
     "dark_layer",
     "deform_anatomy",
+    "draw_shape",
     "grey_matter_limits",
     "guessed_side",
     "heritable_displacement",
@@ -137,12 +151,14 @@ __all__ = [
     "sample_asymmetry",
     "sample_lesion",
     "sample_scanner",
+    "sample_shape",
     "save_deformation",
     "similarity_quality",
     "slice_positions",
     "slice_volume",
     "split_hemispheres",
     "standardise",
+    "standardise_images",
     "volume_members",
     "voxel_sizes",
     "write_itk_affine",

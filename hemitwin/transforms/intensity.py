@@ -1,15 +1,19 @@
-"""Bring a brain's intensities onto a common scale."""
+"""Bring the intensities of a brain, or of an image, onto a common scale."""
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hemitwin._shapes import Grid, Mask, Volume
 
-__all__ = ["above_darkest", "robust_scale", "standardise"]
+__all__ = ["above_darkest", "robust_scale", "standardise", "standardise_images"]
 
 _DARKEST_PERCENT = 0.1
 _HEADROOM = 0.25
 _LARGEST_DEVIATION = 4.0
+_LEAST_SPREAD = 1 / 512
+"""Half a step of 8 bits, where white is 1: an image of one grey is not blown up."""
 
 
 def above_darkest(data: Grid, mask: Mask, *, background: float | None = None) -> Grid:
@@ -150,3 +154,33 @@ def _soft_clip(values: np.ndarray) -> np.ndarray:
     excess = values[beyond] - soft[beyond]
     soft[beyond] = values[beyond] - excess + _HEADROOM * np.tanh(excess / _HEADROOM)
     return np.asarray(np.maximum(soft, 1e-3))
+
+
+def standardise_images(
+    images: Float[Tensor, "batch channels rows columns"],
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Measure each 2D image's pixels from their mean, in their standard deviations; black stays 0.
+
+    Parameters
+    ----------
+    images : (B, C, rows, columns) float
+        Black, which an image is padded with, is 0. Not changed.
+
+    Returns
+    -------
+    (B, C, rows, columns) float
+        Of one colour image all channels have one mean and spread, so that colours stay colours;
+        0 where all channels were black. An image of one grey is 0 everywhere.
+
+    Examples
+    --------
+    >>> standardise_images(torch.tensor([[[[0.0, 1.0, 3.0]]]]))
+    tensor([[[[ 0., -1.,  1.]]]])
+    """
+    seen = images.amax(dim=1, keepdim=True) > 0
+    count = (seen.sum(dim=(1, 2, 3), keepdim=True) * images.shape[1]).clamp(min=1)
+    mean = (images * seen).sum(dim=(1, 2, 3), keepdim=True) / count
+    deviation = torch.where(seen, images - mean, 0.0)
+    spread = (deviation.square().sum(dim=(1, 2, 3), keepdim=True) / count).sqrt()
+    standard: Tensor = deviation / spread.clamp(min=_LEAST_SPREAD)
+    return standard

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hemitwin.transforms import above_darkest, robust_scale
+from hemitwin.transforms import above_darkest, robust_scale, standardise_images
 from hemitwin.transforms.intensity import standardise
 
 
@@ -93,3 +93,19 @@ def test_a_brain_of_one_value_or_none_is_refused():
         standardise(torch.ones(1, 4, 4, 4), np.ones((4, 4, 4), dtype=bool))
     with pytest.raises(ValueError, match="at least one voxel"):
         standardise(torch.ones(1, 4, 4, 4), np.zeros((4, 4, 4), dtype=bool))
+
+
+@given(st.integers(0, 50), st.floats(0.1, 10))
+def test_an_images_unit_is_forgotten_and_its_black_stays(seed, gain):
+    pixels = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(seed)) + 0.01
+    pixels[:, :, :2] = 0
+    one, other = standardise_images(pixels), standardise_images(gain * pixels)
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert (one[:, :, :2] == 0).all()
+    inside = one[:, :, 2:].flatten(1)
+    torch.testing.assert_close(inside.mean(dim=1), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(inside.square().mean(dim=1), torch.ones(2))
+
+
+def test_an_image_of_one_grey_is_nothing_to_see():
+    assert (standardise_images(torch.full((1, 1, 4, 4), 0.5)) == 0).all()

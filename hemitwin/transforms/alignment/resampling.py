@@ -9,7 +9,14 @@ from scipy import ndimage, sparse
 from hemitwin._shapes import Affine, Grid
 from hemitwin.transforms.loading import Scan
 
-__all__ = ["FWHM_PER_SIGMA", "resample", "resample_array", "resample_back"]
+__all__ = [
+    "FWHM_PER_SIGMA",
+    "axis_weights",
+    "resample",
+    "resample_array",
+    "resample_back",
+    "smoothing_for",
+]
 
 Order = Literal[0, 1, 3]
 """Nearest, linear or cubic interpolation."""
@@ -165,17 +172,32 @@ def _resample_axes(
     for axis in range(3):
         step, offset = source_from_target[axis, axis], source_from_target[axis, 3] - start[axis]
         places = offset + step * np.arange(target_shape[axis])
-        weights = _axis_weights(moved.shape[axis], places, float(sigma[axis]))
+        weights = axis_weights(moved.shape[axis], places, float(sigma[axis]))
         first = np.moveaxis(moved, axis, 0)
         product = weights @ first.reshape(len(first), -1)
         moved = np.moveaxis(product.reshape(-1, *first.shape[1:]), 0, axis)
     return np.ascontiguousarray(moved, dtype=np.float32)
 
 
-def _axis_weights(
+def axis_weights(
     count: int, places: Shaped[np.ndarray, " target"], sigma: float
 ) -> sparse.csr_array:
-    """Say how much of each of `count` source voxels along an axis is in each target voxel."""
+    """Say how much of each of `count` source voxels along an axis is in each target voxel.
+
+    Parameters
+    ----------
+    count : int
+        Source voxels.
+    places : (target,) float
+        Where the target voxels lie, in source voxels.
+    sigma : float
+        Standard deviation of the Gaussian before it, in source voxels (`smoothing_for`).
+
+    Returns
+    -------
+    (target, count) sparse float32
+        Linear interpolation; 0 outside.
+    """
     filtered = np.eye(count)
     if sigma > 0:
         filtered = ndimage.gaussian_filter1d(
@@ -189,10 +211,25 @@ def _axis_weights(
     return sparse.csr_array(weights.astype(np.float32))
 
 
-def _sigma(source_from_target: Affine) -> Shaped[np.ndarray, "3"]:
-    steps = np.linalg.norm(source_from_target[:3, :3], axis=1)
+def smoothing_for(steps: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+    """Give the widths that keep larger target voxels from aliasing, in source voxels.
+
+    Parameters
+    ----------
+    steps : (n,) float
+        Edges of a target voxel along each axis, in source voxels.
+
+    Returns
+    -------
+    (n,) float
+        Standard deviations; all 0 where none is worth it.
+    """
     sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / FWHM_PER_SIGMA
-    return np.asarray(sigma) if sigma.max() > _LEAST_SIGMA else np.zeros(3)
+    return np.asarray(sigma) if sigma.max() > _LEAST_SIGMA else np.zeros(len(sigma))
+
+
+def _sigma(source_from_target: Affine) -> Shaped[np.ndarray, "3"]:
+    return smoothing_for(np.linalg.norm(source_from_target[:3, :3], axis=1))
 
 
 def _slices(
