@@ -1,7 +1,13 @@
 """What turns volumes into embeddings, distances and losses."""
 
 from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderName
-from hemitwin.models.config import EncoderConfig, HeadConfig, LossConfig, Negatives
+from hemitwin.models.config import (
+    EncoderConfig,
+    HeadConfig,
+    LossConfig,
+    Negatives,
+    TransferConfig,
+)
 from hemitwin.models.decoder import AnomalyDecoder
 from hemitwin.models.distances import pair_distance
 from hemitwin.models.encoders.build import BUILDERS, Encoder, build_encoder
@@ -10,6 +16,7 @@ from hemitwin.models.encoders.pooled import PooledEncoder
 from hemitwin.models.encoders.trunks import PyramidLevel, PyramidTrunk, StagedTrunk
 from hemitwin.models.gradient_cache import embed_in_chunks
 from hemitwin.models.heads import (
+    ClassHead,
     DistanceHead,
     EncodedImages,
     JointHead,
@@ -17,12 +24,20 @@ from hemitwin.models.heads import (
     PairHead,
     PairOutput,
     SingleClassifier,
+    WeightedL1Head,
 )
 from hemitwin.models.memory_bank import MemoryBank
 from hemitwin.models.objectives import Objective, map_loss, mine
 from hemitwin.models.reference import Reference
-from hemitwin.models.relations import Items, Relations, relate_brains, relate_halves
+from hemitwin.models.relations import (
+    Items,
+    Relations,
+    relate_brains,
+    relate_classes,
+    relate_halves,
+)
 from hemitwin.models.siamese import BuiltEncoder, SiameseNetwork, build_head, count_parameters
+from hemitwin.models.transfer import Transfer, freeze, transfer_weights
 from hemitwin.models.weights import load_weights, save_weights
 
 __all__ = [
@@ -31,6 +46,7 @@ __all__ = [
     "AnomalyDecoder",
     "Architecture",
     "BuiltEncoder",
+    "ClassHead",
     "DistanceHead",
     "EncodedImages",
     "Encoder",
@@ -56,15 +72,21 @@ __all__ = [
     "SiameseNetwork",
     "SingleClassifier",
     "StagedTrunk",
+    "Transfer",
+    "TransferConfig",
+    "WeightedL1Head",
     "build_encoder",
     "build_head",
     "count_parameters",
     "embed_in_chunks",
+    "freeze",
     "load_weights",
     "map_loss",
     "mine",
     "pair_distance",
     "relate_brains",
+    "relate_classes",
     "relate_halves",
     "save_weights",
+    "transfer_weights",
 ]

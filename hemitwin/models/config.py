@@ -1,6 +1,7 @@
 """What an encoder is to be, what stands on top of it, and what training minimises."""
 
 from math import prod
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -10,9 +11,11 @@ from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderNa
 
 Norm = Literal["group", "instance", "batch"]
 Pooling = Literal["average", "max", "average+max"]
-HeadName = Literal["distance", "joint", "classifier", "single", "decoder"]
+HeadName = Literal[
+    "distance", "joint", "weighted_l1", "classifier", "single", "decoder", "classes"
+]
 Metric = Literal["euclidean", "cosine", "l1"]
-ObjectiveName = Literal["triplet", "contrastive", "ntxent", "bce", "joint", "map"]
+ObjectiveName = Literal["triplet", "contrastive", "ntxent", "bce", "joint", "map", "softmax"]
 Mining = Literal["hard", "semihard", "all"]
 Negatives = Literal["lesion", "subject", "relative"]
 
@@ -156,14 +159,28 @@ class EncoderConfig(Frozen):
         return self.total_stride // 2 + 1
 
 
+class TransferConfig(Frozen):
+    """What an encoder starts from."""
+
+    weights: Path = Field(
+        description="Local file: torchvision's state_dict (.pth, .safetensors), or model."
+        "safetensors of a run. Nothing is downloaded."
+    )
+    freeze_stages: int = Field(
+        default=0, ge=0, description="So many of the first stages are not trained."
+    )
+
+
 class HeadConfig(Frozen):
     """Settings of one head."""
 
     name: HeadName = Field(
         default="distance",
-        description="distance; joint: a logit that calibrates the distance; classifier: a logit "
+        description="distance; joint: a logit that calibrates the distance; weighted_l1: a logit "
+        "from |a - b|, each entry with a weight of its own, never negative; classifier: a logit "
         "from |a - b| and a * b; single: a logit of each image by itself, the larger counts; "
-        "decoder: a map of each side, and a logit from it.",
+        "decoder: a map of each side, and a logit from it; classes: a logit of each class for "
+        "each image by itself.",
     )
     metric: Metric = Field(default="euclidean", description="Distance of normalised embeddings.")
     hidden: int = Field(
@@ -175,6 +192,9 @@ class HeadConfig(Frozen):
     peak_voxels: int = Field(
         default=8, ge=1, description="decoder: the logit is the mean of so many highest voxels."
     )
+    classes: int | None = Field(
+        default=None, ge=2, description="classes: how many; by default as many as the data have."
+    )
 
 
 class LossConfig(Frozen):
@@ -183,7 +203,7 @@ class LossConfig(Frozen):
     objective: ObjectiveName = Field(
         default="triplet",
         description="triplet, contrastive and ntxent act on distances, bce on the head's logit, "
-        "joint on both, map on the decoder's voxels.",
+        "joint on both, map on the decoder's voxels, softmax on the logits of the classes.",
     )
     margin: float = Field(
         default=0.5,
@@ -191,6 +211,12 @@ class LossConfig(Frozen):
         le=2,
         description="triplet: how much farther the negative must be than the positive; "
         "contrastive, joint: how far a negative must be (distances: 0-2).",
+    )
+    positive_margin: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="contrastive, joint: how far a positive may be; below margin.",
     )
     negatives: Negatives = Field(
         default="lesion",
@@ -216,3 +242,13 @@ class LossConfig(Frozen):
         ge=0,
         description="Embeddings of earlier batches kept as further negatives.",
     )
+
+    @model_validator(mode="after")
+    def _positives_may_be_nearer_than_negatives(self) -> "LossConfig":
+        if self.positive_margin >= self.margin:
+            msg = (
+                f"positive_margin must be below margin ({self.margin}), else no distance parts "
+                f"positives from negatives; got {self.positive_margin}; lower it"
+            )
+            raise ValueError(msg)
+        return self

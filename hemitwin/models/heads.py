@@ -13,6 +13,9 @@ from hemitwin.models.config import Metric
 from hemitwin.models.distances import pair_distance
 from hemitwin.models.encoders.layers import FeatureMap
 
+_SLOPE, _THRESHOLD = 5.0, 0.5
+"""Of a distance as a logit, before any training."""
+
 
 @dataclass(frozen=True)
 class EncodedImages:
@@ -122,12 +125,72 @@ class JointHead(PairHead):
 
     def __init__(self, metric: Metric = "euclidean") -> None:
         super().__init__(metric)
-        self.log_slope = nn.Parameter(torch.tensor(math.log(5.0)))
-        self.threshold = nn.Parameter(torch.tensor(0.5))
+        self.log_slope = nn.Parameter(torch.tensor(math.log(_SLOPE)))
+        self.threshold = nn.Parameter(torch.tensor(_THRESHOLD))
 
     def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
         """Return the logit of pairs of embeddings."""
         return self.log_slope.exp() * (pair_distance(a, b, self.metric) - self.threshold)
+
+
+class WeightedL1Head(PairHead):
+    """
+    A logit w . |a^ - b^| + c of the normalised embeddings, with weights w >= 0 and c learnt.
+
+    The weights are softplus of what is learnt: no entry in which the two differ can make them
+    more alike, so that the logit orders pairs as a distance does. Before any training it is
+    that of a `JointHead` with the L1 distance.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Length D of the embeddings.
+    metric : {'euclidean', 'cosine', 'l1'}
+        Of the distance that is reported beside the logit.
+    """
+
+    gives_logit = True
+
+    def __init__(self, embedding_dim: int, metric: Metric = "euclidean") -> None:
+        super().__init__(metric)
+        # The inverse of softplus; all weights then add up to the slope.
+        raw = math.log(math.expm1(_SLOPE / embedding_dim))
+        self.raw_weight = nn.Parameter(torch.full((embedding_dim,), raw))
+        self.bias = nn.Parameter(torch.tensor(-_SLOPE * _THRESHOLD))
+
+    def logit(self, a: Embedding, b: Embedding) -> Float[Tensor, " batch"]:
+        """Return the logit of pairs of embeddings."""
+        # As in `PairClassifier`: entries of a unit vector are about D^-1/2.
+        apart = (F.normalize(a) - F.normalize(b)).abs() * a.shape[1] ** 0.5
+        logit: Tensor = (apart * F.softplus(self.raw_weight)).sum(dim=1) + self.bias
+        return logit
+
+
+class ClassHead(PairHead):
+    """
+    A linear classifier of each image by itself: a plain network, beside the Siamese one.
+
+    Pairs are scored by the distance, which the classes shape but no loss of pairs does.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Length D of the embeddings.
+    classes : int
+        How many there are.
+    metric : {'euclidean', 'cosine', 'l1'}
+        Of the distance.
+    """
+
+    def __init__(self, embedding_dim: int, classes: int, metric: Metric = "euclidean") -> None:
+        super().__init__(metric)
+        self.out = nn.Linear(embedding_dim, classes)
+
+    def classify(self, embedding: Embedding) -> Float[Tensor, " batch classes"]:
+        """Return the logit of each class for each image."""
+        # As in `PairClassifier`: entries of a unit vector are about D^-1/2.
+        logits: Tensor = self.out(F.normalize(embedding) * embedding.shape[1] ** 0.5)
+        return logits
 
 
 class SingleClassifier(PairHead):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from hemitwin._shapes import Embedding
 from hemitwin.models.config import LossConfig, Metric
 from hemitwin.models.distances import distance_matrix, metric_learning_distance
-from hemitwin.models.heads import PairHead, SingleClassifier
+from hemitwin.models.heads import ClassHead, PairHead, SingleClassifier
 from hemitwin.models.relations import Relations
 
 Triplets = tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]
@@ -29,13 +29,16 @@ class Objective(nn.Module):
     - `triplet`: max(0, d(a, p) - d(a, n) + margin), averaged over the violated triplets
       (Schroff et al. 2015, arXiv:1503.03832; batch-hard mining: Hermans et al. 2017,
       arXiv:1703.07737).
-    - `contrastive`: d(a, p) and max(0, margin - d(a, n)), each averaged over what is not 0
-      (Hadsell et al. 2006, doi:10.1109/CVPR.2006.100).
+    - `contrastive`: max(0, d(a, p) - positive margin) and max(0, margin - d(a, n)), each averaged
+      over what is not 0 (Hadsell et al. 2006, doi:10.1109/CVPR.2006.100, whose positives have no
+      margin).
     - `ntxent`: cross-entropy of the positive among the anchor's negatives, by cosine similarity
       over a temperature (Chen et al. 2020, arXiv:2002.05709).
     - `bce`: cross-entropy of the head's logit over all pairs, both classes with the same weight;
       of each image by itself where the head is a `SingleClassifier`.
     - `joint`: `bce` plus `contrastive`.
+    - `softmax`: cross-entropy of each image's class by itself, every class of the batch with the
+      same weight.
 
     Parameters
     ----------
@@ -51,7 +54,10 @@ class Objective(nn.Module):
         self._distance = metric_learning_distance(metric)
         self._triplet = TripletMarginLoss(margin=config.margin, distance=self._distance)
         # Of similarities the library takes the bounds of these.
-        margins: dict[str, Any] = {"pos_margin": 0, "neg_margin": config.margin}
+        margins: dict[str, Any] = {
+            "pos_margin": config.positive_margin,
+            "neg_margin": config.margin,
+        }
         if self._distance.is_inverted:
             margins = {name: 1 - distance for name, distance in margins.items()}
         self._contrastive = ContrastiveLoss(**margins, distance=self._distance)
@@ -74,7 +80,7 @@ class Objective(nn.Module):
         relations : Relations
             Of (A, B) pairs.
         head : PairHead
-            Gives the logit for `bce` and `joint`.
+            Gives the logit for `bce` and `joint`, the classes' for `softmax`.
         others : (B, D) float, optional
             The columns: the batch itself by default, or batch and memory together.
 
@@ -88,22 +94,28 @@ class Objective(nn.Module):
         others = embeddings if others is None else others.to(embeddings.dtype)
         name = self.config.objective
         if name == "triplet":
-            with torch.no_grad():
-                distances = distance_matrix(self._distance, embeddings, others)
-                triplets = mine(distances, relations, self.config.mining)
-            loss: Tensor = self._triplet(embeddings, indices_tuple=triplets, ref_emb=others)
+            loss = self._triplets(embeddings, relations, others)
         elif name == "contrastive":
             loss = self._pairs(self._contrastive, embeddings, relations, others)
         elif name == "ntxent":
             loss = self._pairs(self._ntxent, embeddings, relations, others)
+        elif name == "softmax":
+            loss = _class_cross_entropy(embeddings, relations, head)
         elif isinstance(head, SingleClassifier):
             loss = _single_cross_entropy(embeddings, relations, head)
         else:
             loss = _cross_entropy(embeddings, relations, head, others)
-            if name == "joint":
-                contrast = self._pairs(self._contrastive, embeddings, relations, others)
-                loss = loss + self.config.contrastive_weight * contrast
+        if name == "joint":
+            contrast = self._pairs(self._contrastive, embeddings, relations, others)
+            loss = loss + self.config.contrastive_weight * contrast
         return loss
+
+    def _triplets(self, embeddings: Embedding, relations: Relations, others: Tensor) -> Tensor:
+        with torch.no_grad():
+            distances = distance_matrix(self._distance, embeddings, others)
+            triplets = mine(distances, relations, self.config.mining)
+        value: Tensor = self._triplet(embeddings, indices_tuple=triplets, ref_emb=others)
+        return value
 
     def _pairs(
         self, loss: nn.Module, embeddings: Embedding, relations: Relations, others: Tensor
@@ -175,7 +187,9 @@ def _cross_entropy(
             continue
         logit = head.logit(embeddings[anchor], others[other])
         if logit is None:
-            msg = "bce and joint need a head with a logit: joint, classifier or decoder"
+            msg = (
+                "bce and joint need a head with a logit: joint, weighted_l1, classifier or decoder"
+            )
             raise TypeError(msg)
         terms.append(F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, target)))
     return torch.stack(terms).mean() if terms else 0 * embeddings.sum()
@@ -185,7 +199,10 @@ def _single_cross_entropy(
     embeddings: Embedding, relations: Relations, head: SingleClassifier
 ) -> Tensor:
     if relations.abnormal is None:
-        msg = "a classifier of single images must have their labels; got pairs of brains"
+        msg = (
+            "a classifier of single images must have their labels; got none, as of pairs of "
+            "brains; take a head that compares"
+        )
         raise TypeError(msg)
     logit, label = head.classify(embeddings), relations.abnormal
     terms = [
@@ -194,6 +211,27 @@ def _single_cross_entropy(
         if chosen.any()
     ]
     return torch.stack(terms).mean()
+
+
+def _class_cross_entropy(embeddings: Embedding, relations: Relations, head: PairHead) -> Tensor:
+    if not isinstance(head, ClassHead) or relations.classes is None:
+        labels = "without" if relations.classes is None else "with"
+        msg = (
+            "softmax must have a head of classes and images with classes; got "
+            f"{type(head).__name__} and images {labels} classes; take head.name=classes, and "
+            "images with classes"
+        )
+        raise TypeError(msg)
+    logits, label = head.classify(embeddings), relations.classes
+    counts = torch.bincount(label, minlength=logits.shape[1])
+    if len(counts) > logits.shape[1]:
+        msg = (
+            f"classes must be numbered from 0 to {logits.shape[1] - 1}, as the head has so many; "
+            f"got {len(counts) - 1}; set head.classes"
+        )
+        raise ValueError(msg)
+    loss: Tensor = F.cross_entropy(logits, label, weight=1 / counts.clamp(min=1).to(logits))
+    return loss
 
 
 def map_loss(

@@ -19,9 +19,9 @@ class Items:
     ----------
     group : (B,) int
         Hemispheres: the subject. Brains: the set that belongs together, one twin pair or one
-        person's scans.
+        person's scans. Images with classes: the class, from 0.
     item : (B,) int
-        Hemispheres: the side, 0 left, 1 right. Brains: the scan.
+        Hemispheres: the side, 0 left, 1 right. Brains: the scan. Images with classes: the image.
     kin : (B,) int
         The family: brains of one family that are not one set are relatives.
     lesioned : (B,) bool
@@ -62,11 +62,14 @@ class Relations:
         They do not. A pair may be neither.
     abnormal : (A,) bool or None
         The anchors' own label, where they have one.
+    classes : (A,) int or None
+        The anchors' classes, where they have some.
     """
 
     positive: Bool[Tensor, "anchors others"]
     negative: Bool[Tensor, "anchors others"]
     abnormal: Bool[Tensor, " anchors"] | None = None
+    classes: Int[Tensor, " anchors"] | None = None
 
 
 def relate_halves(anchors: Items, others: Items, negatives: Negatives = "lesion") -> Relations:
@@ -120,3 +123,34 @@ def relate_brains(anchors: Items, others: Items, negatives: Negatives = "subject
     related = anchors.kin[:, None] == others.kin[None]
     apart = ~same if negatives == "relative" else ~same & ~related
     return Relations(same & (anchors.item[:, None] != others.item[None]), apart)
+
+
+def relate_classes(anchors: Items, others: Items, negatives: Negatives = "relative") -> Relations:
+    """
+    Pair the images of one class, and set them against those of the others.
+
+    Parameters
+    ----------
+    anchors, others : Items
+        Images with classes. One image, also where it comes twice, is never its own positive.
+    negatives : {'relative', 'subject', 'lesion'}
+        subject: images of other families alone; else all of another class, whoever's they are.
+
+    Returns
+    -------
+    Relations
+        With the anchors' classes.
+
+    Examples
+    --------
+    >>> n = torch.tensor
+    >>> items = Items(n([0, 0, 1]), n([0, 1, 2]), n([0, 1, 1]), n([False, False, False]))
+    >>> relate_classes(items, items).negative.int().tolist()
+    [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+    """
+    same = anchors.group[:, None] == others.group[None]
+    negative = ~same
+    if negatives == "subject":
+        negative = negative & (anchors.kin[:, None] != others.kin[None])
+    positive = same & (anchors.item[:, None] != others.item[None])
+    return Relations(positive, negative, classes=anchors.group)

@@ -13,6 +13,7 @@ from hemitwin.models.encoders.build import Encoder
 from hemitwin.models.encoders.local import LocalEncoder
 from hemitwin.models.encoders.pooled import PooledEncoder
 from hemitwin.models.heads import (
+    ClassHead,
     DistanceHead,
     EncodedImages,
     JointHead,
@@ -20,6 +21,7 @@ from hemitwin.models.heads import (
     PairHead,
     PairOutput,
     SingleClassifier,
+    WeightedL1Head,
 )
 from hemitwin.models.reference import Reference
 
@@ -146,25 +148,43 @@ def build_head(
     ------
     TypeError
         When a decoder is to stand on an encoder without a feature pyramid.
+    ValueError
+        When it is not said how many classes there are.
     """
     seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        length = encoder.config.embedding_dim
         if config.name == "decoder":
-            if not isinstance(encoder, PooledEncoder):
-                msg = f"a decoder needs an encoder of build_encoder; got {type(encoder).__name__}"
-                raise TypeError(msg)
-            return AnomalyDecoder(
-                encoder.config,
-                encoder.pyramid_channels,
-                width=config.decoder_width,
-                peak_voxels=config.peak_voxels,
-                metric=config.metric,
-            )
+            return _decoder(config, encoder)
         if config.name in {"classifier", "single"}:
             kind = PairClassifier if config.name == "classifier" else SingleClassifier
-            return kind(encoder.config.embedding_dim, config.hidden, config.metric)
+            return kind(length, config.hidden, config.metric)
+        if config.name == "classes":
+            return ClassHead(length, _class_count(config), config.metric)
+        if config.name == "weighted_l1":
+            return WeightedL1Head(length, config.metric)
         return (JointHead if config.name == "joint" else DistanceHead)(config.metric)
+
+
+def _decoder(config: HeadConfig, encoder: BuiltEncoder) -> AnomalyDecoder:
+    if not isinstance(encoder, PooledEncoder):
+        msg = f"a decoder needs an encoder of build_encoder; got {type(encoder).__name__}"
+        raise TypeError(msg)
+    return AnomalyDecoder(
+        encoder.config,
+        encoder.pyramid_channels,
+        width=config.decoder_width,
+        peak_voxels=config.peak_voxels,
+        metric=config.metric,
+    )
+
+
+def _class_count(config: HeadConfig) -> int:
+    if config.classes is None:
+        msg = "head.classes must say how many there are; got none; set it, or count the data's"
+        raise ValueError(msg)
+    return config.classes
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
@@ -84,6 +85,38 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
     if not path.is_file():
         msg = f"weights must be a file; nothing at {path}; train first or correct the path"
         raise FileNotFoundError(msg)
+    tensors, header = read_tensors(path)
+    if header is None:
+        msg = f"weights must carry a {_HEADER!r} header; {path} has none; write by save_weights"
+        raise ValueError(msg)
+    encoder = _rebuild(header["encoder"])
+    head = build_head(HeadConfig.model_validate(header.get("head", {})), encoder)
+    siamese = SiameseNetwork(encoder, head, Reference.read(tensors, "reference."))
+    siamese.load_state_dict(tensors)
+    return siamese.eval(), header["metadata"]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """
+    Read a safetensors file, whoever wrote it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
+    dict or None
+        The header of `save_weights`; None in a file of another's.
+
+    Raises
+    ------
+    ValueError
+        When the file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             raw = (file.metadata() or {}).get(_HEADER)
@@ -94,15 +127,7 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
             f"({error_text(error)}); copy it again"
         )
         raise ValueError(msg) from error
-    if raw is None:
-        msg = f"weights must carry a {_HEADER!r} header; {path} has none; write by save_weights"
-        raise ValueError(msg)
-    header = json.loads(raw)
-    encoder = _rebuild(header["encoder"])
-    head = build_head(HeadConfig.model_validate(header.get("head", {})), encoder)
-    siamese = SiameseNetwork(encoder, head, Reference.read(tensors, "reference."))
-    siamese.load_state_dict(tensors)
-    return siamese.eval(), header["metadata"]
+    return tensors, None if raw is None else json.loads(raw)
 
 
 def _rebuild(settings: Mapping[str, Any]) -> BuiltEncoder:

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from hemitwin.interpret import (
     LrpConfig,
@@ -14,7 +15,14 @@ from hemitwin.interpret import (
     explain_score,
 )
 from hemitwin.interpret.engine.forward_pass import run_forward
-from hemitwin.models import HeadConfig, Reference, SiameseNetwork, SingleClassifier, build_head
+from hemitwin.models import (
+    ClassHead,
+    HeadConfig,
+    Reference,
+    SiameseNetwork,
+    SingleClassifier,
+    build_head,
+)
 
 METRICS = ("euclidean", "cosine", "l1")
 DIM = 8
@@ -28,7 +36,8 @@ TINY = {  # each operation's arguments are checked at run time, which is what ta
 def siamese(make_encoder, shake, head="distance", *, name="resnet18", dims=2, **settings):
     """Build a tiny shaken network in double precision."""
     reference = settings.pop("reference", None)
-    chosen = {key: settings.pop(key) for key in ("metric", "peak_voxels") if key in settings}
+    of_head = ("metric", "peak_voxels", "classes")
+    chosen = {key: settings.pop(key) for key in of_head if key in settings}
     channels = 1 if reference is None else 2
     sizes = {"spatial_dims": dims, "in_channels": channels, **TINY[name], **settings}
     encoder = make_encoder(name, **sizes)
@@ -87,6 +96,8 @@ HEADS = [
         pytest.param("joint", {"metric": metric}, logit, id=f"joint-{metric}")
         for metric in METRICS
     ),
+    pytest.param("weighted_l1", {}, logit, id="weighted_l1"),
+    pytest.param("classes", {"classes": 3}, distance, id="classes-distance"),
     pytest.param("classifier", {}, logit, id="classifier"),
     pytest.param("classifier", {"metric": "l1"}, distance, id="classifier-distance"),
     pytest.param("single", {}, logit, id="single"),
@@ -116,6 +127,7 @@ def test_every_heads_score_is_explained_and_swaps_with_the_images(
     [
         ("distance", distance),
         ("joint", logit),
+        ("weighted_l1", logit),
         ("classifier", logit),
         ("single", logit),
         ("decoder", logit),
@@ -175,6 +187,39 @@ def test_the_calibrating_heads_map_is_the_distances_times_its_slope(make_encoder
     # The threshold is nobody's; it is booked.
     booked = calibrated.ledger.constant - slope * plain.ledger.constant
     assert booked == pytest.approx(-slope * threshold)
+
+
+def test_relevance_of_the_weighted_l1_is_the_weighted_sum_of_its_entries(make_encoder, shake):
+    network = siamese(make_encoder, shake, "weighted_l1")
+    left, right = pair()
+    found = explain_score(network, left, right, logit)
+    with torch.no_grad():
+        a, b = network.embed(left), network.embed(right)
+        apart = normalize(a) - normalize(b)
+        weight = network.head.get_parameter("raw_weight").exp().log1p() * DIM**0.5
+        directions = weight * apart.sign()
+        bias = float(network.head.get_parameter("bias"))
+    own, _ = explain_embedding(network.encoder, left, (directions / a.norm())[0])
+    other, _ = explain_embedding(network.encoder, right, (-directions / b.norm())[0])
+    assert_same(found.relevance_left, own)
+    assert_same(found.relevance_right, other)
+    assert found.score - bias == pytest.approx(float((weight * apart.abs()).sum()), rel=1e-9)
+
+
+def test_the_logit_of_a_class_is_explained_for_each_image(make_encoder, shake):
+    network = siamese(make_encoder, shake, "classes", classes=3)
+    head, images = network.head, torch.cat(list(pair()))
+    assert isinstance(head, ClassHead)
+    run = run_forward(lambda seen: head.classify(network.encoder(seen)), (images,), LrpConfig())
+    targets = torch.eye(3, dtype=torch.float64)[:, None].expand(-1, 2, -1)
+    with torch.no_grad():
+        logits = head.classify(network.embed(images))
+    for explanation, expected in zip(run.explain(targets), logits.T, strict=True):
+        assert_same(explanation.score, expected)
+        sums = explanation.relevance[0].flatten(1).sum(1).tolist()
+        assert sums == pytest.approx([ledger.input for ledger in explanation.ledgers])
+        for ledger in explanation.ledgers:
+            assert ledger.closes(1.0, tolerance=1e-9), ledger.to_dict()
 
 
 def test_the_side_that_decides_takes_all_of_the_single_classifiers_logit(make_encoder, shake):

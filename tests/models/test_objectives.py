@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from hemitwin.models import (
+    ClassHead,
     DistanceHead,
     Items,
     JointHead,
@@ -21,6 +22,7 @@ from hemitwin.models import (
     mine,
     pair_distance,
     relate_brains,
+    relate_classes,
     relate_halves,
 )
 
@@ -114,6 +116,37 @@ def test_contrastive_pulls_positives_to_zero_and_pushes_negatives_to_the_margin(
     assert float(loss) == pytest.approx(wanted, abs=1e-7)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_positives_within_their_margin_are_near_enough(metric):
+    embeddings, items = batch(0, size=16)
+    relations = relate_halves(items, items, "subject")
+    d = distances(embeddings, metric)
+    own = sorted(float(x) for x in d[relations.positive])
+    middle = len(own) // 2 + len(own) // 2 % 2  # each pair comes twice, one way and the other
+    margin = (own[middle - 1] + own[middle]) / 2
+    far_positives = [x - margin for x in own if x > margin]
+    near_negatives = [1.9 - float(x) for x in d[relations.negative] if x < 1.9]
+    assert 0 < len(far_positives) < len(own)
+    content = {"margin": 1.9, "positive_margin": margin, "negatives": "subject"}
+    config = LossConfig(objective="contrastive", **content)
+    loss = Objective(config, metric)(embeddings, relations, DistanceHead(metric))
+    wanted = sum(far_positives) / len(far_positives) + sum(near_negatives) / len(near_negatives)
+    assert float(loss) == pytest.approx(wanted, abs=1e-6)
+    head = JointHead(metric).double()
+    bce, both = (
+        Objective(LossConfig(objective=name, **content), metric)(embeddings, relations, head)
+        for name in ("bce", "joint")
+    )
+    torch.testing.assert_close(both, bce + loss)
+
+
+def test_a_positive_margin_beyond_the_negatives_is_refused():
+    with pytest.raises(
+        ValueError, match=r"positive_margin must be below margin \(0\.5\).*got 0\.5"
+    ):
+        LossConfig(objective="contrastive", positive_margin=0.5)
+
+
 def test_ntxent_is_the_cross_entropy_of_the_positive_among_its_negatives():
     embeddings, items = batch(0, size=16)
     relations = relate_halves(items, items, "subject")
@@ -157,6 +190,49 @@ def test_a_single_classifier_learns_each_images_own_label():
     torch.testing.assert_close(found, sum(means) / 2)
     with pytest.raises(TypeError, match="must have their labels"):
         objective(embeddings, relate_brains(items, items), head)
+
+
+def test_every_class_of_a_batch_weighs_the_same_in_the_softmax():
+    embeddings, _ = batch(3)
+    label = torch.tensor([0, 0, 0, 0, 0, 0, 0, 2, 2, 3])  # none of class 1
+    items = Items(label, torch.arange(10), torch.arange(10), torch.zeros(10).bool())
+    head = ClassHead(4, 5).double()
+    found = Objective(LossConfig(objective="softmax"))(
+        embeddings, relate_classes(items, items), head
+    )
+    miss = -torch.log_softmax(head.classify(embeddings), 1)[torch.arange(10), label]
+    means = [miss[label == one].mean() for one in (0, 2, 3)]
+    torch.testing.assert_close(found, sum(means) / 3)
+
+
+def test_a_softmax_needs_classes_of_the_images_and_of_the_head():
+    embeddings, items = batch(3)
+    objective, head = Objective(LossConfig(objective="softmax")), ClassHead(4, 2).double()
+    with pytest.raises(TypeError, match=r"got DistanceHead and images with classes; take"):
+        objective(embeddings, relate_classes(items, items), DistanceHead())
+    with pytest.raises(TypeError, match=r"got ClassHead and images without classes; take"):
+        objective(embeddings, relate_halves(items, items), head)
+    more = Items(items.group + 2, items.item, items.kin, items.lesioned)
+    with pytest.raises(ValueError, match=r"numbered from 0 to 1.*got 3; set head\.classes"):
+        objective(embeddings, relate_classes(more, more), head)
+
+
+def test_images_of_one_class_belong_together_and_no_image_to_itself():
+    n = torch.tensor
+    # Two images of a person, in two classes; a stranger; and the first image once more.
+    items = Items(n([0, 1, 0, 0]), n([0, 1, 2, 0]), n([7, 7, 8, 7]), n([False] * 4))
+    relations = relate_classes(items, items)
+    assert relations.positive.int().tolist() == [
+        [0, 0, 1, 0],
+        [0, 0, 0, 0],
+        [1, 0, 0, 1],
+        [0, 0, 1, 0],
+    ]
+    assert relations.negative[1].tolist() == [True, False, True, True]
+    assert relations.classes is not None
+    assert relations.classes.tolist() == [0, 1, 0, 0]
+    strangers = relate_classes(items, items, "subject").negative
+    assert strangers.nonzero().tolist() == [[1, 2], [2, 1]]
 
 
 @pytest.mark.parametrize("objective", ["triplet", "contrastive", "ntxent", "bce", "joint"])

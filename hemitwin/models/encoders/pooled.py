@@ -35,6 +35,8 @@ class PooledEncoder(nn.Module):
     pyramid_strides : tuple of int
         Voxels of the input for one voxel of the map, the same along every axis. An axis of n
         voxels gives maps of ceil(n / stride), whose first voxel lies at the input's first.
+    frozen : tuple of str
+        Names of the submodules that stay in evaluation mode; see `freeze`.
     """
 
     config: EncoderConfig
@@ -42,6 +44,7 @@ class PooledEncoder(nn.Module):
     feature_layers: tuple[str, ...]
     pyramid_channels: tuple[int, ...]
     pyramid_strides: tuple[int, ...]
+    frozen: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -158,6 +161,13 @@ class PooledEncoder(nn.Module):
         ]
         embedding: Embedding = self.embed(torch.cat(pooled, dim=1))
         return embedding
+
+    def train(self, mode: bool = True) -> "PooledEncoder":
+        """Set the mode, but of what is frozen."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
 
     @torch.no_grad()
     def centre(self, images: Batch) -> None:

@@ -37,7 +37,7 @@ def choose_score(head: HeadConfig, wanted: ScoreName | None = None) -> ScoreName
     """
     gives: dict[ScoreName, bool] = {
         "distance": True,
-        "logit": head.name != "distance",
+        "logit": head.name not in {"distance", "classes"},
         "map": head.name == "decoder",
         "embedding": True,
     }

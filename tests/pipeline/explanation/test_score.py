@@ -14,9 +14,11 @@ from hemitwin.pipeline.stage.errors import UserError
 HEADS = {
     "distance": ("distance", "embedding"),
     "joint": ("distance", "logit", "embedding"),
+    "weighted_l1": ("distance", "logit", "embedding"),
     "classifier": ("distance", "logit", "embedding"),
     "single": ("distance", "logit", "embedding"),
     "decoder": ("distance", "logit", "map", "embedding"),
+    "classes": ("distance", "embedding"),
 }
 NAMES = get_args(ScoreName)
 
@@ -24,7 +26,7 @@ NAMES = get_args(ScoreName)
 def siamese(head="decoder", dims=2):
     content = {"width": 4, "blocks": (1,), "spatial_dims": dims, "embedding_dim": 5}
     encoder = build_encoder(EncoderConfig.model_validate(content))
-    settings = HeadConfig.model_validate({"name": head, "decoder_width": 4})
+    settings = HeadConfig.model_validate({"name": head, "decoder_width": 4, "classes": 3})
     return SiameseNetwork(encoder, build_head(settings, encoder)).double().eval()
 
 
@@ -37,7 +39,7 @@ def pair(dims=2, count=1):
 @pytest.mark.parametrize("head", HEADS)
 def test_without_a_wish_it_is_what_the_head_ranks_by(head):
     config = HeadConfig.model_validate({"name": head})
-    assert choose_score(config) == ("distance" if head == "distance" else "logit")
+    assert choose_score(config) == ("logit" if "logit" in HEADS[head] else "distance")
     left, right = pair()
     network = siamese(head)
     score = pair_score(choose_score(config), network, left, right)
