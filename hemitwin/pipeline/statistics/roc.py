@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-__all__ = ["RocCurves"]
+__all__ = ["RocCurves", "share"]
 
 _LEAST_TPR = 0.8
 """Where the partial area begins."""
@@ -55,18 +55,18 @@ class RocCurves:
     @property
     def true_rates(self) -> Float[np.ndarray, "draws steps"]:
         """True positive rates (true accept rates)."""
-        return _share(self.positives, self.positives[:, -1:])
+        return share(self.positives, self.positives[:, -1:])
 
     @property
     def false_rates(self) -> Float[np.ndarray, "draws steps"]:
         """False positive rates (false accept rates)."""
-        return _share(self.negatives, self.negatives[:, -1:])
+        return share(self.negatives, self.negatives[:, -1:])
 
     def area(self) -> Float[np.ndarray, " draws"]:
         """Area under the curve: the weighted Mann-Whitney statistic, ties counting one half."""
         middle = (self.positives[:, 1:] + self.positives[:, :-1]) / 2
         wins = (middle * np.diff(self.negatives)).sum(1)
-        return _share(wins, self.positives[:, -1] * self.negatives[:, -1])
+        return share(wins, self.positives[:, -1] * self.negatives[:, -1])
 
     def average_precision(self) -> Float[np.ndarray, " draws"]:
         """Mean precision over the steps of recall, without interpolation."""
@@ -74,7 +74,7 @@ class RocCurves:
         precision = np.divide(self.positives, above, out=np.zeros_like(above), where=above > 0)
         gained = (np.diff(self.positives) * precision[:, 1:]).sum(1)
         defined = np.where(self.negatives[:, -1] > 0, self.positives[:, -1], 0.0)
-        return _share(gained, defined)
+        return share(gained, defined)
 
     def partial_area(self, least_tpr: float = _LEAST_TPR) -> Float[np.ndarray, " draws"]:
         """Area right of the curve above a true positive rate, over the largest there can be.
@@ -99,7 +99,7 @@ class RocCurves:
         step = np.argmax(gap >= 0, axis=1)[:, None]
         before, after = (np.take_along_axis(gap, step - k, 1)[:, 0] for k in (1, 0))
         low, high = (np.take_along_axis(false_rates, step - k, 1)[:, 0] for k in (1, 0))
-        return np.asarray(low + (high - low) * _share(-before, after - before))
+        return np.asarray(low + (high - low) * share(-before, after - before))
 
     def tpr_at(self, far: float) -> Float[np.ndarray, " draws"]:
         """Largest true positive rate of the steps whose false positive rate is at most `far`."""
@@ -108,7 +108,13 @@ class RocCurves:
         return np.asarray(np.where(np.isnan(true_rates[:, -1] + false_rates[:, -1]), np.nan, best))
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Divide, and give NaN where there is nothing to divide by."""
+def share(part: np.ndarray, whole: np.ndarray) -> Float[np.ndarray, " ..."]:
+    """Divide, and give NaN where there is nothing to divide by.
+
+    Examples
+    --------
+    >>> share(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
+    array([0.5, nan])
+    """
     shape = np.broadcast_shapes(part.shape, whole.shape)
     return np.asarray(np.divide(part, whole, out=np.full(shape, np.nan), where=whole > 0))
