@@ -42,7 +42,6 @@ from hemitwin.pipeline.cli.main import app
 from hemitwin.pipeline.cli.options import chosen_atlas, named_atlas
 from hemitwin.pipeline.cohort.brains import load_brain
 from hemitwin.pipeline.cohort.leakage import fingerprint
-from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.evaluation import simulated_set
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.explanation.map_files import read_relevance
@@ -50,10 +49,9 @@ from hemitwin.pipeline.exports.config import ExportConfig
 from hemitwin.pipeline.exports.material import ExportMaterial
 from hemitwin.pipeline.exports.shared_atlas import SharedAtlas
 from hemitwin.pipeline.exports.volumes import _keep_scan
-from hemitwin.pipeline.images import slices
-from hemitwin.pipeline.images.slice_folder import SliceFolder
 from hemitwin.pipeline.preparation import prepare
 from hemitwin.pipeline.preparation.brain_masks import brain_of
+from hemitwin.pipeline.preparation.lesion_files import lesion_file_of
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.preparation.sources import SourceConfig, find_sources
 from hemitwin.pipeline.regions import atlas as atlas_stage
@@ -67,6 +65,9 @@ from hemitwin.pipeline.regions.places import SubjectPlaces
 from hemitwin.pipeline.regions.tabulate import tabulate
 from hemitwin.pipeline.simulation import lesion_set
 from hemitwin.pipeline.simulation.manifest import EvaluationSet
+from hemitwin.pipeline.slices.config import SliceConfig
+from hemitwin.pipeline.slices.picture_size import PictureSize
+from hemitwin.pipeline.slices.source import SliceSource, native_scan
 from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
@@ -337,13 +338,32 @@ def simulated_from(volume, tmp):
 
 def sliced(volume, tmp):
     case = prepared_case(tmp, volume)
+    config = SliceConfig()
+    source = SliceSource.load(case, PictureSize.of([case], config), config)
+    return overlap(source.prepared.data > 0.5, source.prepared.affine)
 
-    def work():
-        split = Split({"sub-01": "train"}, 0)
-        slices._slice_case(case, SliceFolder(tmp / "slices"), slices.SliceConfig(), split)
 
-    data, affine, *_ = seen(slices, "_slices", work)
-    return overlap(data > 0.5, affine)
+def native_slices(volume, tmp):
+    case = prepared_case(tmp, plain(tmp / "brain.nii.gz", INSIDE.astype(np.float32)))
+    scan = put(volume, tmp, "scan")
+    affine = np.eye(4).tolist()
+    content = {"SourcePath": str(scan.resolve()), "NativeShape": SHAPE}
+    content |= {"NativeAffine": RAS.tolist(), "NativeFromTemplate": affine}
+    sidecar_of(case.scan).write_text(json.dumps(content))
+    config = SliceConfig(source="native")
+    size = PictureSize.of([case], config)
+    source = SliceSource.load(case, size, config, native=native_scan(case))
+    return overlap(source.scan.data > 0.5, source.scan.affine)
+
+
+def lesion_of_slices(volume, tmp):
+    case = prepared_case(tmp, plain(tmp / "brain.nii.gz", np.ones(SHAPE, dtype=np.float32)))
+    put(volume, tmp / "masks", f"sub-01_space-{TEMPLATE_SPACE}_label-lesion_mask")
+    mask = lesion_file_of(tmp / "masks", case, "slice")
+    config = SliceConfig(lesion_masks=tmp / "masks", positions="lesion")
+    source = SliceSource.load(case, PictureSize.of([case], config), config, lesion=mask)
+    assert source.lesion is not None
+    return overlap(source.lesion.data > 0.5, source.lesion.affine)
 
 
 def atlas_of(volume, tmp):
@@ -555,6 +575,8 @@ ENTRIES = {
     "prepared, as a fingerprint": Entry(guarded, ".nii.gz"),
     "prepared, for lesions": Entry(simulated_from, ".nii.gz"),
     "prepared, for slices": Entry(sliced, ".nii.gz"),
+    "scan to be sliced": Entry(native_slices, guess=True),
+    "lesion mask of slices": Entry(lesion_of_slices, ".nii.gz"),
     "prepared, for its regions": Entry(atlas_of, ".nii.gz"),
     "relevance": Entry(relevance, ".nii.gz"),
     "a subject's regions": Entry(own_regions, ".nii.gz"),
@@ -610,7 +632,12 @@ TAKES_VOLUMES = {
         "a subject's deformation",
         "scan to be exported",
     ),
-    ("slice", "prepared"): ("prepared, for slices", "prepared, as a fingerprint"),
+    ("slice", "prepared"): (
+        "prepared, for slices",
+        "prepared, as a fingerprint",
+        "scan to be sliced",
+    ),
+    ("slice", "lesion_masks"): ("lesion mask of slices", "lesion mask of the scan"),
     ("simulate lesions", "prepared"): ("prepared, for lesions",),
     ("simulate lesions", "config"): ("mask in a library",),
     ("simulate lesions", "overrides"): ("mask in a library",),
@@ -645,6 +672,7 @@ TAKES_NONE = {
     ("batch write", "out"): _WRITTEN,
 }
 WORDS = {
+    "label_column", "asymmetry_shape", "export",
     "annotation", "atlas_name", "atlas_space", "desc", "pair", "participant_label", "part",
     "plane", "reference_group", "region", "session_id", "space", "stage", "time", "partition",
     "account", "setup",
@@ -660,6 +688,8 @@ KEYS = {
     ("RunConfig", "lesion_masks"): ("mask in a library",),
     ("EvaluationSetConfig", "lesion_masks"): ("mask in a library",),
     ("SourceConfig", "filter_file"): (),
+    ("SliceConfig", "participants"): (),
+    ("SliceConfig", "lesion_masks"): ("lesion mask of slices", "lesion mask of the scan"),
     ("AsymmetryConfig", "reference"): (),
     ("AsymmetryConfig", "participants"): (),
     ("AsymmetryConfig", "families"): (),

@@ -19,9 +19,9 @@ from hemitwin.pipeline.cli.options import (
     refuse_beside,
     typed_options,
 )
-from hemitwin.pipeline.images.config import SliceConfig
 from hemitwin.pipeline.preparation.config import PrepareConfig, SourceConfig
 from hemitwin.pipeline.simulation.config import FamilyCounts, FamilyPlan, read_counts
+from hemitwin.pipeline.slices.config import SliceConfig
 
 if TYPE_CHECKING:
     from hemitwin.pipeline.stage.bids import Case
@@ -83,16 +83,20 @@ def slice_(
     out: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
     participant_label: Labels = None,
     *,
-    config: Annotated[SliceConfig, Offer(names={"planes": "plane"}, without=("split",))],
+    config: Annotated[
+        SliceConfig,
+        Offer(
+            names={"planes": "plane", "asymmetry_shapes": "asymmetry_shape"},
+            without=("split",),
+        ),
+    ],
     splits: Annotated[Path | None, typer.Option(help="A run's splits.json.")] = None,
-    participants: Annotated[
-        Path | None, typer.Option(help="participants.tsv or HCP CSV with families.")
-    ] = None,
+    nprocs: Processes = 1,
 ) -> None:
     """Write 2D PNG slices whose folds never share a subject."""
-    from hemitwin.pipeline.images.slices import slice_dataset
+    from hemitwin.pipeline.slices.slices import slice_dataset
 
-    if splits is not None:
+    if splits is not None and not config.asymmetry_mm2:  # what is drawn needs a seed all the same
         refuse_beside("--splits", typed_options() & {"--seed"})
     outcome = slice_dataset(
         prepared,
@@ -100,10 +104,10 @@ def slice_(
         config=config,
         labels=chosen_labels(participant_label),
         splits=splits,
-        participants=participants,
+        nprocs=nprocs,
     )
     count = sum(len(rows) for rows in outcome.results)
-    finish(outcome, f"{count} slices")
+    finish(outcome, f"{count} {'pairs' if config.part == 'hemisphere' else 'slices'}")
 
 
 def simulate_cohort(

@@ -127,7 +127,7 @@ def _model_of(
 def _parameter(name: str, one: FieldInfo) -> inspect.Parameter:
     kind: Any = one.annotation
     default, told = one.default, one.description
-    if get_origin(kind) is tuple:
+    if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
         (item, _), default = get_args(kind), list(default)
         choices = get_args(item) if get_origin(item) is Literal else ()
         told = f"{told} Repeatable{': ' if choices else ''}{', '.join(choices)}."

@@ -14,9 +14,14 @@ from torch import Tensor
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume
 from hemitwin.pipeline.explanation.score import region_of_map
 from hemitwin.pipeline.explanation.two_brains import require_halves
+from hemitwin.pipeline.preparation.lesion_files import (
+    is_in_template_space,
+    lesion_file_of,
+    unclaimed_lesion_files,
+)
 from hemitwin.pipeline.preparation.native_space import NativeSpace
 from hemitwin.pipeline.regions.registration import LesionMask
-from hemitwin.pipeline.stage.bids import Case, entities_of, sidecar_of, visible
+from hemitwin.pipeline.stage.bids import Case, sidecar_of
 from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import anomaly_path
 from hemitwin.pipeline.stage.records import content_digest
@@ -96,20 +101,12 @@ def find_lesion(
         return _drawn(case, derivatives, _drawing_run(source.run))
     if source.folder is None:
         return None
-    found = [path for path in _masks_of(source.folder, case) if _is_of_a_lesion(path, case)]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        reason = (
-            f"one lesion mask must fit the scan, got {names}; keep the right one in "
-            f"{source.folder}"
-        )
-        raise CaseError(case.name, "atlas", reason)
-    if not found:
+    found = lesion_file_of(source.folder, case, "atlas")
+    if found is None:
         return None
-    of_template = entities_of(found[0].name).get("space") == TEMPLATE_SPACE
-    if of_template:
-        return LesionMask(found[0], np.eye(4))
-    return LesionMask(found[0], native.from_template, native.grid)
+    if is_in_template_space(found):
+        return LesionMask(found, np.eye(4))
+    return LesionMask(found, native.from_template, native.grid)
 
 
 def tell_of_unclaimed(source: MaskSource, cases: Sequence[Case]) -> None:
@@ -124,8 +121,7 @@ def tell_of_unclaimed(source: MaskSource, cases: Sequence[Case]) -> None:
     """
     if source.folder is None:
         return
-    claimed = {path for case in cases for path in _masks_of(source.folder, case)}
-    others = sorted(path.name for path in set(_masks(source.folder, "")) - claimed)
+    others = unclaimed_lesion_files(source.folder, cases)
     if others:
         logger.warning(
             "lesion masks must begin with a scan's name, with or without sub-, but %s fits none "
@@ -134,31 +130,6 @@ def tell_of_unclaimed(source: MaskSource, cases: Sequence[Case]) -> None:
             ", ".join(case.name for case in cases[:3]),
             " ..." if len(cases) > 3 else "",
         )
-
-
-def _masks_of(folder: Path, case: Case) -> list[Path]:
-    names = (case.name, case.name.removeprefix("sub-"))
-    return sorted(path for name in names for path in _masks(folder, f"{name}_"))
-
-
-def _masks(folder: Path, beginning: str) -> list[Path]:
-    places = ("", "sub-*/anat/", "sub-*/ses-*/anat/")
-    return visible(path for one in places for path in folder.glob(f"{one}{beginning}*mask.nii*"))
-
-
-def _is_of_a_lesion(path: Path, case: Case) -> bool:
-    """Pass over masks of brains, and refuse those of a space that is not known."""
-    entities = entities_of(path.name)
-    if entities.get("desc") == "brain":
-        return False
-    space = entities.get("space", case.modality)
-    if space not in {case.modality, "T1w", "orig", TEMPLATE_SPACE}:
-        reason = (
-            f"a lesion mask must be in the space of the scan or of {TEMPLATE_SPACE}, {path.name} "
-            f"is in {space}; resample it"
-        )
-        raise CaseError(case.name, "atlas", reason)
-    return True
 
 
 def check_extent(case: Case, mask: LesionMask, prepared: Scan) -> None:

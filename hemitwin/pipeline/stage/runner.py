@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -61,6 +61,7 @@ def run_cases(
     stage: str,
     out: Path,
     nprocs: int = 1,
+    threads: int = 1,
 ) -> Outcome[R]:
     """Apply `function` to every case, in this process or in `nprocs` fresh ones.
 
@@ -77,6 +78,9 @@ def run_cases(
         ``<case>_<stage>.log``, if that can be written.
     nprocs : int
         Processes. Cores are shared out among them.
+    threads : int
+        Instead of processes, for short work that Python waits for (unpacking, arrays, writing):
+        a fresh process needs seconds to load torch, and its memory.
 
     Returns
     -------
@@ -88,7 +92,13 @@ def run_cases(
     attempt = partial(_attempt, function, stage, log_folder)
     with _progress_bar() as progress:
         bar = progress.add_task(stage, total=len(cases))
-        if nprocs <= 1 or len(cases) <= 1:
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                futures = [pool.submit(attempt, case) for case in cases]
+                for _ in as_completed(futures):
+                    progress.advance(bar)
+            made = [future.result() for future in futures]
+        elif nprocs <= 1 or len(cases) <= 1:
             made = []
             for case in cases:
                 made.append(attempt(case))

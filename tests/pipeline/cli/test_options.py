@@ -70,6 +70,8 @@ PROCESSES = (
 )
 """All verbs share out their cases by one function."""
 
+PICTURES = "pipeline/images/test_slice_pictures"
+
 FILES = "--atlas a.nii.gz --atlas-space MNI152NLin6Asym"
 
 
@@ -306,23 +308,23 @@ OPTIONS = {
         "", "pipeline/exports/test_render::test_left_really_is_left_without_workbench"
     ),
     "slice --plane": Option(
-        "sagittal", "pipeline/images/test_slices::test_every_row_is_a_picture_in_its_folds_folder"
+        "sagittal", "pipeline/slices/test_slices::test_every_row_is_a_picture_in_its_folds_folder"
     ),
     "slice --part": Option(
-        "hemisphere", "pipeline/images/test_slices::test_halves_lie_on_each_other"
+        "hemisphere", "pipeline/slices/test_slices::test_halves_lie_on_each_other"
     ),
     "slice --modality": Option(
         "T2w",
         "pipeline/test_modality::test_a_config_finds_the_volumes_of_its_modality",
     ),
-    "slice --step-mm": Option("40", "pipeline/images/test_slices::test_halves_lie_on_each_other"),
+    "slice --step-mm": Option("40", "pipeline/slices/test_slices::test_halves_lie_on_each_other"),
     "slice --splits": Option(
         "s.json",
-        "pipeline/images/test_slices::test_a_runs_split_is_taken_over_and_must_know_every_subject",
+        "pipeline/slices/test_slices::test_a_runs_split_is_taken_over_and_must_know_every_subject",
     ),
     "slice --participants": Option(
         "p.tsv",
-        "pipeline/images/test_slices::test_relatives_share_a_fold_and_are_named_in_a_private_file_only",
+        "pipeline/slices/test_slices::test_relatives_share_a_fold_and_are_named_in_a_private_file_only",
     ),
     "slice --participant-label": Option(
         "01", "pipeline/cli/test_typed_words::test_what_is_run_again_is_what_failed"
@@ -331,6 +333,67 @@ OPTIONS = {
         "1",
         "pipeline/cohort/test_split::test_the_seed_decides_the_split_and_the_hash_tells_splits_apart",
     ),
+    "slice --source": Option(
+        "native",
+        f"{PICTURES}::test_a_native_scan_shows_the_same_places_as_its_prepared_volume",
+    ),
+    "slice --positions": Option(
+        "central",
+        f"{PICTURES}::test_central_positions_are_those_of_the_middle",
+    ),
+    "slice --central-share": Option(
+        "0.9",
+        f"{PICTURES}::test_central_positions_are_those_of_the_middle",
+    ),
+    "slice --least-area-mm2": Option(
+        "99",
+        f"{PICTURES}::test_positions_by_area_have_as_much_brain_as_is_asked",
+    ),
+    "slice --spacing-mm": Option(
+        "3",
+        f"{PICTURES}::test_all_pictures_have_the_size_that_the_folder_says",
+    ),
+    "slice --pixels": Option(
+        "64",
+        f"{PICTURES}::test_all_pictures_have_the_size_that_the_folder_says",
+    ),
+    "slice --window": Option(
+        "1 99",
+        f"{PICTURES}::test_percentiles_decide_the_window",
+    ),
+    "slice --bits": Option(
+        "16",
+        f"{PICTURES}::test_the_window_uses_every_grey_and_0_is_outside_alone",
+    ),
+    "slice --asymmetry-mm2": Option(
+        "7",
+        f"{PICTURES}::test_a_drawn_shape_is_in_one_half_and_is_its_mask",
+    ),
+    "slice --asymmetry-shape": Option(
+        "textured",
+        f"{PICTURES}::test_whole_slices_with_a_shape_are_the_halves_together",
+    ),
+    "slice --asymmetry-grey": Option(
+        "100 110",
+        f"{PICTURES}::test_a_drawn_shape_is_in_one_half_and_is_its_mask",
+    ),
+    "slice --asymmetry-contrast": Option(
+        "0.1 0.2",
+        f"{PICTURES}::test_whole_slices_with_a_shape_are_the_halves_together",
+    ),
+    "slice --lesion-masks": Option(
+        "masks",
+        f"{PICTURES}::test_with_masks_every_slice_says_what_it_shows",
+    ),
+    "slice --label-column": Option(
+        "group",
+        f"{PICTURES}::test_labels_come_from_a_column",
+        "--participants p.tsv",
+    ),
+    "slice --export": Option(
+        "npz", "pipeline/slices/test_exports::test_an_npz_is_medmnists"
+    ),
+    "slice --nprocs": Option("2", f"{PICTURES}::test_several_processes_write_the_same_bytes"),
     "simulate cohort --families": Option(
         "mz=1",
         "pipeline/simulation/test_families::test_the_command_says_where_the_private_table_lies",

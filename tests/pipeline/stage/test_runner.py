@@ -47,3 +47,10 @@ def test_a_folder_that_takes_no_logs_ends_nothing(files, tmp_path):
     out = tmp_path / "a"  # below a file there can be no folder
     outcome = run_cases(digest_file, files, stage="read", out=out)
     assert (len(outcome.results), len(outcome.failures)) == (3, 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_give_the_results_in_the_order_of_the_cases(files, tmp_path, threads):
+    outcome = run_cases(digest_file, files, stage="read", out=tmp_path / "out", threads=threads)
+    assert outcome.results == tuple(map(digest_file, files[:3]))
+    assert [one.case for one in outcome.failures] == ["d"]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hemitwin.pipeline.cohort.config import SplitConfig
-from hemitwin.pipeline.images.slices import SliceConfig, slice_dataset
+from hemitwin.pipeline.slices.slices import SliceConfig, slice_dataset
 
 pytestmark = pytest.mark.xdist_group("path")
 

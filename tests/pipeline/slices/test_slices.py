@@ -6,7 +6,7 @@ from PIL import Image
 from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.cohort.families import read_families
 from hemitwin.pipeline.cohort.split import read_split
-from hemitwin.pipeline.images.slices import SliceConfig, slice_dataset
+from hemitwin.pipeline.slices.slices import SliceConfig, slice_dataset
 from hemitwin.pipeline.stage.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("path")
@@ -89,9 +89,13 @@ def _families(folder, text):
 def test_relatives_share_a_fold_and_are_named_in_a_private_file_only(prepared, tmp_path):
     names = [f"sub-{k:02d}" for k in range(1, 9)] + ["sub-p01"]
     rows = "".join(f"{name}\tsmith{k // 2}\n" for k, name in enumerate(names))
-    config = SliceConfig(step_mm=40.0, split=SplitConfig(validation=1, test=1))
+    config = SliceConfig(
+        step_mm=40.0,
+        split=SplitConfig(validation=1, test=1),
+        participants=_families(tmp_path, rows),
+    )
     out = tmp_path / "out"
-    slice_dataset(prepared.derivatives, out, config=config, participants=_families(tmp_path, rows))
+    slice_dataset(prepared.derivatives, out, config=config)
     table = table_of(out)
     folds = table.groupby("subject")["split"].first()
     assert folds["sub-01"] == folds["sub-02"]
@@ -105,7 +109,9 @@ def test_relatives_share_a_fold_and_are_named_in_a_private_file_only(prepared, t
 def test_a_table_that_misses_a_subject_is_refused(prepared, tmp_path):
     participants = _families(tmp_path, "sub-01\ta\n")
     with pytest.raises(UserError, match=r"sub-02.* has none; add it"):
-        slice_dataset(prepared.derivatives, tmp_path / "out", participants=participants)
+        slice_dataset(
+            prepared.derivatives, tmp_path / "out", config=SliceConfig(participants=participants)
+        )
 
 
 def test_a_runs_split_that_relatives_cross_is_refused(prepared, run, tmp_path):
@@ -119,6 +125,6 @@ def test_a_runs_split_that_relatives_cross_is_refused(prepared, run, tmp_path):
             tmp_path / "out",
             splits=run.folder / "splits.json",
             labels=tuple(run.split.folds),
-            participants=_families(tmp_path, rows),
+            config=SliceConfig(participants=_families(tmp_path, rows)),
         )
     assert not (tmp_path / "out").exists()

@@ -26,16 +26,16 @@ __all__ = ["SliceFolder", "SliceRow"]
 logger = logging.getLogger(__name__)
 
 SliceRow = Mapping[str, object]
-"""One picture's row of the table, without the subject's number."""
+"""A row of the table, of a picture or of a pair, without the subject's number."""
 
 _SETTINGS = "slices.json"
 _SPLIT = "splits.json"
 _TABLE = "metadata.csv"
 _CARD = "README.md"
-_PICTURE = re.compile(r"(?P<case>sub-.+)_(axial|coronal|sagittal)[+-][0-9.]+mm(_hemi-[LR])?\.png")
-_PLACE = ("subject", "group", "split", "case", "plane", "position_mm")
-_COLUMNS = ("file_name", *_PLACE, "hemisphere", "mirrored", "pair")
-_PAIR_COLUMNS = ("left_file_name", "right_file_name", *_PLACE, "pair")
+_PICTURE = re.compile(
+    r"(?P<case>sub-.+)_(axial|coronal|sagittal)[+-][0-9.]+mm(_hemi-[LR])?"
+    r"(_asymmetry-[0-9.]+mm2)?(_mask)?\.png"
+)
 _NAMED = 8
 
 
@@ -135,12 +135,18 @@ class SliceFolder:
                 _listed(told),
             )
 
-    def record_of(self, case: Case, fold: str, settings: Mapping[str, object]) -> Record:
-        """Return what decides a case's pictures."""
+    def record_of(
+        self,
+        case: Case,
+        fold: str,
+        settings: Mapping[str, object],
+        inputs: Mapping[str, Path],
+    ) -> Record:
+        """Return what decides a case's pictures, beside the prepared volume."""
         return Record(
             "slice",
-            computation=2,
-            inputs={"volume": case.scan},
+            computation=3,
+            inputs={"volume": case.scan, **inputs},
             settings={**settings, "fold": fold},
         )
 
@@ -151,7 +157,7 @@ class SliceFolder:
 
     def write_rows(self, case: Case, fold: str, rows: Sequence[SliceRow], record: Record) -> None:
         """Write what a case's pictures were cut from; remove older pictures of the case."""
-        files = [self.path / fold / str(row["file_name"]) for row in rows]
+        files = [self.path / fold / name for name in sorted(_files_of(rows))]
         sidecar = self._sidecar(case, fold)
         self._remove_pictures(sidecar.parent, case.name, files)
         content = {
@@ -166,7 +172,7 @@ class SliceFolder:
             with reading(record, "slice again") as remedy:
                 content = read_json(record, remedy=remedy)
                 fold = record.parent.parent
-                files = [fold / row["file_name"] for row in content["Slices"]]
+                files = [fold / name for name in _files_of(content["Slices"])]
                 return recorded_inputs(content).get("volume"), all(one.is_file() for one in files)
         except UserError as error:
             logger.warning("%s", error)
@@ -175,7 +181,9 @@ class SliceFolder:
     def _sidecar(self, case: Case, fold: str) -> Path:
         return self.path / fold / case.subject / f"{case.name}.json"
 
-    def write_tables(self, split: Split, *, pairs: bool) -> pd.DataFrame:
+    def write_tables(
+        self, split: Split, columns: Sequence[str], labels: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
         """Write the table of each fold: all cases that have a record, by subject and case.
 
         Each lies in its fold's folder and names files from there, as loaders of folders of images
@@ -186,20 +194,23 @@ class SliceFolder:
         ----------
         split : Split
             The folder's.
-        pairs : bool
-            A row is a pair of halves, ``left_file_name`` and ``right_file_name``, and not a
-            picture, ``file_name``.
+        columns : sequence of str
+            The tables'.
+        labels : mapping of str to str, optional
+            The label of each subject, where it is the subject's.
 
         Returns
         -------
         DataFrame
-            All rows, of every picture.
+            All rows.
         """
         numbers = {name: f"g{index:04d}" for index, name in enumerate(sorted(split.folds))}
         records = sorted(self._records(), key=lambda path: (path.parent.name, path.stem))
         rows = [row for path in records for row in read_json(path)["Slices"]]
-        whole = pd.DataFrame(rows, columns=list(_COLUMNS))
+        whole = pd.DataFrame(rows, columns=list(columns))
         whole["group"] = [numbers[name] for name in whole["subject"]]
+        if labels is not None:
+            whole["label"] = [labels[name] for name in whole["subject"]]
         (self.path / _TABLE).unlink(missing_ok=True)  # one of all folds, by version 0.1.0
         for fold in get_args(Fold):
             table = whole[whole["split"] == fold]
@@ -208,31 +219,18 @@ class SliceFolder:
                 path.unlink(missing_ok=True)
                 continue
             with atomic_path(path) as temporary:
-                (_pairs_of(table) if pairs else table).to_csv(temporary, index=False)
-        listed = zip(whole["split"], whole["file_name"], strict=True)
-        self._tell_unlisted({self.path / fold / file for fold, file in listed})
+                table.to_csv(temporary, index=False)
+        listed = {self.path / row["split"] / name for row in rows for name in _files_of([row])}
+        self._tell_unlisted(listed)
         return whole
 
-    def write_card(self, table: pd.DataFrame, text: str) -> None:
-        """Write what the folder holds, for whoever it is given to.
+    def subjects(self) -> tuple[str, ...]:
+        """Return the subjects of the cases that have a record, sorted."""
+        return tuple(sorted({path.parent.name for path in self._records()}))
 
-        Parameters
-        ----------
-        table : DataFrame
-            As `write_tables` gives it.
-        text : str
-            What the pictures are, and where they come from.
-        """
-        counts = table.groupby("split").agg(
-            subjects=("subject", "nunique"), pictures=("file_name", "size")
-        )
-        lines = [
-            f"| {fold} | {counts['subjects'][fold]} | {counts['pictures'][fold]} |"
-            for fold in get_args(Fold)
-            if fold in counts.index
-        ]
-        counted = "\n".join(["| split | subjects | pictures |", "|---|---|---|", *lines])
-        write_text(self.path / _CARD, f"{text}\n\n## Counts\n\n{counted}\n")
+    def write_card(self, text: str) -> None:
+        """Write what the folder holds, for whoever it is given to."""
+        write_text(self.path / _CARD, text)
 
     def _tell_unlisted(self, listed: Collection[Path]) -> None:
         found = (_PICTURE.fullmatch(path.name) for path in self._pictures() if path not in listed)
@@ -261,12 +259,14 @@ class SliceFolder:
                 path.unlink(missing_ok=True)
 
 
-def _pairs_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Lay the halves of each pair into one row; the position is the left one's."""
-    left, right = (table[table["hemisphere"] == side] for side in ("L", "R"))
-    joined = left.merge(right[["pair", "file_name"]], on="pair", suffixes=("", "_right"))
-    names = {"file_name": "left_file_name", "file_name_right": "right_file_name"}
-    return joined.rename(columns=names)[list(_PAIR_COLUMNS)]
+def _files_of(rows: Iterable[SliceRow]) -> set[str]:
+    """Name the files of rows, from their fold's folder."""
+    return {
+        str(value)
+        for row in rows
+        for name, value in row.items()
+        if name.endswith("file_name") and value is not None
+    }
 
 
 def _listed(names: Sequence[str]) -> str:
