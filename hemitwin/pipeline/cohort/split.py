@@ -16,7 +16,15 @@ from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_json, read_json, write_json
 from hemitwin.pipeline.stage.tables import read_table
 
-__all__ = ["Fold", "Split", "draw_split", "make_split", "read_split", "write_split"]
+__all__ = [
+    "Fold",
+    "Split",
+    "complete_split",
+    "draw_split",
+    "make_split",
+    "read_split",
+    "write_split",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -194,11 +202,8 @@ def make_split(
     >>> [len(split.subjects(fold)) for fold in ("train", "validation", "test")]
     [4, 2, 4]
     """
-    names = sorted(set(groups.values()))
-    rng = np.random.default_rng([seed, config.repeat] if config.repeat else seed)
-    order = [names[int(index)] for index in rng.permutation(len(names))]
-    if strata is not None:
-        order = _spread(order, _strata_of_groups(groups, strata), rng)
+    order = _order(groups, config, seed=seed, strata=strata)
+    names = sorted(order)
     n_test, n_validation = _count(config.test, len(names)), _count(config.validation, len(names))
     if config.folds is not None:
         bounds = np.linspace(0, len(names), config.folds + 1).round().astype(int)
@@ -211,12 +216,100 @@ def make_split(
             f"and split.test lower"
         )
         raise UserError(msg)
-    n_train = _kept(config.train_share, len(names) - n_validation - n_test)
-    counts: dict[Fold, int] = {"test": n_test, "validation": n_validation, "train": n_train}
-    counts["unused"] = len(names) - sum(counts.values())
-    ranked: list[Fold] = [fold for fold, count in counts.items() for _ in range(count)]
-    fold_of = dict(zip(order, ranked, strict=True))
+    fold_of = _dealt(order, {"test": n_test, "validation": n_validation}, config.train_share)
     return Split({name: fold_of[group] for name, group in sorted(groups.items())}, seed)
+
+
+def complete_split(
+    groups: Mapping[str, str],
+    known: Mapping[str, Fold],
+    config: SplitConfig,
+    *,
+    seed: int,
+    strata: Mapping[str, str] | None = None,
+) -> Split:
+    """Keep folds that others drew; draw the missing one of them from the training groups.
+
+    `config.train_share` holds for the training groups, as in `make_split`.
+
+    Parameters
+    ----------
+    groups : mapping of str to str
+        Each subject's group.
+    known : mapping of str to Fold
+        Each subject's fold: ``train``, and ``validation`` or ``test`` or both.
+    config : SplitConfig
+        The share, or count, that the missing fold gets of the training groups.
+    seed : int
+        Same seed and repeat, same split.
+    strata : mapping of str to str, optional
+        Each subject's stratum.
+
+    Raises
+    ------
+    UserError
+        A group lies in two folds, or no training group would be left.
+
+    Examples
+    --------
+    >>> groups = {str(k): str(k) for k in range(10)}
+    >>> known = {name: "test" if int(name) > 6 else "train" for name in groups}
+    >>> split = complete_split(groups, known, SplitConfig(validation=2), seed=0)
+    >>> [len(split.subjects(fold)) for fold in ("train", "validation", "test")]
+    [5, 2, 3]
+    """
+    places: dict[str, set[Fold]] = {}
+    for name, group in groups.items():
+        places.setdefault(group, set()).add(known[name])
+    if torn := sorted(group for group, folds in places.items() if len(folds) > 1):
+        msg = (
+            f"a group must lie in one fold, but {', '.join(torn[:8])} lie in several; correct the "
+            f"folds, or draw new ones"
+        )
+        raise UserError(msg)
+    inner = {name: group for name, group in groups.items() if known[name] == "train"}
+    order = _order(inner, config, seed=seed, strata=strata)
+    shares: dict[Fold, float] = {"test": config.test, "validation": config.validation}
+    counts: dict[Fold, int] = {
+        fold: max(1, _count(share, len(order)))
+        for fold, share in shares.items()
+        if fold not in known.values()
+    }
+    if sum(counts.values()) >= len(order):
+        msg = (
+            f"training must keep at least one group, got {len(order)} of which "
+            f"{sum(counts.values())} go to a fold that is missing; add groups, or draw new folds"
+        )
+        raise UserError(msg)
+    fold_of = _dealt(order, counts, config.train_share)
+    fold_of |= {
+        group: next(iter(folds)) for group, folds in places.items() if group not in fold_of
+    }
+    return Split({name: fold_of[group] for name, group in sorted(groups.items())}, seed)
+
+
+def _order(
+    groups: Mapping[str, str],
+    config: SplitConfig,
+    *,
+    seed: int,
+    strata: Mapping[str, str] | None,
+) -> list[str]:
+    names = sorted(set(groups.values()))
+    rng = np.random.default_rng([seed, config.repeat] if config.repeat else seed)
+    order = [names[int(index)] for index in rng.permutation(len(names))]
+    if strata is not None:
+        order = _spread(order, _strata_of_groups(groups, strata), rng)
+    return order
+
+
+def _dealt(order: Sequence[str], first: Mapping[Fold, int], train_share: float) -> dict[str, Fold]:
+    """Give the first groups to these folds, and the rest, or a share of it, to training."""
+    counts = dict(first)
+    counts["train"] = _kept(train_share, len(order) - sum(counts.values()))
+    counts["unused"] = len(order) - sum(counts.values())
+    ranked: list[Fold] = [fold for fold, count in counts.items() for _ in range(count)]
+    return dict(zip(order, ranked, strict=True))
 
 
 def _strata_of_groups(groups: Mapping[str, str], strata: Mapping[str, str]) -> dict[str, str]:

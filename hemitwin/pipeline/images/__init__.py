@@ -1,3 +1,3 @@
-"""Two-dimensional pictures, in folds that share nobody."""
+"""Labelled images and halves of slices, read for training, in folds that share nobody."""
 
 __all__: list[str] = []
