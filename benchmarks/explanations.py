@@ -120,12 +120,12 @@ def parse() -> argparse.Namespace:
 def rows_of(run: Run, arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     brains = [
         brain
-        for brain in load_brains(run.config.data)
+        for brain in load_brains(run.config.volumes)
         if run.split.folds.get(brain.subject) == "test"
     ]
     rng = np.random.default_rng(0)
     for brain in brains:
-        pairs = pairs_of_set(arguments.simulated, brain, run.config.data.resolution_mm)
+        pairs = pairs_of_set(arguments.simulated, brain, run.config.volumes.resolution_mm)
         truths = truths_of_set(arguments.simulated, brain)
         for pair, truth in zip(pairs, truths, strict=True):
             if pair.role in arguments.roles and volume_of(pair) >= arguments.least_mm3:

@@ -87,7 +87,7 @@ def explained(
     run: Run, pairs: pd.DataFrame, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield each method's table: a row a pair, a column a region."""
-    config = run.config.data.model_copy(update={"prepared": arguments.derivatives})
+    config = run.config.volumes.model_copy(update={"prepared": arguments.derivatives})
     brains = {brain.case.name: brain for brain in load_brains(config, pairing="brains")}
     one = next(iter(brains.values()))
     atlas = hcpmmp_volume(one.volume.shape[1:], one.affine, cache_dir=arguments.cache)

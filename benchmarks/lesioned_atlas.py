@@ -108,7 +108,7 @@ def as_mask(brain: Brain, hidden: np.ndarray) -> LesionMask:
 
 def drawn(run: Run, brain: Brain, volume: torch.Tensor) -> np.ndarray | None:
     """Draw on the run's grid, and bring the mask back to the brain's."""
-    factor = round(run.config.data.resolution_mm / abs(brain.affine[0, 0]))
+    factor = round(run.config.volumes.resolution_mm / abs(brain.affine[0, 0]))
     coarse, affine = coarsen(volume, brain.affine, factor=factor)
     share, _ = coarsen((volume > 0).float(), brain.affine, factor=factor)
     coarse = torch.where(share >= 0.5, coarse / share.clamp(min=0.5), 0.0)

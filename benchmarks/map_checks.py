@@ -71,7 +71,7 @@ def parse() -> argparse.Namespace:
 
 
 def rows_of(run: Run, arguments: argparse.Namespace, cache: Path) -> Iterator[dict[str, object]]:
-    for brain in load_brains(run.config.data):
+    for brain in load_brains(run.config.volumes):
         if run.split.folds.get(brain.subject) != "test":
             continue
         pair = largest_detected(run, brain, arguments.simulated)
@@ -88,7 +88,7 @@ def rows_of(run: Run, arguments: argparse.Namespace, cache: Path) -> Iterator[di
 
 
 def largest_detected(run: Run, brain: Brain, simulated: Path) -> ScoredPair | None:
-    pairs = pairs_of_set(simulated, brain, run.config.data.resolution_mm)
+    pairs = pairs_of_set(simulated, brain, run.config.volumes.resolution_mm)
     lesions = [pair for pair in pairs if pair.role == "lesion" and pair.spec is not None]
     for pair in sorted(lesions, key=lambda one: -(one.spec.volume_mm3 if one.spec else 0.0)):
         with torch.inference_mode():

@@ -104,7 +104,7 @@ def trained(config: RunConfig, name: str, out: Path) -> Run:
 
 def tested_brains(runs: Sequence[Run]) -> tuple[Brain, ...]:
     """Return the test subjects' brains, which none of the runs may have seen."""
-    brains = load_brains(runs[0].config.data)
+    brains = load_brains(runs[0].config.volumes)
     tested = [unseen_brains(run.folder, run.split, brains) for run in runs]
     return tested[0]  # their folds are the same
 

@@ -16,7 +16,11 @@ RUNS = sorted(set(EXAMPLES.rglob("*.yaml")) - set(SETS))
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_an_example_is_a_configuration(path):
     config = load_config(path)
-    assert str(config.data.prepared).startswith("derivatives")
+    if config.images is not None or config.slice_pairs is not None:
+        assert config.encoder.spatial_dims == 2
+        assert "docs/images.md" in path.read_text(encoding="utf-8")
+        return
+    assert str(config.volumes.prepared).startswith("derivatives")
     assert (config.pairs is not None) == ("twins" in path.stem)
 
 
@@ -26,4 +30,4 @@ def test_an_example_is_an_evaluation_set(path):
 
 
 def test_every_example_is_tried():
-    assert (len(RUNS), len(SETS)) == (8, 2)
+    assert (len(RUNS), len(SETS)) == (12, 2)

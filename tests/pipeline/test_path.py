@@ -20,7 +20,7 @@ from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_jso
 from hemitwin.pipeline.stage.names import relevance_path
 from hemitwin.pipeline.training.config import load_config
 from hemitwin.pipeline.training.runs import load_run
-from hemitwin.pipeline.training.setup import plan_training
+from hemitwin.pipeline.training.setup import plan_volumes
 from hemitwin.pipeline.training.train import train
 from hemitwin.transforms import load_scan, read_itk_affine
 
@@ -256,7 +256,7 @@ def test_training_on_one_modality_does_not_warn_of_another(prepared, tmp_path, c
 def test_a_name_to_be_left_out_that_nobody_bears_is_refused_with_the_nearest(prepared):
     def plan(*names):
         data = prepared.config.data.model_copy(update={"exclude": names})
-        return plan_training(prepared.config.model_copy(update={"data": data}))
+        return plan_volumes(prepared.config.model_copy(update={"data": data}))
 
     with pytest.raises(UserError, match=r"but sub-po1 \(nearest: sub-p01.*\), sub-zzz is none"):
         plan("po1", "sub-zzz", "sub-02")

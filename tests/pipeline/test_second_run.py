@@ -222,7 +222,5 @@ def test_a_run_does_not_stand_for_other_volumes(run, prepared, tmp_path, change)
         (path,) = (derivatives / "sub-01").glob("anat/*_T1w.nii.gz")
         scan = load_scan(path)
         save_volume(path, scan.data * 2, scan.affine, space="MNI152NLin2009aSym")
-    with pytest.raises(
-        UserError, match="on these volumes and tables, but it was begun with others"
-    ):
+    with pytest.raises(UserError, match="on these data, but it was begun with others"):
         train(config, folder)

@@ -105,7 +105,7 @@ def cases_to_explain(values: Mapping[str, Any]) -> tuple["Case", ...]:
     run = load_run(Path(values["run"]))
     if values["components"] is None:
         require_halves(run, "explain")
-    labels, data = chosen_labels(values["participant_label"]), run.config.data
+    labels, data = chosen_labels(values["participant_label"]), run.config.volumes
     folder = Path(values["derivatives"])
     return find_prepared(folder, labels=labels, modality=data.modality, space=data.space)
 

@@ -119,8 +119,8 @@ def evaluate_brains(run: Run, *, prepared: Path | None = None) -> BrainEvaluatio
     if config.compared is not BRAINS:
         msg = f"{run.folder} must be a run on pairs of brains, but its config has no pairs"
         raise UserError(msg)
-    folder = prepared or config.data.prepared
-    data = config.data.model_copy(update={"prepared": folder})
+    folder = prepared or config.volumes.prepared
+    data = config.volumes.model_copy(update={"prepared": folder})
     brains = load_brains(data, pairing="brains")
     subjects = tuple(sorted(run.split.folds))
     people = people_of(config, subjects)

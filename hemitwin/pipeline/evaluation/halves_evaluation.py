@@ -91,14 +91,14 @@ def evaluate_halves(
     if config.compared is not HALVES:
         msg = f"{run.folder} must be a run on hemispheres, but it compares brains; evaluate it so"
         raise UserError(msg)
-    folder = prepared or config.data.prepared
-    brains = load_brains(config.data.model_copy(update={"prepared": folder}))
+    folder = prepared or config.volumes.prepared
+    brains = load_brains(config.volumes.model_copy(update={"prepared": folder}))
     tested = unseen_brains(run.folder, run.split, brains)
     stem = EVALUATION if simulated is None else SIMULATED
     groups = (
         _drawn_pairs(run, tested)
         if simulated is None
-        else [pairs_of_set(simulated, brain, config.data.resolution_mm) for brain in tested]
+        else [pairs_of_set(simulated, brain, config.volumes.resolution_mm) for brain in tested]
     )
     pairs = score_pairs(run.network, groups, split=run.split, fold="test")
     table = ScoreTable(pairs, read_families(run.folder / FAMILIES))

@@ -49,7 +49,7 @@ class Directions:
         """
         if count is None:
             return cls(run, None, ())
-        data = run.config.data
+        data = run.config.volumes
         found = find_prepared(derivatives, modality=data.modality, space=data.space)
         cases = tuple(case for case in found if run.split.folds.get(case.subject) == "train")
         known = len(cases) * run.config.compared.images_per_brain

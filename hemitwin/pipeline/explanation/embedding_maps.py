@@ -80,7 +80,7 @@ def explain_embedding_of(
         A subject has no prepared volume, or there are fewer dimensions, or embeddings of the
         training fold below `derivatives`, than components.
     """
-    data = run.config.data
+    data = run.config.volumes
     cases = find_prepared(derivatives, labels=labels, modality=data.modality, space=data.space)
     directions = Directions.of(run, derivatives, components)
     describe_dataset(derivatives)
@@ -92,7 +92,7 @@ def _explain_case(
     case: Case, run: Run, derivatives: Path, directions: Directions
 ) -> EmbeddingMaps:
     desc = map_desc(case, "lrpdimensions" if directions.count is None else "lrpcomponents")
-    path = relevance_path(case, derivatives, desc, space=run.config.data.space)
+    path = relevance_path(case, derivatives, desc, space=run.config.volumes.space)
     record = result_record(
         "explain", run, (case,), computation=1, settings={"directions": directions.sources}
     )
@@ -106,7 +106,7 @@ def _explain_case(
     record.begin(sidecar_of(path))
     # On the network's grid: finer voxels would hold nothing new, of 128 maps.
     data = np.moveaxis(maps.numpy(), 0, -1)
-    save_volumes(path, data, brain.affine, space=run.config.data.space)
+    save_volumes(path, data, brain.affine, space=run.config.volumes.space)
     content: dict[str, Any] = {
         "Description": "Relevance of each image for directions of its own embedding, one volume "
         "a direction; signed",
@@ -115,7 +115,7 @@ def _explain_case(
         "Directions": directions.words,
         "Ledgers": rows,
         "LedgerError": error,
-        "NetworkResolution_mm": run.config.data.resolution_mm,
+        "NetworkResolution_mm": run.config.volumes.resolution_mm,
         "SplitsHash": run.split.hash,
         "Fold": run.split.folds.get(brain.subject, "none: not seen in training"),
         "Rule": run.config.lrp.model_dump(mode="json"),

@@ -82,7 +82,7 @@ def explain(
     request = request or MapRequest()
     require_halves(run, "explain")
     _check_request(run, labels, request, cache)
-    cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
+    cases = find_prepared(derivatives, labels=labels, modality=run.config.volumes.modality)
     describe_dataset(derivatives)
     work = partial(explain_case, run=run, derivatives=derivatives, request=request, cache=cache)
     return run_cases(work, cases, stage="explain", out=derivatives)
@@ -192,7 +192,7 @@ def _explain_side(
     cache: Path | None,
 ) -> Explained:
     path = relevance_path(
-        case, derivatives, map_desc(case, request.desc), space=run.config.data.space
+        case, derivatives, map_desc(case, request.desc), space=run.config.volumes.space
     )
     record = map_record(run, request, *pair)
     if (done := read_done(case, path, record, checked=request.check)) is not None:
@@ -261,7 +261,7 @@ def _check_request(
         msg = "maps with an open ledger must be asked for by name; add --participant-label"
         raise UserError(msg)
     _check_atlas(request, cache)
-    space = run.config.data.space
+    space = run.config.volumes.space
     if _needs_atlas(request) and space != TEMPLATE_SPACE:
         msg = f"checks and ablation must have {TEMPLATE_SPACE} volumes, not {space}; prepare again"
         raise UserError(msg)

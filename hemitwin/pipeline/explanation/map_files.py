@@ -111,7 +111,7 @@ def write_map(
 ) -> Explained:
     """Write volume, lesion mask and picture, and the sidecar last."""
     record.begin(sidecar_of(path))
-    brain, space = made.brain, run.config.data.space
+    brain, space = made.brain, run.config.volumes.space
     target = choose_score(run.config.head, request.target)
     fine, affine = refine_sum(made.relevance, brain.affine, factor=brain.factor)
     values = fine[0].numpy()
@@ -157,7 +157,7 @@ def _checks_of(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> dict[str, Any]:
-    found, space = made.found, run.config.data.space
+    found, space = made.found, run.config.volumes.space
     compared = "the two hemispheres" if made.compared_with is None else "two brains"
     sides = {"LedgerLeft": found.ledger_left, "LedgerRight": found.ledger_right}
     return {
@@ -179,7 +179,7 @@ def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> di
         "LedgerCloses": found.ledger.closes(run.reference_of(target)),
         **{name: side.to_dict() for name, side in sides.items() if side is not None},
         "Checks": None if made.checks is None else {**made.checks, "Atlas": hcpmmp_atlas().digest},
-        "NetworkResolution_mm": run.config.data.resolution_mm,
+        "NetworkResolution_mm": run.config.volumes.resolution_mm,
         "InjectedLesion": made.spec.model_dump(mode="json") if made.spec else None,
         "Localisation": made.localisation or None,
         "ModelSHA256": run.weights_digest,

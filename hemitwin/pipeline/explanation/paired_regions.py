@@ -19,7 +19,7 @@ __all__ = ["PairedRegions", "atlas_on_grid"]
 def atlas_on_grid(run: Run, brain: Brain, cache: Path) -> Parcellation:
     """Return the atlas on a brain's grid, in the space that the run's volumes lie in."""
     x, y, z = (int(size) for size in brain.mask.shape)
-    return hcpmmp_volume((x, y, z), brain.affine, cache_dir=cache, space=run.config.data.space)
+    return hcpmmp_volume((x, y, z), brain.affine, cache_dir=cache, space=run.config.volumes.space)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,7 +65,7 @@ def relate(
     """
     require_halves(run, "relate")
     chosen = Directions.of(run, derivatives, directions)
-    cases = find_prepared(derivatives, labels=labels, modality=run.config.data.modality)
+    cases = find_prepared(derivatives, labels=labels, modality=run.config.volumes.modality)
     describe_dataset(derivatives)
     work = partial(
         _relate_case, other=None, run=run, derivatives=derivatives, cache=cache, chosen=chosen
@@ -106,10 +106,10 @@ def relate_two(
         The run compares hemispheres, a brain is not there or not one scan, or the brains lie in a
         space in which the atlas is not known; or as `relate` says of directions.
     """
-    if run.config.data.space != TEMPLATE_SPACE:
+    if run.config.volumes.space != TEMPLATE_SPACE:
         msg = (
             f"relate must have brains in {TEMPLATE_SPACE}, where the atlas is known, but "
-            f"{run.folder} takes {run.config.data.space}; prepare and train in that space"
+            f"{run.folder} takes {run.config.volumes.space}; prepare and train in that space"
         )
         raise UserError(msg)
     one, other = find_two(run, derivatives, subjects)
@@ -126,7 +126,7 @@ def _relate_case(
 ) -> Related:
     cases = (case,) if other is None else (case, other)
     desc = "bilrp" if other is None else "bilrppair"
-    path = relations_path(case, derivatives, desc, space=run.config.data.space)
+    path = relations_path(case, derivatives, desc, space=run.config.volumes.space)
     record = result_record(
         "relate",
         run,

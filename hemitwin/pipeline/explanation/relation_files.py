@@ -168,7 +168,7 @@ def _sidecar(run: Run, made: RelationContent) -> dict[str, Any]:
         "Diagonal": made.diagonal,
         "Regions": float(made.block.sum()) / float(found.matrix.sum()),
         "Rule": run.config.lrp.model_dump(mode="json"),
-        "NetworkResolution_mm": run.config.data.resolution_mm,
+        "NetworkResolution_mm": run.config.volumes.resolution_mm,
         "ModelSHA256": run.weights_digest,
         "SplitsHash": run.split.hash,
         "Folds": {

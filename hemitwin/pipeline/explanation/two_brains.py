@@ -58,7 +58,7 @@ def find_two(run: Run, derivatives: Path, subjects: Sequence[str]) -> tuple[Case
 
 def _find_one(run: Run, derivatives: Path, name: str) -> Case:
     subject = name.removeprefix("sub-").split("_")[0]
-    data = run.config.data
+    data = run.config.volumes
     found = find_prepared(derivatives, labels=(subject,), modality=data.modality, space=data.space)
     full = name if name.startswith("sub-") else f"sub-{name}"
     exact = [case for case in found if case.name == full]

@@ -1,19 +1,32 @@
 """One configuration for a run: composed of each concern's own, read from YAML, frozen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
 from hemitwin._frozen import Frozen
 from hemitwin.atlases import TEMPLATE_SPACE
 from hemitwin.interpret import LrpConfig
-from hemitwin.models import EncoderConfig, HeadConfig, LocalEncoderConfig, LossConfig
+from hemitwin.models import (
+    EncoderConfig,
+    HeadConfig,
+    Items,
+    LocalEncoderConfig,
+    LossConfig,
+    Negatives,
+    Relations,
+    TransferConfig,
+    relate_classes,
+)
 from hemitwin.pipeline.cohort.config import BrainPairsConfig, DataConfig, SplitConfig
+from hemitwin.pipeline.images.config import ImagesConfig
+from hemitwin.pipeline.images.slice_pairs import SlicePairsConfig
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import read_config
 from hemitwin.pipeline.training.compared import BRAINS, HALVES, Compared
-from hemitwin.transforms import AugmentationConfig, LesionConfig
+from hemitwin.transforms import AugmentationConfig, ImageAugmentationConfig, LesionConfig
 
 __all__ = ["EvaluationConfig", "RunConfig", "TrainingConfig", "load_config"]
 
@@ -22,9 +35,10 @@ _HEADS: Mapping[str, tuple[str, ...]] = {
     "triplet": ("distance",),
     "contrastive": ("distance",),
     "ntxent": ("distance",),
-    "bce": ("classifier", "joint", "single"),
+    "bce": ("classifier", "joint", "single", "weighted_l1"),
     "joint": ("joint", "classifier"),
     "map": ("decoder",),
+    "softmax": ("classes",),
 }
 """Heads that an objective trains; the first is its default."""
 
@@ -33,7 +47,9 @@ class TrainingConfig(Frozen):
     """How the network is trained."""
 
     epochs: int = Field(default=50, ge=1, description="Passes over the training subjects.")
-    batch_subjects: int = Field(default=8, ge=1, description="Subjects in a batch.")
+    batch_subjects: int = Field(
+        default=8, ge=1, description="Subjects, or labelled images, in a batch."
+    )
     lesions_per_side: int = Field(
         default=1, ge=1, description="Lesioned copies of each hemisphere in a batch."
     )
@@ -49,6 +65,9 @@ class TrainingConfig(Frozen):
     augmentation: AugmentationConfig = Field(
         default=AugmentationConfig(),
         description="Random changes that both halves share, but for noise.",
+    )
+    image_augmentation: ImageAugmentationConfig = Field(
+        default=ImageAugmentationConfig(), description="Random changes of 2D images."
     )
     precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
         default="auto", description="auto: bf16 where the device has units for it, else float32."
@@ -101,6 +120,37 @@ class EvaluationConfig(Frozen):
         default=4, ge=1, description="Lesioned pairs a subject, beside its healthy pair."
     )
     bootstrap: int = Field(default=2000, ge=100, description="Bootstrap draws over subjects.")
+    criterion: Literal["accuracy", "balanced_accuracy"] | None = Field(
+        default=None,
+        description="Labelled images: choose an offset of each class by validation, so that this "
+        "is highest; the nearest class by default.",
+    )
+    explained: int = Field(
+        default=16, ge=1, description="Labelled images that are explained by maps."
+    )
+    box: tuple[float, float] = Field(
+        default=(0.6, 0.6),
+        description="Labelled images: shares of height and width of the central box in which "
+        "relevance is counted.",
+    )
+
+    @field_validator("box")
+    @classmethod
+    def _box_lies_inside(cls, box: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 < share <= 1 for share in box):
+            msg = f"box must have shares above 0, at most 1, got {box}; correct it"
+            raise ValueError(msg)
+        return box
+
+
+_DATA: Mapping[str, type[BaseModel]] = {"images": ImagesConfig, "slices": SlicePairsConfig}
+"""By the key that only its kind of data has; without one of them they are volumes."""
+
+
+def _kind_of_data(value: Any) -> str:  # noqa: ANN401 (raw input)
+    if not isinstance(value, dict):
+        return type(value).__name__
+    return next((kind for key, kind in _DATA.items() if key in value), DataConfig).__name__
 
 
 def _kind_of_encoder(value: Any) -> str:  # noqa: ANN401 (raw input)
@@ -112,7 +162,12 @@ class RunConfig(Frozen):
     """Everything that decides a training run."""
 
     seed: int = Field(default=0, ge=0, description="The run's one seed.")
-    data: DataConfig = Field(description="Volumes.")
+    data: Annotated[
+        Annotated[DataConfig, Tag("DataConfig")]
+        | Annotated[ImagesConfig, Tag("ImagesConfig")]
+        | Annotated[SlicePairsConfig, Tag("SlicePairsConfig")],
+        Discriminator(_kind_of_data),
+    ] = Field(description="Prepared volumes, labelled images, or halves of slices.")
     pairs: BrainPairsConfig | None = Field(
         default=None,
         description="Compare brains, twins or rescans; without it the halves of each brain.",
@@ -123,6 +178,9 @@ class RunConfig(Frozen):
         | Annotated[LocalEncoderConfig, Tag("LocalEncoderConfig")],
         Discriminator(_kind_of_encoder),
     ] = Field(default=EncoderConfig(), description="The network.")
+    transfer: TransferConfig | None = Field(
+        default=None, description="Weights that the encoder starts from; drawn by default."
+    )
     head: HeadConfig = Field(
         default=HeadConfig(), description="What compares both sides; by default it suits the loss."
     )
@@ -136,9 +194,51 @@ class RunConfig(Frozen):
     lrp: LrpConfig = Field(default=LrpConfig(), description="Relevance.")
 
     @property
+    def volumes(self) -> DataConfig:
+        """The prepared volumes that the run is about.
+
+        Raises
+        ------
+        UserError
+            It is about images.
+        """
+        if isinstance(self.data, DataConfig):
+            return self.data
+        place = self.data.images if isinstance(self.data, ImagesConfig) else self.data.slices
+        msg = (
+            f"this must be asked of a run on prepared volumes, but the run learnt from images "
+            f"({place}); name another run"
+        )
+        raise UserError(msg)
+
+    @property
+    def images(self) -> ImagesConfig | None:
+        """The labelled images that the run is about, where it is about such."""
+        return self.data if isinstance(self.data, ImagesConfig) else None
+
+    @property
+    def slice_pairs(self) -> SlicePairsConfig | None:
+        """The halves of slices that the run is about, where it is about such."""
+        return self.data if isinstance(self.data, SlicePairsConfig) else None
+
+    @property
     def compared(self) -> Compared:
-        """What a pair is made of: halves of one brain, or two brains."""
-        return HALVES if self.pairs is None else BRAINS
+        """What a pair of volumes is made of: halves of one brain, or two brains.
+
+        Raises
+        ------
+        UserError
+            The run is about images.
+        """
+        of_halves = bool(self.volumes) and self.pairs is None
+        return HALVES if of_halves else BRAINS
+
+    @property
+    def relate(self) -> Callable[[Items, Items, Negatives], Relations]:
+        """Which of a batch's images belong together, and which apart."""
+        if self.images is not None:
+            return relate_classes
+        return self.compared.relate if self.slice_pairs is None else HALVES.relate
 
     @property
     def evaluation_seed(self) -> int:
@@ -151,10 +251,15 @@ class RunConfig(Frozen):
         """Choose the head that an objective needs, and a task's negatives, where none is named."""
         if not isinstance(content, dict):
             return content
+        kind = _kind_of_data(content.get("data"))
+        of_images = kind == ImagesConfig.__name__
         loss, head = content.get("loss", {}), content.get("head", {})
-        if isinstance(loss, dict) and content.get("pairs") is not None:
+        encoder = content.get("encoder", {})
+        if isinstance(loss, dict) and (of_images or content.get("pairs") is not None):
             loss = {"negatives": "subject", **loss}
             content = content | {"loss": loss}
+        if isinstance(encoder, dict) and kind in {one.__name__ for one in _DATA.values()}:
+            content = content | {"encoder": {"spatial_dims": 2, **encoder}}
         objective = loss.get("objective") if isinstance(loss, dict) else loss.objective
         if isinstance(head, dict) and isinstance(objective, str) and objective in _HEADS:
             content = content | {"head": {"name": _HEADS[objective][0], **head}}
@@ -178,19 +283,6 @@ class RunConfig(Frozen):
                 "single, which sees each brain by itself; take classifier"
             )
             raise ValueError(msg)
-        fit = ("lesion", "subject") if self.pairs is None else ("subject", "relative")
-        if self.loss.negatives not in fit:
-            msg = (
-                f"loss.negatives must be {' or '.join(fit)} for pairs of "
-                f"{self.compared.pairing}, got {self.loss.negatives}"
-            )
-            raise ValueError(msg)
-        if self.pairs is None and self.data.space != TEMPLATE_SPACE:
-            msg = (
-                f"data.space must be {TEMPLATE_SPACE} for hemispheres, whose mirror image lies in "
-                f"the same space, got {self.data.space}"
-            )
-            raise ValueError(msg)
         if self.training.batch_subjects % self.training.devices:
             msg = (
                 f"training.batch_subjects must be a multiple of training.devices "
@@ -201,7 +293,79 @@ class RunConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _volumes_suit_the_rest(self) -> "RunConfig":
+        if not isinstance(self.data, DataConfig):
+            return self
+        fit = ("lesion", "subject") if self.pairs is None else ("subject", "relative")
+        if self.loss.negatives not in fit:
+            msg = (
+                f"loss.negatives must be {' or '.join(fit)} for pairs of "
+                f"{self.compared.pairing}, got {self.loss.negatives}"
+            )
+            raise ValueError(msg)
+        if self.pairs is None and self.volumes.space != TEMPLATE_SPACE:
+            msg = (
+                f"data.space must be {TEMPLATE_SPACE} for hemispheres, whose mirror image lies in "
+                f"the same space, got {self.volumes.space}"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _images_suit_the_rest(self) -> "RunConfig":
+        if isinstance(self.data, DataConfig):
+            return self
+        foreign = {
+            "pairs": self.pairs is not None,
+            "lesions": self.lesions != LesionConfig(),
+            "lesion_masks": self.lesion_masks is not None,
+        }
+        if given := [name for name, there in foreign.items() if there]:
+            msg = f"{', '.join(given)} must be left out where images are learnt from; got it set"
+            raise ValueError(msg)
+        if self.encoder.name == "local" or self.encoder.spatial_dims != 2:
+            msg = (
+                f"encoder must be one of two dimensions where images are learnt from; got "
+                f"{self.encoder.name} with spatial_dims={self.encoder.spatial_dims}; leave "
+                f"spatial_dims out"
+            )
+            raise ValueError(msg)
+        negatives = "lesion" if self.images is None else "subject"
+        if self.loss.negatives != negatives:
+            msg = (
+                f"loss.negatives must be left out where images are learnt from (it is "
+                f"{negatives}: other classes, or the half with a shape); got {self.loss.negatives}"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _objective_suits_the_data(self) -> "RunConfig":
+        of_classes = self.loss.objective == "softmax"
+        of_lesions = self.loss.objective == "map" or self.head.name == "single"
+        if of_classes and self.images is None:
+            msg = (
+                "loss.objective must be one that compares where halves or brains are; got "
+                "softmax, which needs the classes of images; take bce with head.name=single"
+            )
+            raise ValueError(msg)
+        if of_lesions and self.images is not None:
+            msg = (
+                f"loss.objective must be one of images' classes, got {self.loss.objective} with "
+                f"head.name={self.head.name}, which knows lesions alone; take softmax for a plain "
+                f"classifier"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _encoder_suits_the_rest(self) -> "RunConfig":
+        if self.transfer is not None and isinstance(self.encoder, LocalEncoderConfig):
+            msg = (
+                "transfer must be left out where encoder.name=local, which is fitted and not "
+                "trained; got it set"
+            )
+            raise ValueError(msg)
         if self.head.name == "decoder" and isinstance(self.encoder, LocalEncoderConfig):
             msg = (
                 "encoder.name must be one with feature maps where head.name=decoder; got local; "
@@ -218,6 +382,8 @@ class RunConfig(Frozen):
 
     @model_validator(mode="after")
     def _lesions_suit_training(self) -> "RunConfig":
+        if not isinstance(self.data, DataConfig):
+            return self
         if set(self.lesions.roles) != {"lesion"}:
             msg = (
                 "lesions.roles must be lesions alone, since training takes its negatives from "
@@ -225,10 +391,10 @@ class RunConfig(Frozen):
                 "set ('hemitwin simulate lesions')"
             )
             raise ValueError(msg)
-        if self.lesions.modality != self.data.modality:
+        if self.lesions.modality != self.volumes.modality:
             msg = (
-                f"lesions.modality must be data.modality ({self.data.modality}), whose contrasts "
-                f"the lesions take; got {self.lesions.modality}; set both"
+                f"lesions.modality must be data.modality ({self.volumes.modality}), whose "
+                f"contrasts the lesions take; got {self.lesions.modality}; set both"
             )
             raise ValueError(msg)
         return self

@@ -17,7 +17,15 @@ from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.distributed import rank_and_world
 from hemitwin.pipeline.training.pairs import TrainingBatch
 
-__all__ = ["BatchSampler", "Draw", "EpochScores", "ResumableLoader", "TrainingData", "Validation"]
+__all__ = [
+    "BatchSampler",
+    "Draw",
+    "EpochScores",
+    "ResumableLoader",
+    "TrainingData",
+    "Validation",
+    "mean_hinge",
+]
 
 Draw = tuple[int, int]
 """Epoch, and number of a subject or a set."""
@@ -43,7 +51,8 @@ class EpochScores(Protocol):
         different : (n,) bool
             The label: a lesion, or two that are not one set.
         hinge : float
-            What the scores of different pairs lack of `margin` to those of alike ones, as a mean.
+            What the scores of different pairs lack of `margin` to those of alike ones, as a mean:
+            what the best weights are chosen by, where the head has no logit.
         """
         ...
 
@@ -69,8 +78,8 @@ class Validation(ABC):
         """Return the label of each row of `table`."""
 
     @abstractmethod
-    def write(self, folder: Path, table: pd.DataFrame) -> None:
-        """Write `table` into a run folder."""
+    def write(self, folder: Path, table: pd.DataFrame) -> Path | None:
+        """Write `table` into a run folder; give the file whose digest the run's summary keeps."""
 
 
 class TrainingData(pl.LightningDataModule):
@@ -206,3 +215,31 @@ class BatchSampler(Sampler[list[Draw]]):
         share = self._batch // world
         for one in batches[first:]:
             yield one if world == 1 else one[rank * share : (rank + 1) * share]
+
+
+def mean_hinge(
+    scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"], margin: float
+) -> float:
+    """Return the mean over every two pairs of what a different one lacks of `margin` to a same.
+
+    Parameters
+    ----------
+    scores : (n,) float
+        High for different pairs.
+    labels : (n,) bool
+        True where they are different.
+    margin : float
+        By how much each different pair should be above each that is the same.
+
+    Examples
+    --------
+    >>> mean_hinge(np.array([1.0, 0.0, 0.5]), np.array([True, False, False]), 0.75)
+    0.125
+    """
+    same = np.sort(scores[~labels].astype(float))
+    different = scores[labels].astype(float)
+    # Sums from each place up: a matrix of all pairs of pairs would not fit the memory.
+    sums = np.append(np.cumsum(same[::-1])[::-1], 0.0)
+    first = np.searchsorted(same, different - margin, side="right")
+    lacking = sums[first] + (margin - different) * (same.size - first)
+    return float(lacking.sum() / (same.size * different.size))

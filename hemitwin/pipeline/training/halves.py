@@ -82,7 +82,7 @@ class LesionedHalves(Dataset[TrainingBatch]):
         self._source = source
         self._augmentation = BrainAugmentation(
             config.training.augmentation,
-            voxel_mm=config.data.resolution_mm,
+            voxel_mm=config.volumes.resolution_mm,
             comparison="hemispheres",
         )
 
@@ -141,9 +141,10 @@ class HalvesValidation(Validation):
         """Tell which pairs have a lesion."""
         return table["lesioned"].to_numpy(bool)
 
-    def write(self, folder: Path, table: pd.DataFrame) -> None:
+    def write(self, folder: Path, table: pd.DataFrame) -> Path:
         """Write `VALIDATION_PAIRS`."""
         save_table(folder / VALIDATION_PAIRS, table)
+        return folder / VALIDATION_PAIRS
 
 
 class HalvesScores:

@@ -58,6 +58,10 @@ _AGAIN = "restore it or train again"
 _PATHS = (
     ("data", "prepared"),
     ("data", "participants"),
+    ("data", "images"),
+    ("data", "folder"),
+    ("data", "slices"),
+    ("transfer", "weights"),
     ("split", "families"),
     ("", "lesion_masks"),
 )
@@ -98,7 +102,7 @@ class Run:
 
     def load_brain(self, case: Case) -> Brain:
         """Load a prepared volume at the network's grid, for what the run compares."""
-        return self.config.compared.load(case, self.config.data.resolution_mm)
+        return self.config.compared.load(case, self.config.volumes.resolution_mm)
 
     def reference_of(self, target: str) -> float:
         """Return the typical size of an explained score: what a ledger is judged against."""
@@ -109,7 +113,7 @@ class Run:
         """What of the run decides a result, as JSON: no path, so that the run may be moved."""
         config = self.config.model_dump(mode="json")
         for section, key in _PATHS:
-            del (config[section] if section else config)[key]
+            ((config[section] or {}) if section else config).pop(key, None)
         return {
             "weights": self.weights_digest,
             "folds": self.split.hash,

@@ -1,8 +1,8 @@
 """From a configuration to what training needs: cases and folds, then data and validation."""
 
-from collections.abc import Iterable, Iterator
-from copy import deepcopy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
@@ -13,31 +13,47 @@ from hemitwin.models import (
     LocalEncoderConfig,
     Reference,
     SiameseNetwork,
-    count_parameters,
 )
 from hemitwin.pipeline.cohort.brain_pairs import People
-from hemitwin.pipeline.cohort.brains import Brain, load_brains, require_excluded
+from hemitwin.pipeline.cohort.brains import COMPUTATION as GRID_COMPUTATION
+from hemitwin.pipeline.cohort.brains import Brain, find_cases, load_brains, require_excluded
 from hemitwin.pipeline.cohort.demographics import read_demographics
 from hemitwin.pipeline.cohort.families import kinship_of
-from hemitwin.pipeline.cohort.leakage import refuse_copies
+from hemitwin.pipeline.cohort.leakage import refuse_copies, write_guards
 from hemitwin.pipeline.cohort.split import Split, draw_split
+from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import TrainingData, Validation
 from hemitwin.pipeline.training.device import chosen_device
 from hemitwin.pipeline.training.halves import HalvesValidation, LesionedHalves, validation_pairs
+from hemitwin.pipeline.training.labelled_images import plan_images
 from hemitwin.pipeline.training.pairs import TrainingBatch
-from hemitwin.pipeline.training.runs import lesion_source
-from hemitwin.pipeline.training.task import SiameseTask
+from hemitwin.pipeline.training.plan import (
+    SHOWN,
+    TrainingPlan,
+    TrainingSetup,
+    described,
+    transferred,
+)
+from hemitwin.pipeline.training.runs import lesion_source, masks_digest
+from hemitwin.pipeline.training.slice_pairs import plan_slice_pairs
 from hemitwin.pipeline.training.whole_brains import BrainSets, BrainsValidation, pairs_of_fold
 
-__all__ = ["TrainingPlan", "TrainingSetup", "people_of", "plan_training", "set_up"]
+__all__ = [
+    "VolumePlan",
+    "people_of",
+    "plan_training",
+    "plan_volumes",
+    "record_now",
+]
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingPlan:
-    """What training will work on, before it begins.
+class VolumePlan(TrainingPlan):
+    """Prepared volumes, whose halves or wholes are compared.
 
     Parameters
     ----------
@@ -65,28 +81,56 @@ class TrainingPlan:
         """Everybody who has a fold, sorted."""
         return tuple(sorted(self.split.folds))
 
+    @property
+    def record(self) -> Record:
+        """What the run is trained on; its settings are in its configuration."""
+        return record_of_volumes(self.config, self.split, [brain.case for brain in self.brains])
+
     def describe(self, network: SiameseNetwork) -> str:
         """Say in one line what will happen."""
         config = self.config
-        counts = [f"{len(self.fold(name))} {name}" for name in ("train", "validation", "test")]
+        counts = [f"{len(self.fold(name))} {name}" for name in SHOWN]
         size = config.compared.images(self.brains[0])[0].shape[1:]
         return (
-            f"{config.encoder.name} with {config.head.name} head and {config.loss.objective} "
-            f"objective, {count_parameters(network):,} parameters, "
-            f"{config.compared.word} of {' x '.join(str(one) for one in size)} voxels; "
-            f"cases: {', '.join(counts)}; "
-            f"{config.training.epochs} epochs"
+            f"{described(config, network)}, {config.compared.word} of "
+            f"{' x '.join(str(one) for one in size)} voxels; "
+            f"cases: {', '.join(counts)}; {config.training.epochs} epochs"
+        )
+
+    def write_guards(self, folder: Path) -> None:
+        """See `hemitwin.pipeline.cohort.leakage.write_guards`."""
+        cases = [brain.case for brain in self.brains]
+        write_guards(folder, self.split, cases, self.people.kinship.groups(self.subjects))
+
+    def set_up(self, device: torch.device | None = None) -> "TrainingSetup":
+        """Make what the training needs; the reference is taken on the device."""
+        config, place = self.config, chosen_device(device)
+        drawn, validation = _halves(self) if config.compared is HALVES else _brains(self)
+        reference = _reference(config, _images(self), place)
+        return TrainingSetup(
+            config,
+            TrainingData(config, drawn, validation.batches),
+            validation,
+            reference,
+            _local_patterns(config, reference, _images(self), place),
         )
 
 
 def people_of(config: RunConfig, subjects: tuple[str, ...]) -> People:
     """Read what the run's tables say of its subjects; see `kinship_of`."""
-    tables = [path for path in (config.data.participants, config.split.families) if path]
-    kinship = kinship_of(subjects, config.data.participants, config.split.families)
+    tables = [path for path in (config.volumes.participants, config.split.families) if path]
+    kinship = kinship_of(subjects, config.volumes.participants, config.split.families)
     return People(kinship, read_demographics(*tables))
 
 
 def plan_training(config: RunConfig) -> TrainingPlan:
+    """Load what is learnt from, and draw its folds; see the other functions that plan."""
+    if config.images is not None:
+        return plan_images(config)
+    return plan_volumes(config) if config.slice_pairs is None else plan_slice_pairs(config)
+
+
+def plan_volumes(config: RunConfig) -> VolumePlan:
     """Load the cohort and draw its folds.
 
     Raises
@@ -95,8 +139,8 @@ def plan_training(config: RunConfig) -> TrainingPlan:
         There is no prepared volume, nobody has a name that is to be left out, the volumes differ
         in shape, there are too few groups for the folds, or one volume has two names.
     """
-    require_excluded(config.data)
-    brains = load_brains(config.data, pairing=config.compared.pairing)
+    require_excluded(config.volumes)
+    brains = load_brains(config.volumes, pairing=config.compared.pairing)
     shapes = {tuple(brain.volume.shape) for brain in brains}
     if len(shapes) > 1:
         msg = (
@@ -108,76 +152,52 @@ def plan_training(config: RunConfig) -> TrainingPlan:
     split = draw_split(
         subjects,
         config.split,
-        participants=config.data.participants,
+        participants=config.volumes.participants,
         seed=config.evaluation_seed,
     )
     refuse_copies([brain.case for brain in brains], split)
-    return TrainingPlan(config, split, brains, people_of(config, tuple(subjects)))
+    return VolumePlan(config, split, brains, people_of(config, tuple(subjects)))
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingSetup:
-    """What a training needs, made of its plan.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The settings.
-    data : TrainingData
-        Training and validation batches.
-    validation : Validation
-        What the training is checked on.
-    reference : Reference or None
-        Of the training fold, where the network sees deviations from it.
-    local : LocalEncoder or None
-        Patterns of the training fold, where the configuration asks for them.
-    """
-
-    config: RunConfig
-    data: TrainingData
-    validation: Validation
-    reference: Reference | None
-    local: LocalEncoder | None
-
-    def task(self, steps: int) -> SiameseTask:
-        """Return the Lightning module of a training of so many optimizer steps."""
-        return SiameseTask(
-            self.config,
-            steps=steps,
-            reference=self.reference,
-            local=deepcopy(self.local),
-            scores=self.validation.epoch_scores(),
-        )
+def record_now(config: RunConfig, split: Split) -> Record | None:
+    """Say what a run would be trained on now, for comparison; `None` where the data are away."""
+    if config.images is not None:
+        return plan_images(config).record if config.images.images.exists() else None
+    if config.slice_pairs is not None:
+        return plan_slice_pairs(config).record if config.slice_pairs.slices.is_dir() else None
+    if not config.volumes.prepared.is_dir():
+        return None
+    return record_of_volumes(config, split, find_cases(config.volumes))
 
 
-def set_up(plan: TrainingPlan, device: torch.device | None = None) -> TrainingSetup:
-    """Make what a plan's training needs; the reference is taken on the device."""
-    config, place = plan.config, chosen_device(device)
-    drawn, validation = _halves(plan) if config.compared is HALVES else _brains(plan)
-    reference = _reference(config, _images(plan), place)
-    return TrainingSetup(
-        config,
-        TrainingData(config, drawn, validation.batches),
-        validation,
-        reference,
-        _local_patterns(config, reference, _images(plan), place),
-    )
+def record_of_volumes(config: RunConfig, split: Split, cases: Sequence[Case]) -> Record:
+    """Say what a run on volumes is trained on; its settings are in its configuration."""
+    tables = {"participants": config.volumes.participants, "families": config.split.families}
+    inputs = {case.name: case.scan for case in cases}
+    inputs |= {name: path for name, path in tables.items() if path is not None}
+    inputs |= transferred(config)
+    settings = {
+        "folds": split.hash,
+        "grid": GRID_COMPUTATION,
+        "lesion_masks": masks_digest(config),
+    }
+    return Record("train", computation=1, inputs=inputs, settings=settings)
 
 
-def _images(plan: TrainingPlan) -> Iterator[Volume]:
+def _images(plan: VolumePlan) -> Iterator[Volume]:
     """Give the images of the training fold as they are."""
     for brain in plan.fold("train"):
         yield from plan.config.compared.images(brain)
 
 
-def _halves(plan: TrainingPlan) -> tuple[Dataset[TrainingBatch], Validation]:
+def _halves(plan: VolumePlan) -> tuple[Dataset[TrainingBatch], Validation]:
     config, source = plan.config, lesion_source(plan.config)
     pairs = validation_pairs(config, plan.fold("validation"), source)
     drawn = LesionedHalves(config, plan.fold("train"), source)
     return drawn, HalvesValidation(pairs, plan.split)
 
 
-def _brains(plan: TrainingPlan) -> tuple[Dataset[TrainingBatch], Validation]:
+def _brains(plan: VolumePlan) -> tuple[Dataset[TrainingBatch], Validation]:
     config, validation = plan.config, plan.fold("validation")
     learnt, checked = (
         pairs_of_fold(config, plan.fold(fold), plan.people, plan.split, fold)
@@ -192,9 +212,9 @@ def _reference(
     config: RunConfig, images: Iterable[Volume], device: torch.device
 ) -> Reference | None:
     """Take the reference of the training fold alone, unchanged by augmentation."""
-    if not config.data.reference:
+    if not config.volumes.reference:
         return None
-    data = config.data
+    data = config.volumes
     seen = (image.to(device) for image in images)
     return Reference.fit(seen, smooth_voxels=data.reference_mm / data.resolution_mm)
 

@@ -1,5 +1,6 @@
 """Training of a Siamese network as a Lightning module."""
 
+import logging
 from typing import Any
 
 import lightning as pl
@@ -25,9 +26,12 @@ from hemitwin.models import (
     build_encoder,
     build_head,
     embed_in_chunks,
+    freeze,
     map_loss,
     pair_distance,
+    transfer_weights,
 )
+from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.metrics import auc
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import EpochScores
@@ -36,6 +40,8 @@ from hemitwin.pipeline.training.distributed import gather_batch
 from hemitwin.pipeline.training.pairs import TrainingBatch
 
 __all__ = ["SiameseTask", "channels_last", "memory_format", "resolve_precision", "side_pairs"]
+
+logger = logging.getLogger(__name__)
 
 _LEAST_STEPS = 3
 
@@ -55,6 +61,13 @@ class SiameseTask(pl.LightningModule):
         The encoder, where the configuration asks for local patterns: they are of images.
     scores : EpochScores, optional
         Gathers what is said of the validation pairs; a task without it is not validated.
+    classes : int
+        Of labelled images; 0 where there are none.
+
+    Attributes
+    ----------
+    head_config : HeadConfig
+        What the head was built from.
     """
 
     def __init__(
@@ -65,18 +78,22 @@ class SiameseTask(pl.LightningModule):
         reference: Reference | None = None,
         local: LocalEncoder | None = None,
         scores: EpochScores | None = None,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
         encoder = _encoder(config, reference, local, generator)
-        head = build_head(config.head, encoder, generator)
+        self.head_config = config.head
+        if config.loss.objective == "softmax":
+            self.head_config = config.head.model_copy(update={"classes": classes})
+        head = build_head(self.head_config, encoder, generator)
         self.network = SiameseNetwork(encoder, head, reference)
         self._objective = Objective(config.loss, config.head.metric)
         self._memory = MemoryBank(config.loss.memory, encoder.config.embedding_dim)
         self._loss = config.loss
         self._training = config.training
         self._steps = steps
-        self._compared = config.compared
+        self._relate = config.relate
         self._scores = scores
         # Not part of the state: what is compiled has the encoder's own parameters.
         compiled = torch.compile(encoder) if config.training.compiled else encoder
@@ -98,7 +115,7 @@ class SiameseTask(pl.LightningModule):
             own = embed_in_chunks(self._embed[0], images, self._training.chunk).float()
             embeddings, items = gather_batch(own, batch.items)
             loss = self._embedding_loss(embeddings, items)
-        relations = self._compared.relate(items, items, self._loss.negatives)
+        relations = self._relate(items, items, self._loss.negatives)
         positive, negative = _mean_distances(embeddings.detach(), relations, self.network)
         values = {"loss": loss, "positive_distance": positive, "negative_distance": negative}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(images))
@@ -146,7 +163,7 @@ class SiameseTask(pl.LightningModule):
         older, old_items = self._memory.read()
         everyone = Items.join([items, old_items])
         others = torch.cat([embeddings, older.to(embeddings.dtype)])
-        relations = self._compared.relate(items, everyone, self._loss.negatives)
+        relations = self._relate(items, everyone, self._loss.negatives)
         loss: Tensor = self._objective(embeddings, relations, self.network.head, others)
         self._memory.push(embeddings, items)
         return loss
@@ -187,10 +204,21 @@ def _encoder(
     generator: torch.Generator,
 ) -> BuiltEncoder:
     if isinstance(config.encoder, EncoderConfig):
-        channels = 1 if reference is None else reference.channels
-        return build_encoder(
+        channels: int = 1 if config.images is None else config.images.channels
+        if reference is not None:
+            channels = reference.channels
+        encoder = build_encoder(
             config.encoder.model_copy(update={"in_channels": channels}), generator
         )
+        if config.transfer is not None:
+            try:
+                found = transfer_weights(encoder, config.transfer.weights)
+                freeze(encoder, config.transfer.freeze_stages)
+            except (OSError, ValueError) as error:
+                msg = f"transfer: {error}"
+                raise UserError(msg) from error
+            logger.info("%s: %s", config.transfer.weights, found)
+        return encoder
     if local is None:
         msg = "encoder.name=local needs the training images' patterns; give LocalEncoder.fit's"
         raise TypeError(msg)

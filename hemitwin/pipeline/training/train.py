@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hemitwin._atomic import sweep_leftovers
 from hemitwin.models import count_parameters, save_weights
-from hemitwin.pipeline.cohort.brains import COMPUTATION as GRID_COMPUTATION
-from hemitwin.pipeline.cohort.brains import find_cases
-from hemitwin.pipeline.cohort.leakage import write_guards
 from hemitwin.pipeline.cohort.split import Split, read_split, write_split
-from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
@@ -46,7 +42,7 @@ from hemitwin.pipeline.training.distributed import (
     rank_and_world,
     wait_for_all,
 )
-from hemitwin.pipeline.training.halves import VALIDATION_PAIRS
+from hemitwin.pipeline.training.plan import TrainingSetup
 from hemitwin.pipeline.training.runs import (
     CONFIG,
     CURVES,
@@ -59,10 +55,9 @@ from hemitwin.pipeline.training.runs import (
     Run,
     config_digest,
     load_run,
-    masks_digest,
     write_config,
 )
-from hemitwin.pipeline.training.setup import TrainingSetup, plan_training, set_up
+from hemitwin.pipeline.training.setup import plan_training, record_now
 from hemitwin.pipeline.training.step_probe import probe_step
 from hemitwin.pipeline.training.task import SiameseTask, memory_format, resolve_precision
 
@@ -128,13 +123,13 @@ def train(
         return load_run(out, device=device)
     machine = _Machine.of(config, device)
     plan = plan_training(config)
-    record = _record(config, plan.split, [brain.case for brain in plan.brains])
+    record = plan.record
     for folder in (out, out / _CHECKPOINTS):
         sweep_leftovers(folder)
     begun = _latest_state(out / _CHECKPOINTS)
     if (out / CONFIG).is_file() and any((out / _CHECKPOINTS).glob("*.ckpt")):
         _require_same_start(config, plan.split, record, out)
-    setup = set_up(plan, machine.place)
+    setup = plan.set_up(machine.place)
     logger.info("%s", plan.describe(setup.task(1).network))
     out.mkdir(parents=True, exist_ok=True)
     if begun is None:
@@ -142,8 +137,7 @@ def train(
         record.write(out / RECORD, {"Description": "What the run is trained on"}, [])
     write_config(out, config)
     write_split(out / SPLITS, plan.split)
-    cases = [brain.case for brain in plan.brains]
-    write_guards(out, plan.split, cases, plan.people.kinship.groups(plan.subjects))
+    plan.write_guards(out)
     with quiet_lightning():
         task = _fit(config, setup, out, machine, begun, progress)
     if rank_and_world()[0] == 0:
@@ -156,9 +150,10 @@ def _is_finished(config: RunConfig, out: Path) -> bool:
     if not (out / SUMMARY).is_file():
         return False
     _require_same_settings(config, out)
-    if config.data.prepared.is_dir() and (out / RECORD).is_file():
-        cases = find_cases(config.data)
-        _require_same_volumes(_record(config, read_split(out / SPLITS), cases), out)
+    if (out / RECORD).is_file():
+        record = record_now(config, read_split(out / SPLITS))
+        if record is not None:
+            _require_same_data(record, out)
     return True
 
 
@@ -173,7 +168,7 @@ def _require_same_start(config: RunConfig, split: Split, record: Record, out: Pa
         )
         raise UserError(msg)
     if (out / RECORD).is_file():
-        _require_same_volumes(record, out)
+        _require_same_data(record, out)
 
 
 def _require_same_settings(config: RunConfig, out: Path) -> None:
@@ -187,27 +182,14 @@ def _require_same_settings(config: RunConfig, out: Path) -> None:
     raise UserError(msg)
 
 
-def _require_same_volumes(record: Record, out: Path) -> None:
+def _require_same_data(record: Record, out: Path) -> None:
     reason = record.difference(out / RECORD)
     if reason:
         msg = (
-            f"{out} must be empty or hold a run on these volumes and tables, but it was begun "
+            f"{out} must be empty or hold a run on these data, but it was begun "
             f"with others ({reason}); choose another folder with -o"
         )
         raise UserError(msg)
-
-
-def _record(config: RunConfig, split: Split, cases: Sequence[Case]) -> Record:
-    """Say what a run is trained on; its settings are in its configuration."""
-    tables = {"participants": config.data.participants, "families": config.split.families}
-    inputs = {case.name: case.scan for case in cases}
-    inputs |= {name: path for name, path in tables.items() if path is not None}
-    settings = {
-        "folds": split.hash,
-        "grid": GRID_COMPUTATION,
-        "lesion_masks": masks_digest(config),
-    }
-    return Record("train", computation=1, inputs=inputs, settings=settings)
 
 
 def _fit(
@@ -300,12 +282,12 @@ def _logger(out: Path) -> TensorBoardLogger | bool:
 def _finish(config: RunConfig, task: SiameseTask, setup: TrainingSetup, out: Path) -> None:
     validation = setup.validation
     scores = validation.table(task.network)
-    validation.write(out, scores)
+    table = validation.write(out, scores)
     labels = validation.different(scores)
     values = scores["score" if task.network.head.gives_logit else "distance"].to_numpy(float)
     threshold = youden_threshold(labels, values)
     metadata = {"config_sha256": config_digest(config)}
-    save_weights(out / WEIGHTS, task.network, metadata, config.head)
+    save_weights(out / WEIGHTS, task.network, metadata, task.head_config)
     picture_of_training(out / METRICS, out / CURVES)
     write_json(
         out / SUMMARY,
@@ -317,16 +299,13 @@ def _finish(config: RunConfig, task: SiameseTask, setup: TrainingSetup, out: Pat
             "parameters": count_parameters(task.network),
             "precision": resolve_precision(config.training.precision, task.network.device),
             "seed": config.seed,
+            **({"classes": list(setup.classes)} if setup.classes else {}),
+            **setup.told,
             "best_epoch": best_epoch(out / METRICS),
             "splits_sha256": digest_file(out / SPLITS),
             "weights_sha256": digest_file(out / WEIGHTS),
             "config_sha256": config_digest(config),
-            **_digest_of_pairs(out),
+            **({VALIDATION_DIGEST: digest_file(table)} if table else {}),
             "GeneratedBy": provenance(),
         },
     )
-
-
-def _digest_of_pairs(out: Path) -> dict[str, str]:
-    path = out / VALIDATION_PAIRS
-    return {VALIDATION_DIGEST: digest_file(path)} if path.is_file() else {}

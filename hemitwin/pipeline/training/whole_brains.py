@@ -21,7 +21,7 @@ from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.training.baselines import brain_baselines, brain_volumes
 from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.config import RunConfig
-from hemitwin.pipeline.training.data import Draw, EpochScores, Validation
+from hemitwin.pipeline.training.data import Draw, EpochScores, Validation, mean_hinge
 from hemitwin.pipeline.training.pairs import TrainingBatch, join
 from hemitwin.pipeline.training.task import channels_last
 from hemitwin.transforms import BrainAugmentation, standardise
@@ -33,7 +33,6 @@ __all__ = [
     "BrainsValidation",
     "IndexedPairs",
     "embed_brains",
-    "mean_hinge",
     "pairs_of_fold",
     "score_brain_pairs",
     "score_embedded",
@@ -214,7 +213,9 @@ class BrainSets(Dataset[TrainingBatch]):
         names = sorted(set(groups))
         self._kin = [names.index(group) for group in groups]
         self._augmentation = BrainAugmentation(
-            config.training.augmentation, voxel_mm=config.data.resolution_mm, comparison="brains"
+            config.training.augmentation,
+            voxel_mm=config.volumes.resolution_mm,
+            comparison="brains",
         )
 
     def __len__(self) -> int:
@@ -270,34 +271,6 @@ class _SingleBrains(Dataset[TrainingBatch]):
 
 def _number(embedded: tuple[int, Tensor]) -> int:
     return embedded[0]
-
-
-def mean_hinge(
-    scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"], margin: float
-) -> float:
-    """Return the mean over every two pairs of what a different one lacks of `margin` to a same.
-
-    Parameters
-    ----------
-    scores : (n,) float
-        High for different brains.
-    labels : (n,) bool
-        True where the brains are different.
-    margin : float
-        By how much each different pair should be above each that is the same.
-
-    Examples
-    --------
-    >>> mean_hinge(np.array([1.0, 0.0, 0.5]), np.array([True, False, False]), 0.75)
-    0.125
-    """
-    same = np.sort(scores[~labels].astype(float))
-    different = scores[labels].astype(float)
-    # Sums from each place up: a matrix of all pairs of pairs would not fit the memory.
-    sums = np.append(np.cumsum(same[::-1])[::-1], 0.0)
-    first = np.searchsorted(same, different - margin, side="right")
-    lacking = sums[first] + (margin - different) * (same.size - first)
-    return float(lacking.sum() / (same.size * different.size))
 
 
 def score_embedded(

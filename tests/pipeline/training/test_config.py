@@ -20,7 +20,7 @@ def test_set_overrides_the_file_and_is_read_as_yaml(config_file):
     overrides = ["training.epochs=7", "data.exclude=[p01, p02]", "lesions.contrast=[-0.5, -0.4]"]
     config = load_config(config_file, overrides)
     assert config.training.epochs == 7
-    assert config.data.exclude == ("p01", "p02")
+    assert config.volumes.exclude == ("p01", "p02")
     assert config.lesions.contrast == (-0.5, -0.4)
 
 

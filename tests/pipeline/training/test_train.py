@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig
 from hemitwin.pipeline.training.data import BatchSampler
 from hemitwin.pipeline.training.halves import HalvesScores, PairBatch
 from hemitwin.pipeline.training.runs import load_run, write_config
-from hemitwin.pipeline.training.setup import plan_training, set_up
+from hemitwin.pipeline.training.setup import plan_training
 from hemitwin.pipeline.training.step_probe import probe_step
 from hemitwin.pipeline.training.task import SiameseTask, side_pairs
 from hemitwin.pipeline.training.train import train
@@ -228,7 +229,7 @@ def test_early_stopping_ends_before_the_last_epoch(small, tmp_path):
 def test_the_average_of_the_weights_is_what_is_kept(small, tmp_path):
     plain = train(changed(small), tmp_path / "plain")
     slow = train(changed(small, training={"ema_decay": 0.999}), tmp_path / "slow")
-    start = set_up(plan_training(small)).task(1)
+    start = plan_training(small).set_up().task(1)
     name = "encoder.trunk.stem.conv.weight"
     initial = start.network.state_dict()[name]
 
@@ -291,62 +292,76 @@ WORKER = """
     from hemitwin.pipeline.training.task import SiameseTask
     from hemitwin.pipeline.training.pairs import TrainingBatch
 
-    folder, rank, world = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    if world > 1:
-        store = distributed.FileStore(f"{folder}/store", world)
-        distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
     torch.set_num_threads(1)
-    task = SiameseTask(load_config(Path(folder, "config.yaml")), steps=4)
-    task.log_dict = lambda *_, **__: None
-    content = torch.load(f"{folder}/batch.pt")
-    share = len(content["images"]) // world
-    own = slice(rank * share, (rank + 1) * share)
-    model = torch.nn.parallel.DistributedDataParallel(task) if world > 1 else task
-    task.forward = lambda batch: task.training_step(batch, 0)["loss"]
-    losses = []
-    for _ in range(2):  # the second step has a memory
-        items = Items.unpack(content["items"][own])
-        loss = model(TrainingBatch(content["images"][own], items))
-        task.zero_grad()
-        loss.backward()
-        losses.append(loss.detach())
+    rank = int(sys.argv[1])
+
+    def walk(folder, world):
+        task = SiameseTask(load_config(folder / "config.yaml"), steps=4)
+        task.log_dict = lambda *_, **__: None
+        content = torch.load(folder / "batch.pt")
+        share = len(content["images"]) // world
+        own = slice(rank * share, (rank + 1) * share)
+        model = torch.nn.parallel.DistributedDataParallel(task) if world > 1 else task
+        task.forward = lambda batch: task.training_step(batch, 0)["loss"]
+        losses = []
+        for _ in range(2):  # the second step has a memory
+            items = Items.unpack(content["items"][own])
+            loss = model(TrainingBatch(content["images"][own], items))
+            task.zero_grad()
+            loss.backward()
+            losses.append(loss.detach())
+        if rank == 0:
+            gradients = {n: p.grad for n, p in task.named_parameters() if p.grad is not None}
+            torch.save({"losses": losses, "gradients": gradients}, folder / f"{world}.pt")
+
+    folders = [Path(one) for one in sys.argv[2:]]
     if rank == 0:
-        gradients = {n: p.grad for n, p in task.named_parameters() if p.grad is not None}
-        torch.save({"losses": losses, "gradients": gradients}, f"{folder}/{world}.pt")
-    if world > 1:
-        distributed.destroy_process_group()
+        for folder in folders:
+            walk(folder, 1)
+    store = distributed.FileStore(str(folders[0] / "store"), 2)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    for folder in folders:
+        walk(folder, 2)
+    distributed.destroy_process_group()
 """
 
+LOSSES = {
+    "triplet with memory": LossConfig(negatives="subject", memory=8),
+    "joint": LossConfig(objective="joint", negatives="subject"),
+}
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "loss",
-    [
-        pytest.param(LossConfig(negatives="subject", memory=8), id="triplet with memory"),
-        pytest.param(LossConfig(objective="joint", negatives="subject"), id="joint"),
-    ],
-)
-def test_two_processes_have_the_loss_and_gradients_of_one(small, tmp_path, loss):
-    config = changed(small, loss=loss.model_dump(), training={"chunk": 3})
-    write_config(tmp_path, config)
+
+@pytest.fixture(scope="module")
+def shared_steps(prepared, tmp_path_factory):
+    """Two steps by each loss, in one process and in two: each imports everything once."""
+    root = tmp_path_factory.mktemp("processes")
     generator = torch.Generator().manual_seed(0)
     count = 8
     subjects = torch.arange(count // 4).repeat_interleave(4)
     kinds = torch.arange(4).repeat(count // 4)
     items = Items(subjects, kinds % 2, subjects, kinds >= 2)
     half = torch.randn(count, 1, 11, 26, 20, generator=generator)
-    torch.save({"images": half, "items": items.pack()}, tmp_path / "batch.pt")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for world in (1, 2):
-        started = [
-            subprocess.Popen(  # noqa: S603 (our own script)
-                [sys.executable, "-c", textwrap.dedent(WORKER), tmp_path, str(rank), str(world)],
-                env=environment,
-            )
-            for rank in range(world)
-        ]
-        assert [process.wait(timeout=120) for process in started] == [0] * world
-    one, two = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
+    folders = [root / name for name in LOSSES]
+    for folder, loss in zip(folders, LOSSES.values(), strict=True):
+        folder.mkdir()
+        config = changed(prepared.config, loss=loss.model_dump(), training={"chunk": 3})
+        write_config(folder, config)
+        torch.save({"images": half, "items": items.pack()}, folder / "batch.pt")
+    started = [
+        subprocess.Popen(  # noqa: S603 (our own script)
+            [sys.executable, "-c", textwrap.dedent(WORKER), str(rank), *folders],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=240) for process in started] == [0, 0]
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", LOSSES)
+def test_two_processes_have_the_loss_and_gradients_of_one(shared_steps, loss):
+    one, two = (torch.load(shared_steps / loss / f"{world}.pt") for world in (1, 2))
     torch.testing.assert_close(two["losses"], one["losses"], atol=1e-5, rtol=1e-5)
     assert one["gradients"].keys() == two["gradients"].keys()
     whole, shared = (
@@ -375,14 +390,14 @@ def test_a_killed_process_is_continued_bit_for_bit(small, tmp_path):
     state = tmp_path / "cut" / "checkpoints" / "state.ckpt"
     process = subprocess.Popen(command)  # noqa: S603 (our own script)
     while process.poll() is None and not state.is_file():
-        pass
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert train(config, tmp_path / "cut").weights_digest == whole.weights_digest
 
 
 def test_a_probed_step_leaves_the_task_as_it_was(small):
-    setup = set_up(plan_training(changed(small, loss={"memory": 4})))
+    setup = plan_training(changed(small, loss={"memory": 4})).set_up()
     task = setup.task(4)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
     batch = next(iter(setup.data.train_dataloader()))
@@ -392,7 +407,7 @@ def test_a_probed_step_leaves_the_task_as_it_was(small):
     assert all(torch.equal(before[name], tensor) for name, tensor in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
     cached = probe_step(
-        set_up(plan_training(changed(small, training={"chunk": 2}))).task(4),
+        plan_training(changed(small, training={"chunk": 2})).set_up().task(4),
         batch,
         precision="32-true",
     )

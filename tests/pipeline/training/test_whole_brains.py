@@ -28,7 +28,7 @@ from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.runs import load_run, write_config
-from hemitwin.pipeline.training.setup import plan_training
+from hemitwin.pipeline.training.setup import plan_volumes
 from hemitwin.pipeline.training.train import train
 from hemitwin.pipeline.training.whole_brains import BrainSets, _sets_of
 from hemitwin.transforms import load_scan
@@ -95,7 +95,7 @@ def test_the_config_of_brains_has_negatives_of_its_own(config):
 
 
 def test_a_batch_holds_whole_brains_of_whole_sets(config):
-    plan = plan_training(config)
+    plan = plan_volumes(config)
     brains = plan.fold("train")
     table = pd.DataFrame(
         {
@@ -131,7 +131,7 @@ def test_local_patterns_are_those_of_the_training_fold(config, tmp_path):
     content = config.model_dump() | {"encoder": {"name": "local", "cell_voxels": 3}}
     content["training"] |= {"epochs": 1, "learning_rate": 1e-9, "weight_decay": 0}
     run = train(validated(RunConfig, content, "test"), tmp_path / "run")
-    brains = plan_training(run.config).fold("train")
+    brains = plan_volumes(run.config).fold("train")
     with torch.no_grad():
         images = torch.stack([BRAINS.images(brain)[0] for brain in brains])
         found = run.network.embed(images.to(run.network.device)).cpu()
@@ -236,7 +236,7 @@ def test_volumes_of_several_grids_are_refused(config, twins, tmp_path):
     save_volume(path, scan.data[:, :-2], scan.affine, space="x")
     data = config.data.model_copy(update={"prepared": folder})
     with pytest.raises(UserError, match="must lie on one grid"):
-        plan_training(config.model_copy(update={"data": data}))
+        plan_volumes(config.model_copy(update={"data": data}))
 
 
 def test_brains_are_not_scored_as_hemispheres(run):
