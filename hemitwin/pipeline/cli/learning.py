@@ -35,6 +35,10 @@ def evaluate(
     simulated: Annotated[
         Path | None, typer.Option(help="Score this set of `simulate lesions` instead.")
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Run on images: classify these, which it has never seen."),
+    ] = None,
 ) -> None:
     """Score the test fold, with intervals and beside a baseline.
 
@@ -43,7 +47,7 @@ def evaluate(
     from hemitwin.pipeline.evaluation.evaluate import evaluate
     from hemitwin.pipeline.training.runs import load_run
 
-    result = evaluate(load_run(run), prepared=prepared, simulated=simulated)
+    result = evaluate(load_run(run), prepared=prepared, simulated=simulated, images=images)
     written = {kind: str(path) for kind, path in result.files(run).items()}
     print_rows("hemitwin evaluate", {**result.to_rows(), **written})
 

@@ -91,9 +91,16 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
     Raises
     ------
     UserError
-        The run is not finished, not evaluated, or was trained again since; or a run on brains was
+        The run tells classes of images, is not finished, not evaluated, or was trained again
+        since; or a run on brains was
         handed over without its private table: no other tells its pairs apart.
     """
+    if (folder / CONFIG).is_file() and load_config(folder / CONFIG).images is not None:
+        msg = (
+            f"only runs that score pairs can be compared, but {folder} tells classes of images; "
+            f"hold the figures in its {stem}.json against the other's"
+        )
+        raise UserError(msg)
     wanted = [folder / name for name in (SUMMARY, CONFIG, f"{stem}.json")]
     wanted.append(pairs_path(folder, stem))
     missing = [path.name for path in wanted if not path.is_file()]
@@ -117,7 +124,7 @@ def read_evaluated(folder: Path, *, stem: str) -> EvaluatedRun:
         )
         raise UserError(msg)
     config = load_config(folder / CONFIG)
-    of_brains = config.compared is BRAINS
+    of_brains = config.slice_pairs is None and config.compared is BRAINS
     path = pairs_path(folder, stem, private=of_brains)
     with reading(path, again):
         if of_brains:

@@ -27,6 +27,9 @@ KEYS = (
     "volume_mm3",
     "contrast",
     "contrast_from",
+    "slice",
+    "shape",
+    "area_mm2",
 )
 """What a pair is, as far as its table has it; every other column of numbers is a score."""
 

@@ -1,0 +1,349 @@
+"""Evaluate labelled images: the test fold's classes, or images that the run has never seen."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemitwin.atlases import save_table
+from hemitwin.pipeline.evaluation.embedding_classifiers import ClassifierName, EmbeddedImages
+from hemitwin.pipeline.evaluation.few_shot import EmbeddedFolds, few_shot_curve
+from hemitwin.pipeline.evaluation.image_classes import (
+    OWN,
+    ClassedImages,
+    LearntClasses,
+    classify_images,
+)
+from hemitwin.pipeline.evaluation.image_maps import (
+    ImageMaps,
+    central_box,
+    class_axes,
+    explain_images,
+)
+from hemitwin.pipeline.evaluation.image_pictures import (
+    ExplainedImage,
+    ImagesFigure,
+    picture_of_images,
+    picture_of_maps,
+)
+from hemitwin.pipeline.evaluation.results import EVALUATION
+from hemitwin.pipeline.images.image_guards import learnt_images
+from hemitwin.pipeline.images.image_set import ImageSet, read_images, read_unlabelled
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import write_json
+from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, tell_of_few
+from hemitwin.pipeline.statistics.classification import (
+    BY_CLASS,
+    ClassFigures,
+    Classified,
+    class_figures,
+)
+from hemitwin.pipeline.training.labelled_images import plan_images
+from hemitwin.pipeline.training.runs import Run
+
+__all__ = ["NEW_IMAGES", "ImagesEvaluation", "evaluate_images"]
+
+logger = logging.getLogger(__name__)
+
+NEW_IMAGES = "evaluation-images"
+"""How the names of results on other images than the run's own begin."""
+
+_FEW_SHOT: tuple[ClassifierName, ...] = ("prototype", "logistic")
+
+
+@dataclass(frozen=True, eq=False)
+class ImagesEvaluation:
+    """What a run says of labelled images.
+
+    Parameters
+    ----------
+    stem : str
+        How the names of what is written begin: `EVALUATION`, or `NEW_IMAGES`.
+    table : DataFrame
+        A row an image, as `ClassedImages.table` gives it; those that are explained have the
+        relevance's ledger and the shares in the central box.
+    classes : tuple of str
+        In the order of the confusion's rows.
+    figures : mapping of str to ClassFigures
+        By method; empty where no class is known.
+    few_shot : mapping of str to mapping of int to mapping of str to Estimate
+        By classifier of embeddings and number of training images a class.
+    """
+
+    stem: str
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    figures: Mapping[str, ClassFigures]
+    few_shot: Mapping[str, Mapping[int, Mapping[str, Estimate]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON."""
+        return {
+            "images": len(self.table),
+            "groups": int(self.table["group"].nunique()),
+            "classes": list(self.classes),
+            "methods": {name: self._of_method(one) for name, one in self.figures.items()},
+            "few_shot": {
+                name: {
+                    str(count): {figure: one.to_dict() for figure, one in found.items()}
+                    for count, found in curve.items()
+                }
+                for name, curve in self.few_shot.items()
+            },
+        }
+
+    def _of_method(self, found: ClassFigures) -> dict[str, Any]:
+        return {
+            "confusion": found.confusion.tolist(),
+            "overall": {name: one.to_dict() for name, one in found.overall.items()},
+            "by_class": {
+                name: {figure: one.to_dict() for figure, one in figures.items()}
+                for name, figures in zip(self.classes, found.by_class, strict=True)
+            },
+            "reliability": [
+                {
+                    "low": one.low,
+                    "high": one.high,
+                    "images": one.images,
+                    "confidence": one.confidence,
+                    "accuracy": one.accuracy.to_dict(),
+                }
+                for one in found.reliability
+            ],
+        }
+
+    def files(self, run: Path) -> dict[str, Path]:
+        """Name what is written into a run folder, by kind."""
+        there = {
+            "written": run / f"{self.stem}.json",
+            "table": run / f"{self.stem}_images.tsv",
+            "maps": run / f"{self.stem}_maps.png",
+        }
+        if self.figures:
+            there["picture"] = run / f"{self.stem}.png"
+        return there
+
+    def to_rows(self) -> dict[str, str]:
+        """Return the figures as the lines of a short table."""
+        rows = {"images": str(len(self.table))}
+        if not self.figures:
+            counts = self.table["class"].value_counts()
+            return rows | {f"taken for {name}": str(counts.get(name, 0)) for name in self.classes}
+        own = self.figures[OWN]
+        rows |= {name.replace("_", " "): str(one) for name, one in own.overall.items()}
+        for name, figures in zip(self.classes, own.by_class, strict=True):
+            rows |= {
+                f"{name}, {figure.replace('_', ' ')}": str(figures[figure]) for figure in BY_CLASS
+            }
+        others = {name: one for name, one in self.figures.items() if name != OWN}
+        rows |= {f"accuracy, {name}": str(one.overall["accuracy"]) for name, one in others.items()}
+        for name, curve in self.few_shot.items():
+            rows |= {
+                f"accuracy, {name}, {count} a class": str(found["accuracy"])
+                for count, found in curve.items()
+            }
+        shown = self.table.dropna(subset=["relevance_inside"])
+        rows["relevance, Grad-CAM in the central box"] = (
+            f"{shown['relevance_inside'].mean():.2f}, {shown['grad_cam_inside'].mean():.2f}"
+        )
+        return rows
+
+
+def evaluate_images(run: Run, *, images: Path | None = None) -> ImagesEvaluation:
+    """Say of which class images are, with figures where their classes are known.
+
+    Writes ``evaluation.json``, ``evaluation_images.tsv``, ``evaluation_maps.png`` and
+    ``evaluation.png`` into the run folder; of other images their names begin with
+    ``evaluation-images``.
+
+    Parameters
+    ----------
+    run : Run
+        Trained on labelled images.
+    images : Path, optional
+        Images that the run has never seen: a folder (class folders with the run's names, or any
+        images), a table or an .npz. By default the run's own test fold.
+
+    Raises
+    ------
+    UserError
+        The run is on something else, its images have other folds now, or none is left that it has
+        not learnt from.
+    """
+    if run.config.images is None:
+        msg = f"{run.folder} must be a run on labelled images, but is on something else"
+        raise UserError(msg)
+    learnt = LearntClasses.of(run)
+    stem = EVALUATION if images is None else NEW_IMAGES
+    seen = _test_fold(run) if images is None else _new_images(run, images, learnt.classes)
+    classed = classify_images(run, seen, learnt)
+    known = np.flatnonzero(seen.class_numbers >= 0)
+    labelled = seen.take(known)
+    result = ImagesEvaluation(
+        stem,
+        classed.table(seen),
+        learnt.classes,
+        _figures(run, classed, labelled, known) if known.size else {},
+        _few_shot(run, classed, labelled, known, learnt) if images is None else {},
+    )
+    _explain(run, result, seen, classed, learnt)
+    save_table(run.folder / f"{stem}_images.tsv", result.table)
+    if known.size:
+        _draw(run, result, classed, labelled, known)
+    written = {
+        "splits_hash": run.split.hash,
+        "weights_sha256": run.weights_digest,
+        "caution": tell_of_few(int(seen.table["group"].nunique())),
+        "problems": list(seen.problems),
+    }
+    write_json(run.folder / f"{stem}.json", {**result.to_dict(), **written})
+    return result
+
+
+def _test_fold(run: Run) -> ImageSet:
+    plan = plan_images(run.config)
+    if plan.split.hash != run.split.hash:
+        msg = (
+            f"the images of {run.folder} must have the folds that it was trained with, but are "
+            f"others now; restore them, or give unseen images with --images"
+        )
+        raise UserError(msg)
+    return plan.fold("test")
+
+
+def _new_images(run: Run, source: Path, classes: tuple[str, ...]) -> ImageSet:
+    config = run.config.images
+    if config is None:
+        raise TypeError
+    if source.is_dir():
+        found = read_unlabelled(source, config, classes=classes)
+    else:
+        found = read_images(config.model_copy(update={"images": source, "classes": classes}))
+    learnt = learnt_images(run.folder, found.table["digest"].tolist())
+    if learnt:
+        names = found.table["name"].iloc[sorted(learnt)].tolist()
+        logger.warning(
+            "%d image(s) are left out, because the run learnt from them: %s",
+            len(names),
+            ", ".join([*names[:8], *(["..."] if len(names) > 8 else [])]),
+        )
+    left = found.take(np.array([k not in learnt for k in range(len(found))], dtype=np.bool_))
+    if not len(left):
+        msg = f"{source} must have images that {run.folder} did not learn from, but has none"
+        raise UserError(msg)
+    return left
+
+
+def _figures(
+    run: Run, classed: ClassedImages, labelled: ImageSet, known: np.ndarray
+) -> dict[str, ClassFigures]:
+    clusters = Clusters.of(labelled.table["group"].astype(str).tolist())
+    labels = labelled.class_numbers
+    draws = {"draws": run.config.evaluation.bootstrap, "seed": run.config.seed}
+    found = {}
+    for name, every in classed.scores.items():
+        scores = every[known]
+        one = Classified(labels, scores, scores.argmax(axis=1), name not in classed.plain)
+        found[name] = class_figures(one, clusters, **draws)
+    return found
+
+
+def _few_shot(
+    run: Run,
+    classed: ClassedImages,
+    labelled: ImageSet,
+    known: np.ndarray,
+    learnt: LearntClasses,
+) -> dict[str, dict[int, dict[str, Estimate]]]:
+    test = EmbeddedImages(classed.embeddings[known], labelled.class_numbers)
+    folds = EmbeddedFolds(learnt.train, learnt.validation, test)
+    return {name: few_shot_curve(name, folds, seed=run.config.seed) for name in _FEW_SHOT}
+
+
+def _explain(
+    run: Run,
+    result: ImagesEvaluation,
+    seen: ImageSet,
+    classed: ClassedImages,
+    learnt: LearntClasses,
+) -> None:
+    """Explain some images, those that were taken for a wrong class among them; draw the maps."""
+    chosen = _to_explain(result.table, run.config.evaluation.explained)
+    ranking = classed.ranking()[chosen]
+    box = run.config.evaluation.box
+    maps = explain_images(
+        run.network,
+        seen.pixels[chosen],
+        class_axes(run.network, learnt.templates),
+        ranking,
+        lrp=run.config.lrp,
+        box=box,
+    )
+    for column in ("relevance_inside", "grad_cam_inside", "relevance_ledger"):
+        result.table[column] = np.nan
+    for row, one in zip(chosen, maps, strict=True):
+        result.table.loc[row, "relevance_inside"] = one.inside["relevance"]
+        result.table.loc[row, "grad_cam_inside"] = one.inside["grad_cam"]
+        result.table.loc[row, "relevance_ledger"] = one.ledger_ratio
+    place = central_box(seen.pixels.shape[2:], box)
+    shown = [
+        _shown(result.table, seen, row, one, place) for row, one in zip(chosen, maps, strict=True)
+    ]
+    picture_of_maps(run.folder / f"{result.stem}_maps.png", shown)
+
+
+def _shown(
+    table: pd.DataFrame,
+    seen: ImageSet,
+    row: int,
+    maps: ImageMaps,
+    box: tuple[int, int, int, int],
+) -> ExplainedImage:
+    label, taken = (str(table.loc[row, name]) for name in ("label", "class"))
+    title = taken if label in {"", taken} else f"{label}, taken for {taken}"
+    return ExplainedImage(title, seen.pixels[row], maps.relevance, maps.grad_cam, box)
+
+
+def _to_explain(table: pd.DataFrame, count: int) -> list[int]:
+    """Take right and wrong images in turn, spread over the table."""
+    wrong = np.flatnonzero(
+        ((table["label"] != "") & (table["label"] != table["class"])).to_numpy()
+    )
+    right = np.setdiff1d(np.arange(len(table)), wrong)
+    few = min(count // 2, len(wrong))
+    return [*_spread(right, count - few), *_spread(wrong, few)]
+
+
+def _spread(rows: np.ndarray, count: int) -> list[int]:
+    if not len(rows) or count < 1:
+        return []
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+    return [int(row) for row in rows[np.unique(places)]]
+
+
+def _draw(
+    run: Run,
+    result: ImagesEvaluation,
+    classed: ClassedImages,
+    labelled: ImageSet,
+    known: np.ndarray,
+) -> None:
+    numbers = labelled.class_numbers
+    own = np.eye(len(result.classes), dtype=bool)[numbers]
+    distances = classed.distances[known]
+    embeddings = classed.embeddings[known]
+    gives_logit = run.network.head.gives_logit
+    shown = ImagesFigure(
+        result.classes,
+        result.figures[OWN].confusion,
+        distances[own],
+        distances[~own],
+        None if gives_logit else run.threshold,
+        embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True).clip(min=1e-12),
+        numbers,
+    )
+    picture_of_images(run.folder / f"{result.stem}.png", shown)

@@ -1,0 +1,180 @@
+"""Pictures of labelled images' evaluation: classes, distances, embeddings, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from hemitwin._atomic import atomic_path
+from hemitwin.pipeline.stage.pictures import BLUE, paper_style
+
+__all__ = ["ExplainedImage", "ImagesFigure", "picture_of_images", "picture_of_maps"]
+
+_COLOURS = (BLUE, "#d1691b", "#3f8f4f", "#8a4fa0", "#a03f55", "#55a0a0", "#7a7a7a")
+_ACROSS = 4
+_BINS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedImage:
+    """An image with its maps.
+
+    Parameters
+    ----------
+    title : str
+        Its class, and what it was taken for.
+    pixels : (C, rows, columns) uint8
+        As the network saw them.
+    relevance, grad_cam : (rows, columns) float
+        Signed relevance; Grad-CAM without a negative part.
+    box : (top, left, bottom, right) or None
+        Pixels of the box that relevance is counted in.
+    """
+
+    title: str
+    pixels: UInt8[np.ndarray, "channels rows columns"]
+    relevance: Float[np.ndarray, "rows columns"]
+    grad_cam: Float[np.ndarray, "rows columns"]
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImagesFigure:
+    """What the picture of an evaluation shows.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Their names.
+    confusion : (classes, classes) int
+        Test images, by their class (rows) and the class they were taken for.
+    own, others : (n,) float
+        Distances of test images to the template of their own class, and to those of the others.
+    threshold : float or None
+        Of the distance, from validation, where the head ranks pairs by it.
+    embeddings : (n, D) float
+        Of test images, normalised.
+    numbers : (n,) int
+        Their classes.
+    """
+
+    classes: tuple[str, ...]
+    confusion: Int[np.ndarray, "classes classes"]
+    own: Float[np.ndarray, " own"]
+    others: Float[np.ndarray, " others"]
+    threshold: float | None
+    embeddings: Float[np.ndarray, "n dim"]
+    numbers: Int[np.ndarray, " n"]
+
+
+def picture_of_images(path: Path, shown: ImagesFigure) -> None:
+    """Draw the confusion of classes, the distances to templates, and the embeddings in two axes.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG file.
+    shown : ImagesFigure
+        What is drawn.
+    """
+    with paper_style():
+        figure = Figure(figsize=(10.5, 3.4), dpi=160, layout="constrained")
+        one, two, three = figure.subplots(1, 3)
+        _confusion(one, shown)
+        _distances(two, shown)
+        _embeddings(three, shown)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary)
+
+
+def _confusion(panel: Axes, shown: ImagesFigure) -> None:
+    confusion, classes = shown.confusion, shown.classes
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        panel.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=7)
+    places = range(len(classes))
+    panel.set_xticks(places, classes, rotation=30, ha="right")
+    panel.set_yticks(places, classes)
+    panel.set_xlabel("taken for")
+    panel.set_ylabel("class")
+    panel.set_title("test images")
+
+
+def _distances(panel: Axes, shown: ImagesFigure) -> None:
+    largest = max(float(shown.own.max()), float(shown.others.max()), 1e-6)
+    edges = np.linspace(0, largest, _BINS + 1).tolist()
+    panel.hist(shown.own, edges, density=True, histtype="step", color=BLUE, label="own")
+    panel.hist(
+        shown.others,
+        edges,
+        density=True,
+        histtype="step",
+        color=_COLOURS[1],
+        label="others",
+    )
+    if shown.threshold is not None:
+        panel.axvline(shown.threshold, color="black", linewidth=0.7, label="threshold")
+    panel.set_xlabel("distance to the class template")
+    panel.set_ylabel("density")
+    panel.set_title("distances")
+    panel.legend(fontsize=7)
+
+
+def _embeddings(panel: Axes, shown: ImagesFigure) -> None:
+    places = PCA(2, random_state=0).fit_transform(shown.embeddings)
+    for number, name in enumerate(shown.classes):
+        across, down = places[shown.numbers == number].T
+        colour = _COLOURS[number % len(_COLOURS)]
+        panel.scatter(across, down, s=4, color=colour, label=name, alpha=0.6, linewidths=0)
+    panel.set_xlabel("first component")
+    panel.set_ylabel("second component")
+    panel.set_title("embeddings of test images")
+    panel.legend(fontsize=7, markerscale=2)
+
+
+def picture_of_maps(path: Path, images: Sequence[ExplainedImage]) -> None:
+    """Draw images with their relevance (red for, blue against) and Grad-CAM.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG file.
+    images : sequence of ExplainedImage
+        One row or more; at least one image.
+    """
+    rows = -(-len(images) // _ACROSS)
+    with paper_style():
+        figure = Figure(figsize=(3.2 * _ACROSS, 1.45 * rows), dpi=160, layout="constrained")
+        panels = figure.subplots(rows, 3 * _ACROSS, squeeze=False)
+        for panel in panels.flat:
+            panel.set_axis_off()
+        for k, one in enumerate(images):
+            row, first = k // _ACROSS, 3 * (k % _ACROSS)
+            _explained(list(panels[row, first : first + 3]), one)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary)
+
+
+def _explained(panels: list[Axes], one: ExplainedImage) -> None:
+    picture = np.moveaxis(one.pixels, 0, -1)
+    grey = picture[..., 0] if picture.shape[-1] == 1 else picture
+    largest = max(float(np.abs(one.relevance).max()), 1e-12)
+    for panel in panels:
+        panel.imshow(grey, cmap="gray", vmin=0, vmax=255)
+    panels[1].imshow(one.relevance, cmap="RdBu_r", vmin=-largest, vmax=largest, alpha=0.6)
+    panels[2].imshow(one.grad_cam, cmap="magma", alpha=0.5)
+    panels[0].set_title(one.title, fontsize=6, loc="left")
+    panels[1].set_title("relevance", fontsize=6)
+    panels[2].set_title("Grad-CAM", fontsize=6)
+    if one.box is not None:
+        top, left, bottom, right = one.box
+        for panel in panels[1:]:
+            across, down = [left, right, right, left, left], [top, top, bottom, bottom, top]
+            panel.plot(np.array(across) - 0.5, np.array(down) - 0.5, color="lime", linewidth=0.6)
