@@ -3,6 +3,7 @@
 # SimpleITK is marked as typed, but its generated wrappers carry no annotations.
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own documentation uses
@@ -142,9 +143,9 @@ def register_deformation(
     _check(brain, template, affine, lesion)
     healthy = (brain != 0) if lesion is None else (brain != 0) & ~lesion
     known_brain = _image(healthy.astype(np.float32), affine)
-    inside = _image((template != 0).astype(np.float32), affine)
     fixed = _even(_image(brain, affine), known_brain)
-    moving = _even(_image(template, affine), inside)
+    values = template.astype(np.float32, copy=False).tobytes()
+    moving = _even_template(values, template.shape, affine.astype(np.float64).tobytes())
     known = _image(ndimage.binary_erosion(healthy).astype(np.float32), affine)
     start = _affine_transform(fixed, moving, known_brain)
     field = sitk.TransformToDisplacementField(
@@ -232,6 +233,14 @@ def _even(image: sitk.Image, healthy: sitk.Image) -> sitk.Image:
     shading = sitk.Exp(method.GetLogBiasFieldAsImage(image))
     even: sitk.Image = sitk.Cast(image / sitk.Cast(shading, sitk.sitkFloat32), sitk.sitkFloat32)
     return even
+
+
+@lru_cache(maxsize=1)  # the subjects of a cohort have one template: its shading is found once
+def _even_template(values: bytes, shape: tuple[int, ...], affine: bytes) -> sitk.Image:
+    template = np.frombuffer(values, np.float32).reshape(shape)
+    matrix = np.frombuffer(affine).reshape(4, 4)
+    inside = (template != 0).astype(np.float32)
+    return _even(_image(template, matrix), _image(inside, matrix))
 
 
 def _affine_transform(fixed: sitk.Image, moving: sitk.Image, weight: sitk.Image) -> sitk.Transform:

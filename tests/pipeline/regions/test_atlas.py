@@ -146,32 +146,34 @@ def test_surfaces_that_are_missing_are_written_again(built, walked):
 
 @pytest.mark.usefixtures("built")
 def test_a_lesion_mask_is_read_and_named(walked, tmp_path):
-    scan = nib.Nifti1Image.from_filename(walked.bids / "sub-01/anat/sub-01_T1w.nii.gz")
+    own = shutil.copytree(walked.bids.parent, tmp_path / "own")  # the other tests have no mask
+    derivatives, masks = own / "derivatives", tmp_path / "masks"
+    masks.mkdir()
+    scan = nib.Nifti1Image.from_filename(own / "bids/sub-01/anat/sub-01_T1w.nii.gz")
     mask = np.zeros(scan.shape, np.uint8)
     mask[tuple(slice(size // 3, size // 2) for size in scan.shape)] = 1
-    nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_label-L_mask.nii.gz")
-    masked = AtlasRequest(hidden=MaskSource(tmp_path))
-    outcome = build_atlases(walked.derivatives, labels=("01",), request=masked)
+    nib.save(nib.Nifti1Image(mask, scan.affine), masks / "sub-01_label-L_mask.nii.gz")
+    masked = AtlasRequest(hidden=MaskSource(masks))
+    outcome = build_atlases(derivatives, labels=("01",), request=masked)
     sidecar = read_json(sidecar_of(outcome.results[0].native))
     assert sidecar["LesionMask"] == "sub-01_label-L_mask.nii.gz"
-    nib.save(nib.Nifti1Image(mask, scan.affine), tmp_path / "sub-01_desc-two_mask.nii.gz")
-    failed = build_atlases(walked.derivatives, labels=("01",), request=masked).failures
+    nib.save(nib.Nifti1Image(mask, scan.affine), masks / "sub-01_desc-two_mask.nii.gz")
+    failed = build_atlases(derivatives, labels=("01",), request=masked).failures
     assert "one lesion mask must fit the scan" in failed[0].reason
     # The atlas that was made with the other mask goes with no other deformation.
     case = outcome.results[0].case
-    assert own_deformation(case, walked.derivatives) is not None
-    for path in tmp_path.glob("*_mask.nii.gz"):
+    assert own_deformation(case, derivatives) is not None
+    for path in masks.glob("*_mask.nii.gz"):
         path.unlink()
     inside = (np.asarray(scan.dataobj) != 0).astype(np.uint8)
-    nib.save(nib.Nifti1Image(inside, scan.affine), tmp_path / "sub-01_desc-brain_mask.nii.gz")
-    nib.save(nib.Nifti1Image(inside, scan.affine), tmp_path / "sub-01_label-L_mask.nii.gz")
-    failed = build_atlases(walked.derivatives, labels=("01",), request=masked).failures
+    nib.save(nib.Nifti1Image(inside, scan.affine), masks / "sub-01_desc-brain_mask.nii.gz")
+    nib.save(nib.Nifti1Image(inside, scan.affine), masks / "sub-01_label-L_mask.nii.gz")
+    failed = build_atlases(derivatives, labels=("01",), request=masked).failures
     assert "leave half of it, sub-01_label-L_mask.nii.gz covers" in failed[0].reason
-    other = tmp_path / "sub-01_space-MNI152NLin6Asym_mask.nii.gz"
+    other = masks / "sub-01_space-MNI152NLin6Asym_mask.nii.gz"
     nib.save(nib.Nifti1Image(mask, scan.affine), other)
-    failed = build_atlases(walked.derivatives, labels=("01",), request=masked).failures
+    failed = build_atlases(derivatives, labels=("01",), request=masked).failures
     assert "is in MNI152NLin6Asym; resample it" in failed[0].reason
-    build_atlases(walked.derivatives, labels=("01",))  # as the other tests expect it
 
 
 @pytest.mark.usefixtures("built")
