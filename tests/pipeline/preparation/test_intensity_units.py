@@ -72,15 +72,32 @@ def assert_alike(one, other):
         assert other[2][name] == pytest.approx(value, abs=0.01, rel=0.01), name
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def phantom(prepared) -> Scan:
     return load_scan(prepared.bids / "sub-01/anat/sub-01_T1w.nii.gz")
 
 
+@pytest.fixture(scope="module")
+def on_its_line(phantom, tmp_path_factory):
+    """The phantom in its own unit, taken as it lies."""
+    return prepare_as(tmp_path_factory.mktemp("line"), phantom, stored, "acpc")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A real scan, thinned out, and what it is prepared to in its own unit."""
+    source = Path(os.environ["HEMITWIN_DATA"]) / "bids-ds002748/sub-01/anat/sub-01_T1w.nii.gz"
+    scan = load_scan(source)
+    thinned = np.diag([2.0, 2.0, 2.0, 1.0])
+    scan = replace(scan, data=scan.data[::2, ::2, ::2], affine=scan.affine @ thinned)
+    return scan, prepare_as(tmp_path_factory.mktemp("real"), scan, stored)
+
+
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_scan_that_lies_on_its_ac_pc_line_is_scaled_alike_in_any_unit(phantom, tmp_path, unit):
-    expected = prepare_as(tmp_path, phantom, stored, "acpc")
-    assert_alike(expected, prepare_as(tmp_path, phantom, unit, "acpc"))
+def test_a_scan_that_lies_on_its_ac_pc_line_is_scaled_alike_in_any_unit(
+    phantom, on_its_line, tmp_path, unit
+):
+    assert_alike(on_its_line, prepare_as(tmp_path, phantom, unit, "acpc"))
 
 
 def test_a_z_scored_scan_is_registered_as_the_scan_is(phantom, tmp_path):
@@ -107,10 +124,6 @@ def test_a_mask_that_came_with_it_may_reach_into_the_background(phantom, tmp_pat
 @pytest.mark.data
 @pytest.mark.skipif("HEMITWIN_DATA" not in os.environ, reason="HEMITWIN_DATA is not set")
 @pytest.mark.parametrize("unit", [z_scored_on_zero, from_minus_one_to_one, far_below])
-def test_a_real_scan_is_prepared_alike_in_any_unit(tmp_path, unit):
-    source = Path(os.environ["HEMITWIN_DATA"]) / "bids-ds002748/sub-01/anat/sub-01_T1w.nii.gz"
-    scan = load_scan(source)
-    thinned = np.diag([2.0, 2.0, 2.0, 1.0])
-    scan = replace(scan, data=scan.data[::2, ::2, ::2], affine=scan.affine @ thinned)
-    expected = prepare_as(tmp_path, scan, stored)
+def test_a_real_scan_is_prepared_alike_in_any_unit(real, tmp_path, unit):
+    scan, expected = real
     assert_alike(expected, prepare_as(tmp_path, scan, unit))
