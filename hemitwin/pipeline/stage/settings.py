@@ -115,6 +115,8 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         key = ".".join(keys)
         if detail["type"] == "extra_forbidden":
             lines.append(f"  unknown key {key!r}; {_suggest(inner, keys[-1])}")
+        elif not keys:  # of several together: the text says which, and not all of them
+            lines.append(f"  {detail['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"  {key}: {detail['msg']}, got {detail['input']!r}")
     return "\n".join(lines)

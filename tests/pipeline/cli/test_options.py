@@ -391,7 +391,9 @@ OPTIONS = {
         "--participants p.tsv",
     ),
     "slice --export": Option(
-        "npz", "pipeline/slices/test_exports::test_an_npz_is_medmnists"
+        "symbrain",
+        "pipeline/slices/test_exports"
+        "::test_symbrains_columns_are_an_image_and_a_line_along_its_midline",
     ),
     "slice --nprocs": Option("2", f"{PICTURES}::test_several_processes_write_the_same_bytes"),
     "simulate cohort --families": Option(

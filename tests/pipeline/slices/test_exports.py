@@ -20,6 +20,7 @@ from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.slices.exports import exports_of
 from hemitwin.pipeline.slices.slices import SliceConfig, slice_dataset
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.settings import validated
 
 pytestmark = pytest.mark.xdist_group("exports")
 
@@ -271,3 +272,11 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_cut(people, tmp_p
     with pytest.raises(UserError, match=r"the package datasets.*hemitwin\[datasets\]"):
         sliced(people, tmp_path / "out", export=("parquet",), **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_refusal_of_several_settings_together_does_not_list_them_all():
+    with pytest.raises(UserError) as refused:
+        validated(SliceConfig, {"export": ("npz",)}, "slice")
+    last = str(refused.value).splitlines()[-1]
+    assert last.startswith("  exports as npz and classes need labels; give ")
+    assert "step_mm" not in last
