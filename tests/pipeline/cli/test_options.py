@@ -27,7 +27,7 @@ STAGES = {
     "rank": "group.rank.rank",
     "asymmetry": "group.asymmetry.asymmetry",
     "export": "exports.export.export",
-    "slice": "images.slices.slice_dataset",
+    "slice": "slices.slices.slice_dataset",
     "simulate cohort": "simulation.families.write_families_cohort",
     "simulate lesions": "simulation.lesion_set.simulate_lesions",
     "batch write": "batches.batch.write_batch",
@@ -70,7 +70,7 @@ PROCESSES = (
 )
 """All verbs share out their cases by one function."""
 
-PICTURES = "pipeline/images/test_slice_pictures"
+PICTURES = "pipeline/slices/test_pictures"
 
 FILES = "--atlas a.nii.gz --atlas-space MNI152NLin6Asym"
 
@@ -154,6 +154,11 @@ OPTIONS = {
     "train --out": Option("elsewhere", "pipeline/test_path::test_the_run_folder_is_complete"),
     "train --set": Option(
         "seed=7", "pipeline/training/test_config::test_set_overrides_the_file_and_is_read_as_yaml"
+    ),
+    "evaluate --images": Option(
+        "new",
+        "pipeline/evaluation/test_image_evaluation"
+        "::test_unseen_images_are_classified_without_the_training_images",
     ),
     "evaluate --prepared": Option(
         "moved", "pipeline/test_path::test_a_missing_test_subject_is_no_smaller_test"

@@ -64,7 +64,7 @@ TYPED = {
         "asymmetry derivatives --seed 0 --draws 2000 --reference-group 'group=a b' LABELS",
     ),
     "slice derivatives out --plane axial --plane coronal --step-mm 20 --seed 0": (
-        "images.slices.slice_dataset",
+        "slices.slices.slice_dataset",
         "slice derivatives out --plane axial --plane coronal --step-mm 20 --seed 0 LABELS",
     ),
     "simulate lesions derivatives out --set 'lesions.volume_mm3=[1, 2]' --nprocs 1": (
