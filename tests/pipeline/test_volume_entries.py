@@ -81,6 +81,9 @@ BLOCK = (slice(1, 5), slice(4, 9), slice(2, 8))
 
 INSIDE = np.zeros(SHAPE, dtype=bool)
 INSIDE[BLOCK] = True
+NEARLY_ALL = np.ones(SHAPE, dtype=np.float32)
+NEARLY_ALL[0, 0, 0] = 0
+"""A brain that fills its volume, which must not be of one value."""
 POINTS = np.argwhere(np.ones(SHAPE)) @ RAS[:3, :3].T + RAS[:3, 3]
 
 LEFT = (Region(1, "L_block", "L", None, None, "#ff0000"),)
@@ -344,7 +347,7 @@ def sliced(volume, tmp):
 
 
 def native_slices(volume, tmp):
-    case = prepared_case(tmp, plain(tmp / "brain.nii.gz", INSIDE.astype(np.float32)))
+    case = prepared_case(tmp, plain(tmp / "brain.nii.gz", NEARLY_ALL))
     scan = put(volume, tmp, "scan")
     affine = np.eye(4).tolist()
     content = {"SourcePath": str(scan.resolve()), "NativeShape": SHAPE}
@@ -357,7 +360,7 @@ def native_slices(volume, tmp):
 
 
 def lesion_of_slices(volume, tmp):
-    case = prepared_case(tmp, plain(tmp / "brain.nii.gz", np.ones(SHAPE, dtype=np.float32)))
+    case = prepared_case(tmp, plain(tmp / "brain.nii.gz", NEARLY_ALL))
     put(volume, tmp / "masks", f"sub-01_space-{TEMPLATE_SPACE}_label-lesion_mask")
     mask = lesion_file_of(tmp / "masks", case, "slice")
     config = SliceConfig(lesion_masks=tmp / "masks", positions="lesion")

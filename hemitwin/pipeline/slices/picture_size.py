@@ -10,7 +10,7 @@ import numpy as np
 from hemitwin._names import Plane
 from hemitwin.pipeline.slices.config import SliceConfig
 from hemitwin.pipeline.stage.bids import Case
-from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.errors import UserError, reason_of
 from hemitwin.transforms import SliceGrid, load_geometry
 
 __all__ = ["PictureSize"]
@@ -50,13 +50,15 @@ class PictureSize:
         UserError
             None can be read.
         """
+        reason = ""
         for case in cases:
             try:
                 shape, affine = load_geometry(case.scan)
-            except (OSError, ValueError):  # the case's own failure, where it is cut
+            except (OSError, ValueError) as error:  # the case's own failure, where it is cut
+                reason = reason_of(error)
                 continue
             return cls._for(np.array(shape), affine, config)
-        msg = f"a prepared volume must be readable, but none of {len(cases)} is; prepare again"
+        msg = f"a prepared volume must be readable, but none is; prepare again ({reason})"
         raise UserError(msg)
 
     @classmethod

@@ -247,7 +247,10 @@ def _values_at(prepared: Scan, scan: Scan, scan_from_template: Affine) -> np.nda
 
 def _window(values: np.ndarray, config: SliceConfig) -> tuple[float, float]:
     if not values.size:
-        msg = "a prepared volume must have voxels above 0, the brain, it has none; prepare again"
+        msg = (
+            "a volume must show something where the prepared one is above 0, the brain, but it "
+            "does not; prepare again"
+        )
         raise ValueError(msg)
     low, high = np.percentile(values, config.window)
     return float(low), float(high)
