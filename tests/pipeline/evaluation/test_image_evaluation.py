@@ -72,8 +72,12 @@ def run(folder, tmp_path_factory):
     return trained(folder, tmp_path_factory.mktemp("run") / "run")
 
 
-def test_the_test_fold_is_classified_by_the_head_and_from_embeddings(run):
-    result = evaluate_images(run)
+@pytest.fixture(scope="module")
+def result(run):
+    return evaluate(run)
+
+
+def test_the_test_fold_is_classified_by_the_head_and_from_embeddings(run, result):
     assert set(result.table["name"].map(dict(run.split.folds))) == {"test"}
     assert {OWN, "template", "knn", "prototype", "logistic"} <= set(result.figures)
     for found in result.figures.values():
@@ -84,16 +88,15 @@ def test_the_test_fold_is_classified_by_the_head_and_from_embeddings(run):
     assert all(path.stat().st_size for path in result.files(run.folder).values())
 
 
-def test_the_nearest_template_is_what_a_distance_head_says(run):
-    table = evaluate_images(run).table
+def test_the_nearest_template_is_what_a_distance_head_says(result):
+    table = result.table
     distances = table[[f"distance_{name}" for name in CLASSES]].to_numpy()
     assert [CLASSES[k] for k in distances.argmin(axis=1)] == table["class"].tolist()
     probabilities = table[[f"probability_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
-def test_an_explained_image_has_its_ledger_and_shares_in_the_box(run):
-    result = evaluate_images(run)
+def test_an_explained_image_has_its_ledger_and_shares_in_the_box(result):
     shown = result.table.dropna(subset=["relevance_inside"])
     assert len(shown) == 4
     np.testing.assert_allclose(shown["relevance_ledger"], 1, atol=1e-4)
@@ -101,8 +104,7 @@ def test_an_explained_image_has_its_ledger_and_shares_in_the_box(run):
     assert shown["grad_cam_inside"].between(0, 1).all()
 
 
-def test_the_figures_are_written_as_they_are_returned(run):
-    result = evaluate_images(run)
+def test_the_figures_are_written_as_they_are_returned(run, result):
     written = json.loads((run.folder / "evaluation.json").read_text())
     accuracy = written["methods"][OWN]["overall"]["accuracy"]["value"]
     assert accuracy == result.figures[OWN].overall["accuracy"].value

@@ -125,9 +125,9 @@ def test_few_shots_are_so_many_training_images_a_class_and_no_fewer_others(folde
 @pytest.mark.parametrize(
     ("loss", "head"),
     [
-        ("triplet", "distance"),
         ("contrastive", "distance"),
-        ("joint", "joint"),
+        pytest.param("triplet", "distance", marks=pytest.mark.slow),
+        pytest.param("joint", "joint", marks=pytest.mark.slow),
         ("bce", "weighted_l1"),
         ("softmax", "classes"),
     ],

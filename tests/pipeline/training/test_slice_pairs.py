@@ -140,7 +140,9 @@ def test_a_slice_without_room_has_no_shape_and_is_not_scored(slices):
     assert not list(scored_slices(config, plan_slice_pairs(config).fold("test"), seed=0))
 
 
-@pytest.mark.parametrize("objective", ["bce", "triplet", "map"])
+@pytest.mark.parametrize(
+    "objective", ["bce", "map", pytest.param("triplet", marks=pytest.mark.slow)]
+)
 def test_shapes_are_found_on_unseen_people(slices, tmp_path, objective):
     encoder = {"name": "unet", "width": 8, "levels": 2, "embedding_dim": 16}
     parts = {"encoder": encoder, "head": {"decoder_width": 4}} if objective == "map" else {}
