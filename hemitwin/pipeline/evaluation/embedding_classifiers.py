@@ -212,10 +212,10 @@ class _Logistic(EmbeddingClassifier):
             for strength in _STRENGTHS
         ]
         rows = np.arange(len(validation.classes))
+        # The library's own logarithm warns of a probability of 0, which a weak penalty leaves.
+        known = validation.unit * self._scale
         surprise = [
-            -model.predict_log_proba(validation.unit * self._scale)[
-                rows, validation.classes
-            ].mean()
+            -np.log(model.predict_proba(known)[rows, validation.classes].clip(min=_LEAST)).mean()
             for model in fitted
         ]
         self._model = fitted[int(np.argmin(surprise))]

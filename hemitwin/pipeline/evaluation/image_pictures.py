@@ -169,7 +169,9 @@ def _explained(panels: list[Axes], one: ExplainedImage) -> None:
     for panel in panels:
         panel.imshow(grey, cmap="gray", vmin=0, vmax=255)
     panels[1].imshow(one.relevance, cmap="RdBu_r", vmin=-largest, vmax=largest, alpha=0.6)
-    panels[2].imshow(one.grad_cam, cmap="magma", alpha=0.5)
+    # From 0: one deepest pixel gives one value, whose rounding would be stretched to a pattern.
+    highest = max(float(one.grad_cam.max()), 1e-12)
+    panels[2].imshow(one.grad_cam, cmap="magma", vmin=0, vmax=highest, alpha=0.5)
     panels[0].set_title(one.title, fontsize=6, loc="left")
     panels[1].set_title("relevance", fontsize=6)
     panels[2].set_title("Grad-CAM", fontsize=6)

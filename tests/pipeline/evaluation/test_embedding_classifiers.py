@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression
 
 from hemitwin.pipeline.evaluation.embedding_classifiers import (
     CLASSIFIERS,
@@ -179,3 +180,12 @@ def test_few_shot_figures_are_of_so_many_images_a_class(folds):
     smallest = np.bincount(folds.train.classes).min()
     expected = f"the smallest class has {smallest} training images"
     assert curve[1000]["balanced_accuracy"].reason == expected
+
+
+def test_a_class_that_is_deemed_impossible_is_a_large_surprise_and_no_warning(monkeypatch):
+    def certain(_, rows):
+        return np.tile([1.0, 0.0], (len(rows), 1))
+
+    monkeypatch.setattr(LogisticRegression, "predict_proba", certain)
+    images = EmbeddedImages(np.array([[1.0, 0.1], [0.1, 1.0]]), np.array([0, 1]))
+    assert fit_classifier("logistic", images, images).setting.startswith("C = ")
