@@ -37,7 +37,7 @@ def test_a_shape_lies_in_the_brain_and_changes_nothing_else(shape, area_mm2, see
 
 
 @pytest.mark.parametrize("shape", ["circle", "textured"])
-@given(area_mm2=AREAS, pixel_mm=st.floats(0.8, 1.5), seed=st.integers(0, 2**20))
+@given(area_mm2=st.floats(0.5, 160), pixel_mm=st.floats(0.8, 1.5), seed=st.integers(0, 2**20))
 def test_circles_and_blobs_have_their_area_to_the_pixel(shape, area_mm2, pixel_mm, seed):
     *_, mask = drawn(shape, area_mm2, seed, pixel_mm)
     wanted = area_mm2 / pixel_mm**2
