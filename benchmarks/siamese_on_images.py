@@ -3,18 +3,20 @@
     python benchmarks/siamese_on_images.py CONFIG --images FOLDER --out OUT --shares 1 0.5 0.25 0.1
 
 For each share of the training groups (`split.train_share`; a smaller one lies within each larger
-one), and for each number of images a class (`--shots`, `data.images_per_class`), two networks are
-trained: the configuration as it is (`siamese`), and the same encoder with `loss.objective=softmax`
-(`plain`). Data, folds, augmentation, schedule and seed are the same. Both are scored on the same
-test images; classes are called by the network's own head, with offsets from validation where
-`evaluation.criterion` is set.
+one), and for each number of images a class (`--shots`, `data.images_per_class`), the configuration
+is trained as it is, and once for each network of `--against`: `plain` is the same encoder with
+`loss.objective=softmax`, which classifies each image by itself; `bce` and `contrastive` are the
+same Siamese network with one loss alone. Data, folds, augmentation, schedule and seed are the
+same. All are scored on the same test images; classes are called by the network's own head, with
+offsets from validation where `evaluation.criterion` is set.
 
-`gain` is the siamese network's figure less the plain one's, with a paired bootstrap over groups of
-images. `rare` is the recall of the class with the fewest training images, `partial` the mean over
-the classes of the partial AUC over true positive rates of at least 0.8.
+A line is a network. `partial` is the mean over the classes of the partial AUC over true positive
+rates of at least 0.8, `rare` the recall of the class with the fewest training images. The columns
+`gain` hold the configuration's figure less that network's, with a paired bootstrap over groups of
+images.
 
 Fewer images train for as many epochs and so for fewer steps, unless `data.epoch_images` is set;
-both networks of a row train for the same. Finished runs in OUT are not trained again.
+all networks of a size train for the same. Finished runs in OUT are not trained again.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from hemitwin.atlases import save_table
 from hemitwin.pipeline.evaluation.image_classes import OWN, LearntClasses, classify_images
 from hemitwin.pipeline.evaluation.image_evaluation import evaluate_images
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
+from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.statistics.classification import (
     ClassFigures,
     Classified,
@@ -43,8 +45,14 @@ from hemitwin.pipeline.training.labelled_images import plan_images
 from hemitwin.pipeline.training.runs import Run
 from hemitwin.pipeline.training.train import train
 
-PLAIN = ("head={}", "loss={objective: softmax}")
-"""What makes of a configuration the plain classifier."""
+AGAINST = {
+    "plain": ("head={}", "loss={objective: softmax}"),
+    "bce": ("loss.objective=bce",),
+    "contrastive": ("head={}", "loss.objective=contrastive"),
+}
+"""What makes of a configuration what it is held against."""
+
+FIGURES = {"accuracy": "accuracy", "partial": "macro_partial_auc"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +73,8 @@ def main() -> None:
     sizes += [f"data.images_per_class={shots}" for shots in arguments.shots]
     try:
         # All are read before the first is trained: a mistake shows at once.
-        pairs = [(size, *configs_of(size, arguments)) for size in sizes]
-        lines = [line_of(size, *both, arguments.out) for size, *both in pairs]
+        asked = [(size, configs_of(size, arguments)) for size in sizes]
+        lines = [line for size, configs in asked for line in lines_of(size, configs, arguments)]
     except UserError as error:
         raise SystemExit(str(error)) from error
     table = pd.DataFrame(lines)
@@ -81,48 +89,46 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
     parser.add_argument("--shares", type=float, nargs="*", default=[1.0, 0.5, 0.25, 0.1])
     parser.add_argument("--shots", type=int, nargs="*", default=[20, 10, 5])
+    parser.add_argument("--against", nargs="+", default=["plain"], choices=list(AGAINST))
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="a.b=c"
     )
     return parser.parse_args()
 
 
-def configs_of(size: str, arguments: argparse.Namespace) -> tuple[RunConfig, RunConfig]:
+def configs_of(size: str, arguments: argparse.Namespace) -> dict[str, RunConfig]:
     overrides = [f"data.images={arguments.images}", *arguments.overrides, size]
-    siamese = load_config(arguments.config, overrides)
-    return siamese, load_config(arguments.config, [*overrides, *PLAIN])
-
-
-def line_of(size: str, siamese: RunConfig, plain: RunConfig, out: Path) -> dict[str, str]:
-    folder = out / size.replace("=", "-")
-    one, other = scored(siamese, folder / "siamese"), scored(plain, folder / "plain")
-    test = plan_images(siamese)
-    clusters = Clusters.of(test.fold("test").table["group"].astype(str).tolist())
-    counts = test.fold("train").table["label"].value_counts()
-    rare = test.images.classes.index(str(counts.idxmin()))
-    draws = siamese.evaluation.bootstrap
-    gains, by_class = figure_differences(one.found, other.found, clusters, draws=draws)
-    line = {"size": size.partition("=")[2], "images": str(int(counts.sum()))}
-    shown = {
-        "accuracy": "accuracy",
-        "balanced": "balanced_accuracy",
-        "partial": "macro_partial_auc",
-    }
-    for name, figure in shown.items():
-        line |= triple(
-            name, one.figures.overall[figure], other.figures.overall[figure], gains[figure]
-        )
-    recalls = (one.figures.by_class[rare], other.figures.by_class[rare], by_class[rare])
-    line |= triple("rare", *(found["recall"] for found in recalls))
-    return line | {"s": f"{one.seconds:.0f} + {other.seconds:.0f}"}
-
-
-def triple(name: str, one: Estimate, other: Estimate, gain: Estimate) -> dict[str, str]:
+    changes = {"siamese": ()} | {name: AGAINST[name] for name in arguments.against}
     return {
-        name: f"{one.value:.3f}",
-        f"{name}, plain": f"{other.value:.3f}",
-        f"{name}, gain": str(gain),
+        name: load_config(arguments.config, [*overrides, *change])
+        for name, change in changes.items()
     }
+
+
+def lines_of(
+    size: str, configs: dict[str, RunConfig], arguments: argparse.Namespace
+) -> list[dict[str, str]]:
+    folder = arguments.out / size.replace("=", "-")
+    networks = {name: scored(config, folder / name) for name, config in configs.items()}
+    first = networks["siamese"]
+    plan = plan_images(first.run.config)
+    clusters = Clusters.of(plan.fold("test").table["group"].astype(str).tolist())
+    counts = plan.fold("train").table["label"].value_counts()
+    rare = plan.images.classes.index(str(counts.idxmin()))
+    draws = first.run.config.evaluation.bootstrap
+    lines = []
+    for name, one in networks.items():
+        shown = {label: one.figures.overall[figure] for label, figure in FIGURES.items()}
+        shown["rare"] = one.figures.by_class[rare]["recall"]
+        line = {"size": size.partition("=")[2], "images": str(int(counts.sum())), "network": name}
+        line |= {label: str(estimate) for label, estimate in shown.items()}
+        if one is not first:
+            gains, by_class = figure_differences(first.found, one.found, clusters, draws=draws)
+            shown = {label: gains[figure] for label, figure in FIGURES.items()}
+            shown["rare"] = by_class[rare]["recall"]
+            line |= {f"gain, {label}": str(estimate) for label, estimate in shown.items()}
+        lines.append(line | {"s": f"{one.seconds:.0f}"})
+    return lines
 
 
 def scored(config: RunConfig, folder: Path) -> Scored:

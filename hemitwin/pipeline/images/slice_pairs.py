@@ -40,6 +40,13 @@ class SlicePairsConfig(Frozen):
     contrast: tuple[float, float] = Field(
         default=(-0.5, -0.25), description="Of textured: change of the grey, as a share of it."
     )
+    window_px: int | None = Field(
+        default=None,
+        ge=16,
+        description="Edge of the square windows through which training sees the halves, at places "
+        "drawn anew; the whole halves by default. Validation and test see the whole. A few pixels "
+        "are learnt many times sooner where they are more of what is seen.",
+    )
     tested_mm2: tuple[float, ...] = Field(
         default=(3.0, 5.0, 7.0, 10.0, 13.5, 20.0, 40.0),
         min_length=1,

@@ -92,7 +92,8 @@ class DrawnSlicePairs(Dataset[TrainingBatch]):
     """Slices of the training fold, with shapes that are drawn anew in each epoch.
 
     A slice is changed at random first, both halves alike but for noise; then a shape is drawn
-    into a copy of each half, so that no interpolation softens it.
+    into a copy of each half, so that no interpolation softens it. With `SlicePairsConfig.window_px`
+    all are seen through one window, at a place in the brain that is drawn anew.
 
     Parameters
     ----------
@@ -122,23 +123,26 @@ class DrawnSlicePairs(Dataset[TrainingBatch]):
         # As two channels of one image they are moved alike.
         changed = augment_images(both, training.image_augmentation, rng)[0]
         halves = (changed * 255).round().to(torch.uint8).numpy()
-        images, masks = list(halves), [np.zeros(halves.shape[1:], dtype=bool)] * 2
+        window = _window(halves, self._source.window_px, rng)
+        seen = halves[:, *window]
+        images, masks = list(halves), [np.zeros(seen.shape[1:], dtype=bool)] * 2
         sides = [0, 1]
         low, high = np.log(self._source.area_mm2)
         for _ in range(training.lesions_per_side):
             for side in (0, 1):
                 area = float(np.exp(rng.uniform(low, high)))
-                drawn = _drawn(halves[side], self._source, self._pairs.pixel_mm, area, rng)
+                drawn = _drawn(seen[side], self._source, self._pairs.pixel_mm, area, rng)
                 if drawn is not None:
-                    images.append(drawn[0])
+                    images.append(halves[side].copy())
+                    images[-1][window] = drawn[0]
                     masks.append(drawn[1])
                     sides.append(side)
         count = len(images)
         numbers = torch.full((count,), index)
         items = Items(numbers, torch.tensor(sides), numbers, torch.arange(count) >= 2)
-        return TrainingBatch(
-            standardised(np.stack(images)), items, torch.from_numpy(np.stack(masks))
-        )
+        # In the units of the whole halves, which is what the test shows.
+        shown = standardised(np.stack(images))[..., *window].contiguous()
+        return TrainingBatch(shown, items, torch.from_numpy(np.stack(masks)))
 
 
 class SlicePairsValidation(Validation):
@@ -318,6 +322,20 @@ def _drawn(
     return drawn, mask, spec.shape
 
 
+def _window(
+    halves: UInt8[np.ndarray, "2 rows columns"], edge_px: int | None, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Draw a window around a pixel of the brain, wholly on the picture."""
+    shape = halves.shape[1:]
+    if edge_px is None:
+        return slice(None), slice(None)
+    inside = np.argwhere(halves.any(axis=0))
+    middle = inside[int(rng.integers(len(inside)))] if len(inside) else np.array(shape) // 2
+    first = np.clip(middle - edge_px // 2, 0, np.array(shape) - edge_px)
+    rows, columns = (slice(int(start), int(start) + edge_px) for start in first)
+    return rows, columns
+
+
 def _without_network(pixels: UInt8[np.ndarray, "2 rows columns"]) -> dict[str, float]:
     left, right = pixels.astype(np.float32)
     peak = np.abs(ndimage.uniform_filter(left - right, 3)).max()
@@ -398,8 +416,21 @@ class SlicePairsPlan(TrainingPlan):
         write_image_guards(folder, self.split, learnt)
 
     def set_up(self, device: torch.device | None = None) -> TrainingSetup:
-        """Make what the training needs."""
+        """Make what the training needs.
+
+        Raises
+        ------
+        UserError
+            The window of training is larger than the halves.
+        """
         del device  # nothing is computed of the slices before training
+        edge_px, shape = _source_of(self.config).window_px, self.pairs.pixels.shape[-2:]
+        if edge_px is not None and edge_px > min(shape):
+            msg = (
+                f"data.window_px must lie on the halves, which have {shape[0]} x {shape[1]} "
+                f"pixels, got {edge_px}; lower it, or leave it out"
+            )
+            raise UserError(msg)
         validation = SlicePairsValidation(self.config, self.fold("validation"))
         drawn = DrawnSlicePairs(self.config, self.fold("train"))
         data = TrainingData(self.config, drawn, validation.batches)

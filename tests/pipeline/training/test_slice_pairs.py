@@ -120,6 +120,26 @@ def test_shapes_are_drawn_anew_in_each_epoch_and_again_by_the_seed(slices):
     assert not torch.equal(masks_of(drawn[[(0, 2)]]), masks_of(drawn[[(1, 2)]]))
 
 
+def test_training_sees_windows_in_the_units_of_whole_halves(slices):
+    whole = config_of(slices)
+    windowed = config_of(slices, {"window_px": 16})
+    pairs = plan_slice_pairs(whole).fold("train")
+    seen = DrawnSlicePairs(windowed, pairs)[[(0, 1), (0, 4)]]
+    assert seen.images.shape[-2:] == masks_of(seen).shape[-2:] == (16, 16)
+    assert (masks_of(seen).sum(dim=(1, 2)) > 0).tolist() == [False, False, True, True] * 2
+    all_of_it = DrawnSlicePairs(whole, pairs)[[(0, 1)]].images[0, 0]
+    windows = all_of_it.unfold(0, 16, 1).unfold(1, 16, 1).reshape(-1, 16, 16)
+    assert torch.isclose(windows, seen.images[0, 0], atol=1e-6).all(dim=2).all(dim=1).any()
+    other = DrawnSlicePairs(windowed, pairs)[[(1, 1)]].images[0]
+    assert not torch.equal(other, seen.images[0])
+
+
+def test_a_window_larger_than_the_halves_is_refused(slices):
+    plan = plan_slice_pairs(config_of(slices, {"window_px": 400}))
+    with pytest.raises(UserError, match="window_px must lie on the halves"):
+        plan.set_up()
+
+
 def test_a_slice_is_tested_as_it_is_and_with_every_area(slices):
     config = config_of(slices)
     pairs = plan_slice_pairs(config).fold("test")

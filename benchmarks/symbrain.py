@@ -1,0 +1,160 @@
+"""Which shapes in one half of a slice does each backbone find, by its size?
+
+    hemitwin slice DERIVATIVES slices --part hemisphere --source native --spacing-mm 0.87 \
+        --pixels 224 --step-mm 6 --positions central
+    python benchmarks/symbrain.py examples/configs/symbrain_2d.yaml --slices slices --out OUT
+
+Trains the configuration with each backbone, of a few thousand to some ten thousand weights, on
+shapes of all sizes together; scores the test subjects' slices as they are and with a shape of
+every area of `data.tested_mm2`; and prints the balanced accuracy at the threshold of validation,
+with intervals over subjects, by area. Of the slices that have a shape as many are without one as
+with one in the published protocol, where accuracy is this figure.
+
+- `flat_patch` and `mirror_peak` learn nothing (docs/images.md); their thresholds are from
+  validation, too.
+- `--second SLICES2` scores the same networks, at the same thresholds, on the test subjects of
+  another folder of slices.
+- `--matrix 3 7 13.5 40` trains the first backbone on shapes of one area each and scores each of
+  these networks on all areas; a row is a network.
+
+Finished runs in OUT are not trained again; `OUT/symbrain.tsv` has the figures in long form.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hemitwin.atlases import save_table
+from hemitwin.models import count_parameters
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
+from hemitwin.pipeline.evaluation.slice_evaluation import evaluate_slices
+from hemitwin.pipeline.images.slice_pairs import PairSet, read_pairs
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.bootstrap import Estimate
+from hemitwin.pipeline.statistics.metrics import figures_with_intervals
+from hemitwin.pipeline.training.config import load_config
+from hemitwin.pipeline.training.runs import Run
+from hemitwin.pipeline.training.slice_pairs import score_slice_pairs, scored_slices
+from hemitwin.pipeline.training.train import train
+
+BACKBONES = {
+    "resnet18": "width=16 blocks=[1,1] stem_stride=1",
+    "vgg11": "width=16 blocks=[1,1,1] stem_stride=null",
+    "resnext50": "width=8 blocks=[1,1] stem_stride=1",
+    "mobilenet_v3": "width=16 blocks=[1,2] stem_stride=2",
+    "efficientnet_b0": "width=32 blocks=[1,2] stem_stride=2",
+    "densenet121": "width=16 blocks=[3,3] stem_stride=1",
+    "covidnet": "width=32 blocks=[1,1] stem_stride=1",
+}
+"""Settings of each encoder: shallow, since what is looked for is a few pixels wide."""
+
+
+def main() -> None:
+    arguments = parse()
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    print(f"hemitwin {version('hemitwin')}, torch {version('torch')}; load {load}")
+    rows: list[dict[str, object]] = []
+    try:
+        second = None if arguments.second is None else test_fold(arguments.second)
+        for name in arguments.backbones:
+            run, seconds = trained(arguments, name, name)
+            rows += by_area(run, name, seconds)
+            rows += [] if second is None else elsewhere(run, second, name)
+        for area in arguments.matrix:
+            name = f"{arguments.backbones[0]}, {area:g} mm2 alone"
+            run, seconds = trained(arguments, arguments.backbones[0], name, area)
+            rows += by_area(run, name, seconds)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+    table = pd.DataFrame(rows)
+    save_table(arguments.out / "symbrain.tsv", table.drop(columns="shown"))
+    for test, some in table.groupby("test", sort=False):
+        wide = some.drop_duplicates(["score", "area_mm2"])
+        wide = wide.pivot_table("shown", "score", "area_mm2", aggfunc="first", sort=False)
+        print(f"\nbalanced accuracy by area (mm2), {test}\n{wide.to_string()}")
+    told = table.dropna(subset="seconds").drop_duplicates("score")
+    print(f"\n{told[['score', 'weights', 'seconds']].to_string(index=False)}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="of a training run on halves of slices")
+    parser.add_argument("--slices", type=Path, required=True, help="data.slices")
+    parser.add_argument("--second", type=Path, help="slices of another source")
+    parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--matrix", type=float, nargs="*", default=[], metavar="MM2")
+    parser.add_argument(
+        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="a.b=c"
+    )
+    return parser.parse_args()
+
+
+def trained(
+    arguments: argparse.Namespace, backbone: str, folder: str, area_mm2: float | None = None
+) -> tuple[Run, float]:
+    overrides = [f"data.slices={arguments.slices}", f"encoder.name={backbone}"]
+    overrides += [f"encoder.{one}" for one in BACKBONES[backbone].split()]
+    if area_mm2 is not None:
+        overrides += [f"data.area_mm2=[{area_mm2},{area_mm2}]"]
+    config = load_config(arguments.config, [*overrides, *arguments.overrides])
+    begun = time.monotonic()
+    return train(config, arguments.out / folder.replace(", ", "-").replace(" ", "-")), (
+        time.monotonic() - begun
+    )
+
+
+def by_area(run: Run, name: str, seconds: float) -> list[dict[str, object]]:
+    """Return what the test fold says of a network, and of what learns nothing."""
+    result = evaluate_slices(run)
+    known = {"weights": count_parameters(run.network), "seconds": round(seconds)}
+    rows: list[dict[str, object]] = []
+    for row in result.by_area:
+        for score, figures in row.figures.items():
+            own = score == result.network_score
+            line = line_of(figures["balanced_accuracy"], row.area_mm2)
+            line |= {"auc": figures["auc"].value, "test": "the same source"}
+            rows.append(line | ({"score": name, **known} if own else {"score": score}))
+    return rows
+
+
+def test_fold(folder: Path) -> PairSet:
+    pairs, split = read_pairs(folder)
+    return pairs.take((pairs.table["subject"].map(dict(split.folds)) == "test").to_numpy())
+
+
+def elsewhere(run: Run, pairs: PairSet, name: str) -> list[dict[str, object]]:
+    """Return what slices of another source say of a network, at its own threshold."""
+    config = run.config
+    tested = list(scored_slices(config, pairs, seed=config.evaluation_seed + 2))
+    table = ScoreTable(score_slice_pairs(run.network, tested, pairs))
+    areas = table.rows["area_mm2"].to_numpy(float)
+    lines = []
+    for area in np.unique(areas[table.labels]).tolist():
+        some = table.where(~table.labels | (areas == area))
+        figures: Mapping[str, Estimate] = figures_with_intervals(
+            some.labels,
+            some.scores(some.network_score),
+            some.clusters,
+            threshold=run.threshold,
+            draws=config.evaluation.bootstrap,
+            seed=config.seed,
+        )
+        line = line_of(figures["balanced_accuracy"], area)
+        lines.append(line | {"auc": figures["auc"].value, "test": "another source", "score": name})
+    return lines
+
+
+def line_of(figure: Estimate, area_mm2: float) -> dict[str, object]:
+    bounds = {"value": figure.value, "low": figure.low, "high": figure.high}
+    return {"area_mm2": area_mm2, **bounds, "shown": str(figure)}
+
+
+if __name__ == "__main__":
+    main()
