@@ -6,8 +6,8 @@
 
 Of each place in a brain at most one slice is taken, as it is or with a lesion; in each fold the
 classes have the asked ratio, and as many images as it allows; with `--tested` validation and test
-have another, so that there is enough of the rare class to measure. A fold too small for one image of
-the rarest class has one. `--label abnormal` takes another column for the class. The table's
+have another, so that there is enough of the rare class to measure. A fold too small for one image
+of the rarest class has one. `--label abnormal` takes another column for the class. The table's
 columns are `file_name`, `label`, `patient_id` and `split`; a run reads it with
 
     --set data.images=table.csv data.folder=slices data.group_column=patient_id
