@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
+from hemitwin.models import ClassHead
 from hemitwin.pipeline.evaluation.embedding_classifiers import ClassifierName, EmbeddedImages
 from hemitwin.pipeline.evaluation.few_shot import EmbeddedFolds, few_shot_curve
 from hemitwin.pipeline.evaluation.image_classes import (
@@ -19,11 +20,12 @@ from hemitwin.pipeline.evaluation.image_classes import (
     classify_images,
 )
 from hemitwin.pipeline.evaluation.image_maps import (
-    ImageMaps,
     central_box,
     class_axes,
+    explain_image_pairs,
     explain_images,
 )
+from hemitwin.pipeline.evaluation.image_pairs import choose_pairs
 from hemitwin.pipeline.evaluation.image_pictures import (
     ExplainedImage,
     ImagesFigure,
@@ -32,7 +34,10 @@ from hemitwin.pipeline.evaluation.image_pictures import (
 )
 from hemitwin.pipeline.evaluation.results import EVALUATION
 from hemitwin.pipeline.images.image_guards import learnt_images
+from hemitwin.pipeline.images.image_listing import listed
+from hemitwin.pipeline.images.image_masks import ImageMasks
 from hemitwin.pipeline.images.image_set import ImageSet, read_images, read_unlabelled
+from hemitwin.pipeline.images.picture import fit_picture
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, tell_of_few
@@ -52,6 +57,7 @@ logger = logging.getLogger(__name__)
 NEW_IMAGES = "evaluation-images"
 """How the names of results on other images than the run's own begin."""
 
+_HALF = 127  # of white: a mask's pixel that was resized
 _FEW_SHOT: tuple[ClassifierName, ...] = ("prototype", "logistic")
 
 
@@ -65,13 +71,15 @@ class ImagesEvaluation:
         How the names of what is written begin: `EVALUATION`, or `NEW_IMAGES`.
     table : DataFrame
         A row an image, as `ClassedImages.table` gives it; those that are explained have the
-        relevance's ledger and the shares in the central box.
+        relevance's ledger and the shares in `evaluation.region`.
     classes : tuple of str
         In the order of the confusion's rows.
     figures : mapping of str to ClassFigures
         By method; empty where no class is known.
     few_shot : mapping of str to mapping of int to mapping of str to Estimate
         By classifier of embeddings and number of training images a class.
+    has_pairs : bool
+        Whether pairs of images are explained: a network compares, and two images have a class.
     """
 
     stem: str
@@ -79,6 +87,7 @@ class ImagesEvaluation:
     classes: tuple[str, ...]
     figures: Mapping[str, ClassFigures]
     few_shot: Mapping[str, Mapping[int, Mapping[str, Estimate]]]
+    has_pairs: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON."""
@@ -123,6 +132,9 @@ class ImagesEvaluation:
             "table": run / f"{self.stem}_images.tsv",
             "maps": run / f"{self.stem}_maps.png",
         }
+        if self.has_pairs:
+            there["pairs"] = run / f"{self.stem}_pair_maps.tsv"
+            there["pair maps"] = run / f"{self.stem}_pair_maps.png"
         if self.figures:
             there["picture"] = run / f"{self.stem}.png"
         return there
@@ -147,7 +159,7 @@ class ImagesEvaluation:
                 for count, found in curve.items()
             }
         shown = self.table.dropna(subset=["relevance_inside"])
-        rows["relevance, Grad-CAM in the central box"] = (
+        rows["relevance, Grad-CAM in the region"] = (
             f"{shown['relevance_inside'].mean():.2f}, {shown['grad_cam_inside'].mean():.2f}"
         )
         return rows
@@ -157,7 +169,8 @@ def evaluate_images(run: Run, *, images: Path | None = None) -> ImagesEvaluation
     """Say of which class images are, with figures where their classes are known.
 
     Writes ``evaluation.json``, ``evaluation_images.tsv``, ``evaluation_maps.png`` and
-    ``evaluation.png`` into the run folder; of other images their names begin with
+    ``evaluation.png``, and of a network that compares ``evaluation_pair_maps.tsv`` and ``.png``,
+    into the run folder; of other images their names begin with
     ``evaluation-images``.
 
     Parameters
@@ -189,11 +202,15 @@ def evaluate_images(run: Run, *, images: Path | None = None) -> ImagesEvaluation
         learnt.classes,
         _figures(run, classed, labelled, known) if known.size else {},
         _few_shot(run, classed, labelled, known, learnt) if images is None else {},
+        has_pairs=known.size > 1 and not isinstance(run.network.head, ClassHead),
     )
     _explain(run, result, seen, classed, learnt)
     save_table(run.folder / f"{stem}_images.tsv", result.table)
     if known.size:
         _draw(run, result, classed, labelled, known)
+    if result.has_pairs:
+        pairs = _explain_pairs(run, stem, labelled, classed.embeddings[known])
+        save_table(run.folder / f"{stem}_pair_maps.tsv", pairs)
     written = {
         "splits_hash": run.split.hash,
         "weights_sha256": run.weights_digest,
@@ -273,39 +290,87 @@ def _explain(
 ) -> None:
     """Explain some images, those that were taken for a wrong class among them; draw the maps."""
     chosen = _to_explain(result.table, run.config.evaluation.explained)
-    ranking = classed.ranking()[chosen]
-    box = run.config.evaluation.box
+    regions = _regions(run, seen, chosen)
     maps = explain_images(
         run.network,
         seen.pixels[chosen],
         class_axes(run.network, learnt.templates),
-        ranking,
+        classed.ranking()[chosen],
         lrp=run.config.lrp,
-        box=box,
+        regions=regions,
     )
     for column in ("relevance_inside", "grad_cam_inside", "relevance_ledger"):
         result.table[column] = np.nan
-    for row, one in zip(chosen, maps, strict=True):
+    shown = []
+    for row, one, region in zip(chosen, maps, regions, strict=True):
         result.table.loc[row, "relevance_inside"] = one.inside["relevance"]
         result.table.loc[row, "grad_cam_inside"] = one.inside["grad_cam"]
         result.table.loc[row, "relevance_ledger"] = one.ledger_ratio
-    place = central_box(seen.pixels.shape[2:], box)
-    shown = [
-        _shown(result.table, seen, row, one, place) for row, one in zip(chosen, maps, strict=True)
-    ]
+        label, taken = (str(result.table.loc[row, name]) for name in ("label", "class"))
+        title = taken if label in {"", taken} else f"{label}, taken for {taken}"
+        shown.append(ExplainedImage(title, seen.pixels[row], one.relevance, one.grad_cam, region))
     picture_of_maps(run.folder / f"{result.stem}_maps.png", shown)
 
 
-def _shown(
-    table: pd.DataFrame,
-    seen: ImageSet,
-    row: int,
-    maps: ImageMaps,
-    box: tuple[int, int, int, int],
-) -> ExplainedImage:
-    label, taken = (str(table.loc[row, name]) for name in ("label", "class"))
-    title = taken if label in {"", taken} else f"{label}, taken for {taken}"
-    return ExplainedImage(title, seen.pixels[row], maps.relevance, maps.grad_cam, box)
+def _explain_pairs(
+    run: Run, stem: str, labelled: ImageSet, embeddings: np.ndarray
+) -> pd.DataFrame:
+    """Explain pairs that were taken for alike or different, rightly and wrongly; draw the maps."""
+    pairs = choose_pairs(
+        run.network,
+        embeddings,
+        labelled,
+        threshold=run.threshold,
+        each=max(1, run.config.evaluation.explained // 4),
+    )
+    places = pairs[["first", "second"]].to_numpy()
+    regions = _regions(run, labelled, places.ravel().tolist())
+    regions = regions.reshape(*places.shape, *regions.shape[1:])
+    found = explain_image_pairs(
+        run.network, labelled.pixels[places], lrp=run.config.lrp, regions=regions
+    )
+    pairs["relevance_ledger"] = [one.ledger_ratio for one, _ in found]
+    for number in (0, 1):
+        for name in ("relevance", "grad_cam"):
+            pairs[f"{name}_inside_{number + 1}"] = [maps[number].inside[name] for maps in found]
+    shown = []
+    for row, maps in enumerate(found):
+        pair = pairs.loc[row]
+        taken = "different" if pair["taken_for_different"] else "alike"
+        is_right = pair["taken_for_different"] == pair["different"]
+        words = f"{'rightly' if is_right else 'wrongly'} taken for {taken}"
+        titles = (f"{pair['label_1']}, and ...", f"... {pair['label_2']}: {words}")
+        for number, title in enumerate(titles):
+            one, image = maps[number], labelled.pixels[places[row, number]]
+            region = regions[row, number]
+            shown.append(ExplainedImage(title, image, one.relevance, one.grad_cam, region))
+    picture_of_maps(run.folder / f"{stem}_pair_maps.png", shown)
+    return pairs.drop(columns=["first", "second"])
+
+
+def _regions(run: Run, images: ImageSet, rows: list[int]) -> np.ndarray:
+    """Return where relevance is counted in some images, (n, rows, columns) bool."""
+    shape, region = images.pixels.shape[2:], run.config.evaluation.region
+    if isinstance(region, tuple):
+        return np.stack([central_box(shape, region)] * len(rows))
+    config = run.config.images
+    if config is None:
+        raise TypeError
+    masks = ImageMasks.below(region)
+    found = np.zeros((len(rows), *shape), dtype=bool)
+    lost = []
+    for k, row in enumerate(rows):
+        known = images.table.iloc[row]
+        try:
+            mask = masks.mask_of(str(known["name"]), (int(known["width"]), int(known["height"])))
+        except UserError as error:
+            lost.append(f"{known['name']}: relevance is not counted, {error}")
+            continue
+        grey = config.model_copy(update={"channels": 1})
+        found[k] = fit_picture(mask, grey)[0] > _HALF
+    if lost:
+        logger.warning("%d of %d explained images: %s", len(lost), len(rows), listed(lost))
+    return found
 
 
 def _to_explain(table: pd.DataFrame, count: int) -> list[int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
@@ -32,15 +32,15 @@ class ExplainedImage:
         As the network saw them.
     relevance, grad_cam : (rows, columns) float
         Signed relevance; Grad-CAM without a negative part.
-    box : (top, left, bottom, right) or None
-        Pixels of the box that relevance is counted in.
+    region : (rows, columns) bool or None
+        Where relevance is counted.
     """
 
     title: str
     pixels: UInt8[np.ndarray, "channels rows columns"]
     relevance: Float[np.ndarray, "rows columns"]
     grad_cam: Float[np.ndarray, "rows columns"]
-    box: tuple[int, int, int, int] | None = None
+    region: Bool[np.ndarray, "rows columns"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +175,7 @@ def _explained(panels: list[Axes], one: ExplainedImage) -> None:
     panels[0].set_title(one.title, fontsize=6, loc="left")
     panels[1].set_title("relevance", fontsize=6)
     panels[2].set_title("Grad-CAM", fontsize=6)
-    if one.box is not None:
-        top, left, bottom, right = one.box
+    # The whole image, or nothing of it, has no outline.
+    if one.region is not None and 0 < one.region.mean() < 1:
         for panel in panels[1:]:
-            across, down = [left, right, right, left, left], [top, top, bottom, bottom, top]
-            panel.plot(np.array(across) - 0.5, np.array(down) - 0.5, color="lime", linewidth=0.6)
+            panel.contour(one.region, [0.5], colors="lime", linewidths=0.6)

@@ -74,9 +74,10 @@ class ImagesConfig(Frozen):
         description="Height and width that the network sees: images are resized with their aspect "
         "kept, and padded with 0.",
     )
-    crop: tuple[_Share, _Share] | None = Field(
+    crop: tuple[_Share, _Share] | Path | None = Field(
         default=None,
-        description="Shares of height and width of the central box that is kept, before resizing.",
+        description="What is kept of an image, before resizing: shares of height and width of its "
+        "central box; or a folder of masks, each called as its image, outside which all is black.",
     )
 
     @field_validator("group_pattern")

@@ -18,6 +18,7 @@ from hemitwin.pipeline.images.image_folders import (
     list_unlabelled,
 )
 from hemitwin.pipeline.images.image_listing import COLUMNS, Listing, in_order, listed
+from hemitwin.pipeline.images.image_masks import ImageMasks
 from hemitwin.pipeline.images.image_tables import TABLE, list_fold_tables, list_table
 from hemitwin.pipeline.images.picture import Picture, fit_picture
 from hemitwin.pipeline.stage.errors import UserError
@@ -221,13 +222,15 @@ def _opened(listing: Listing, config: ImagesConfig, *, classes: tuple[str, ...])
     kept: list[int] = []
     lost: list[str] = []
     changed: dict[str, list[str]] = {}
+    masks = ImageMasks.below(config.crop) if isinstance(config.crop, Path) else None
     for row, name in enumerate(listing.table["name"]):
         try:
             picture = _showing(listing.load(places[row]))
+            seen = picture if masks is None else _showing(masks.keep(picture, name))
         except UserError as error:
             lost.append(f"{name}: left out, {error}")
             continue
-        pixels[len(kept)] = fit_picture(picture, config)
+        pixels[len(kept)] = fit_picture(seen, config)
         kept.append(row)
         facts.append(_facts(picture))
         for change in picture.changes:

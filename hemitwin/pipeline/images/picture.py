@@ -150,7 +150,7 @@ def fit_picture(
     picture : Picture
         Of any size.
     config : ImagesConfig
-        Its `crop`, `pixels` and `channels`.
+        Its `crop` to a box, `pixels` and `channels`.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def fit_picture(
     10
     """
     image = picture.image.convert("L" if config.channels == 1 else "RGB")
-    if config.crop is not None:
+    if isinstance(config.crop, tuple):
         image = image.crop(_central_box(image.size, config.crop))
     side = config.pixels
     scale = side / max(image.size)

@@ -128,19 +128,19 @@ class EvaluationConfig(Frozen):
     explained: int = Field(
         default=16, ge=1, description="Labelled images that are explained by maps."
     )
-    box: tuple[float, float] = Field(
+    region: tuple[float, float] | Path = Field(
         default=(0.6, 0.6),
-        description="Labelled images: shares of height and width of the central box in which "
-        "relevance is counted.",
+        description="Labelled images: where relevance is counted: shares of height and width of "
+        "the central box; or a folder of masks, each called as its image.",
     )
 
-    @field_validator("box")
+    @field_validator("region")
     @classmethod
-    def _box_lies_inside(cls, box: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 < share <= 1 for share in box):
-            msg = f"box must have shares above 0, at most 1, got {box}; correct it"
+    def _box_lies_inside(cls, region: tuple[float, float] | Path) -> tuple[float, float] | Path:
+        if isinstance(region, tuple) and not all(0 < share <= 1 for share in region):
+            msg = f"region must have shares above 0, at most 1, got {region}; correct it"
             raise ValueError(msg)
-        return box
+        return region
 
 
 _DATA: Mapping[str, type[BaseModel]] = {"images": ImagesConfig, "slices": SlicePairsConfig}

@@ -92,8 +92,8 @@ class DrawnSlicePairs(Dataset[TrainingBatch]):
     """Slices of the training fold, with shapes that are drawn anew in each epoch.
 
     A slice is changed at random first, both halves alike but for noise; then a shape is drawn
-    into a copy of each half, so that no interpolation softens it. With `SlicePairsConfig.window_px`
-    all are seen through one window, at a place in the brain that is drawn anew.
+    into a copy of each half, so that no interpolation softens it. With a `window_px` all are seen
+    through one window, at a place in the brain that is drawn anew.
 
     Parameters
     ----------

@@ -153,6 +153,8 @@ def test_a_plain_classifier_is_classified_by_its_classes(folder, tmp_path):
     assert result.figures[OWN].overall["accuracy"].value > 0.8
     shown = result.table.dropna(subset=["relevance_ledger"])
     np.testing.assert_allclose(shown["relevance_ledger"], 1, atol=1e-4)
+    assert not result.has_pairs
+    assert not (plain.folder / "evaluation_pair_maps.tsv").exists()
 
 
 def test_what_is_of_volumes_is_refused(run, tmp_path):
@@ -172,5 +174,44 @@ def test_a_run_on_images_is_not_explained_as_volumes(run, tmp_path):
 
 
 def test_the_central_box_lies_in_the_middle():
-    assert central_box((10, 10), (1.0, 1.0)) == (0, 0, 10, 10)
-    assert central_box((11, 10), (0.5, 0.2)) == (2, 4, 8, 6)
+    assert central_box((10, 10), (1.0, 1.0)).all()
+    inside = np.argwhere(central_box((11, 10), (0.5, 0.2)))
+    assert (inside.min(axis=0).tolist(), inside.max(axis=0).tolist()) == ([2, 4], [7, 5])
+
+
+def test_pairs_are_explained_whose_maps_share_out_the_score(run, result):
+    pairs = pd.read_csv(run.folder / "evaluation_pair_maps.tsv", sep="\t")
+    assert result.files(run.folder)["pair maps"].stat().st_size
+    assert set(pairs["name_1"]) | set(pairs["name_2"]) <= set(result.table["name"])
+    assert (pairs["different"] == (pairs["label_1"] != pairs["label_2"])).all()
+    assert (pairs["taken_for_different"] == (pairs["score"] > run.threshold)).all()
+    assert set(pairs["different"]) == {False, True}
+    np.testing.assert_allclose(pairs["relevance_ledger"], 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["weighted_l1", "classifier", "joint"])
+def test_pairs_are_explained_by_the_logit_where_there_is_one(folder, tmp_path, head):
+    parts = {"loss": {"objective": "bce"}, "head": {"name": head}}
+    run = trained(folder, tmp_path / "run", **parts)
+    evaluate(run)
+    pairs = pd.read_csv(run.folder / "evaluation_pair_maps.tsv", sep="\t")
+    np.testing.assert_allclose(pairs["relevance_ledger"], 1, atol=1e-3)
+
+
+def test_relevance_is_counted_inside_masks(folder, tmp_path, caplog):
+    masks = tmp_path / "masks"
+    for path in sorted(folder.rglob("*.png")):
+        mask = np.zeros((24, 24), dtype=np.uint8)
+        mask[:, :12] = 1
+        there = masks / path.relative_to(folder)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(there.with_name(f"{path.stem}_mask.png"))
+    settings = {"bootstrap": 100, "explained": 4, "region": masks}
+    run = trained(folder, tmp_path / "run", evaluation=settings)
+    shown = evaluate(run).table.dropna(subset=["relevance_inside"])
+    assert len(shown) == 4
+    assert shown["relevance_inside"].between(0.2, 0.8).all()
+    lost = next(masks.rglob(f"{shown['name'].iloc[0].removesuffix('.png')}_mask.png"))
+    lost.unlink()
+    assert len(evaluate(run).table.dropna(subset=["relevance_inside"])) == 3
+    assert "relevance is not counted, an image must have its mask" in caplog.text
