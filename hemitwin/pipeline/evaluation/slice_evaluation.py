@@ -121,7 +121,7 @@ class SlicesEvaluation:
             told = {name: row.figures[name]["balanced_accuracy"] for name in row.figures}
             rows[f"balanced accuracy, {row.area_mm2:g} mm2 ({row.shapes})"] = str(told.pop(own))
             for name, one in told.items():
-                rows[f"  {name}"] = str(one)
+                rows[f"  {name}, {row.area_mm2:g} mm2"] = str(one)
         return rows
 
 

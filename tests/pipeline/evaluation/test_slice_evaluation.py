@@ -78,7 +78,9 @@ def test_a_flat_patch_of_one_grey_is_seen_without_a_network(run):
     result = evaluate_slices(run)
     large = result.by_area[-1].figures["flat_patch"]
     assert large["auc"].value > 0.9
-    assert "balanced accuracy, 60 mm2 (4)" in result.to_rows()
+    rows = result.to_rows()
+    assert "balanced accuracy, 60 mm2 (4)" in rows
+    assert all(f"  flat_patch, {area} mm2" in rows for area in (12, 60))
 
 
 def test_two_runs_on_slices_are_compared_over_the_same_pairs(run, slices, tmp_path):
