@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["atomic_path", "partial_name", "sweep_leftovers"]
@@ -69,8 +70,12 @@ def partial_name(name: str) -> str:
     >>> partial_name("a.nii.gz").startswith(f".partial-{os.getpid()}-")
     True
     """
-    writer = f"{os.getpid()}-{_birth(os.getpid())}@{_host()}@{secrets.token_hex(4)}"
-    return f"{_PREFIX}{writer}-{name}"
+    return f"{_PREFIX}{_writer(os.getpid())}@{secrets.token_hex(4)}-{name}"
+
+
+@lru_cache(maxsize=1)  # a forked process has another number
+def _writer(pid: int) -> str:
+    return f"{pid}-{_birth(pid)}@{_host()}"
 
 
 def sweep_leftovers(folder: Path) -> None:

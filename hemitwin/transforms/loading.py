@@ -170,7 +170,7 @@ def load_mask(path: Path, *, beside: Scan | None = None) -> Scan:
     stored = _read(path, "mask")
     data = _in_ras(stored.values, stored.affine)
     data[np.isnan(data)] = 0
-    _require_finite(data, path, "mask")
+    _finite_range(data, path, "mask")
     mask = Scan(data, _ras_affine(stored), path, stored.notes)
     if beside is None or not beside.side_is_guess:
         _require_side(path, "mask", mask.notes)
@@ -280,7 +280,7 @@ def load_vectors(path: Path) -> tuple[Float32[np.ndarray, " x y z 3"], Affine]:
         raise ValueError(msg)
     parts = [_in_ras(stored.values[..., 0, part], stored.affine) for part in range(3)]
     vectors = np.stack(parts, axis=-1)
-    _require_finite(vectors, path, "field")
+    _finite_range(vectors, path, "field")
     return vectors, _ras_affine(stored)
 
 
@@ -339,8 +339,7 @@ def _finite_volume(path: Path, what: str, ceiling_bytes: int) -> Scan:
         msg = f"a {what} must have 2 voxels or more on each axis; {path} has shape {volume.shape}"
         raise ValueError(msg)
     data = _in_ras(volume, stored.affine)
-    _require_finite(data, path, what)
-    low, high = float(data.min()), float(data.max())
+    low, high = _finite_range(data, path, what)
     if low == high:
         msg = f"a {what} must show something; every voxel of {path} is {low:g}; export it again"
         raise ValueError(msg)
@@ -430,13 +429,17 @@ def _require_side(path: Path, what: str, notes: Sequence[str]) -> None:
         raise ValueError(msg)
 
 
-def _require_finite(data: Float32[np.ndarray, "*grid"], path: Path, what: str) -> None:
-    if not np.isfinite([data.min(), data.max()]).all():
+def _finite_range(
+    data: Float32[np.ndarray, "*grid"], path: Path, what: str
+) -> tuple[float, float]:
+    low, high = float(data.min()), float(data.max())
+    if not np.isfinite([low, high]).all():
         count = int((~np.isfinite(data)).sum())
         msg = (
             f"a {what} must be finite; {path} has {count} NaN or infinite voxels; repair it first"
         )
         raise ValueError(msg)
+    return low, high
 
 
 def _require_values(data: Grid, name: str) -> None:
