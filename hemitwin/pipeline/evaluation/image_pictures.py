@@ -1,7 +1,9 @@
 """Pictures of labelled images' evaluation: classes, distances, embeddings, and why."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ __all__ = ["ExplainedImage", "ImagesFigure", "picture_of_images", "picture_of_ma
 _COLOURS = (BLUE, "#d1691b", "#3f8f4f", "#8a4fa0", "#a03f55", "#55a0a0", "#7a7a7a")
 _ACROSS = 4
 _BINS = 40
+_FEWEST_FOR_UMAP = 10
+_NEIGHBOURS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,9 @@ class ImagesFigure:
 def picture_of_images(path: Path, shown: ImagesFigure) -> None:
     """Draw the confusion of classes, the distances to templates, and the embeddings in two axes.
 
+    These are the first two principal components, and beside them UMAP's two where umap-learn is
+    installed (an extra brings it) and there are ten images or more.
+
     Parameters
     ----------
     path : Path
@@ -82,12 +89,22 @@ def picture_of_images(path: Path, shown: ImagesFigure) -> None:
     shown : ImagesFigure
         What is drawn.
     """
+    umap = _by_umap(shown.embeddings)
+    count = 3 if umap is None else 4
     with paper_style():
-        figure = Figure(figsize=(10.5, 3.4), dpi=160, layout="constrained")
-        one, two, three = figure.subplots(1, 3)
+        figure = Figure(figsize=(3.5 * count, 3.4), dpi=160, layout="constrained")
+        one, two, three, *four = figure.subplots(1, count)
         _confusion(one, shown)
         _distances(two, shown)
-        _embeddings(three, shown)
+        _embeddings(three, shown, _by_pca(shown.embeddings))
+        three.set_xlabel("first component")
+        three.set_ylabel("second component")
+        three.set_title("embeddings of test images")
+        if umap is not None:
+            _embeddings(four[0], shown, umap)
+            four[0].set_xticks([])  # directions and lengths mean nothing there
+            four[0].set_yticks([])
+            four[0].set_title("the same by UMAP")
         with atomic_path(path) as temporary:
             figure.savefig(temporary)
 
@@ -127,15 +144,30 @@ def _distances(panel: Axes, shown: ImagesFigure) -> None:
     panel.legend(fontsize=7)
 
 
-def _embeddings(panel: Axes, shown: ImagesFigure) -> None:
-    places = PCA(2, random_state=0).fit_transform(shown.embeddings)
+def _by_pca(embeddings: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n 2"]:
+    return np.asarray(PCA(2, random_state=0).fit_transform(embeddings))
+
+
+def _by_umap(embeddings: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n 2"] | None:
+    """Place images by UMAP; None without the package, or where the images are too few."""
+    count = len(embeddings)
+    if count < _FEWEST_FOR_UMAP or find_spec("umap") is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what else could be installed, and of small sets
+        from umap import UMAP  # noqa: PLC0415 (an extra brings it, and it takes seconds)
+
+        neighbours = min(_NEIGHBOURS, count - 1)
+        # One thread and a seed: the same picture each time.
+        model = UMAP(n_neighbors=neighbours, n_jobs=1, random_state=0)
+        return np.asarray(model.fit_transform(embeddings), dtype=float)
+
+
+def _embeddings(panel: Axes, shown: ImagesFigure, places: Float[np.ndarray, "n 2"]) -> None:
     for number, name in enumerate(shown.classes):
         across, down = places[shown.numbers == number].T
         colour = _COLOURS[number % len(_COLOURS)]
         panel.scatter(across, down, s=4, color=colour, label=name, alpha=0.6, linewidths=0)
-    panel.set_xlabel("first component")
-    panel.set_ylabel("second component")
-    panel.set_title("embeddings of test images")
     panel.legend(fontsize=7, markerscale=2)
 
 
