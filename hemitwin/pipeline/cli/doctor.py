@@ -28,6 +28,12 @@ _PACKAGES = (
     "pytorch-metric-learning",
 )
 
+_EXTRAS = {
+    "datasets": ("datasets", "slices are not written as parquet"),
+    "umap-learn": ("umap", "embeddings of images are drawn by PCA alone"),
+}
+"""Packages that an extra brings: the extra, and what is not done without them."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -64,6 +70,7 @@ def examine(cache: Path) -> tuple[Finding, ...]:
     return (
         Finding("python", ok=True, detail=f"{platform.python_version()} on {platform.platform()}"),
         *(_package(name) for name in _PACKAGES),
+        *(_optional_package(name) for name in _EXTRAS),
         _device(),
         _atlas_data(),
         _wb_command(),
@@ -77,6 +84,15 @@ def _package(name: str) -> Finding:
         return Finding(name, ok=True, detail=version(name))
     except PackageNotFoundError:
         return Finding(name, ok=False, detail="missing: pip install -c constraints.txt hemitwin")
+
+
+def _optional_package(name: str) -> Finding:
+    try:
+        return Finding(name, ok=True, detail=version(name))
+    except PackageNotFoundError:
+        extra, cost = _EXTRAS[name]
+        install = f"pip install -c constraints.txt 'hemitwin[{extra}]'"
+        return Finding(name, ok=None, detail=f"missing: {cost}; {install}")
 
 
 def _device() -> Finding:

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -92,6 +93,30 @@ def test_doctor_says_what_is_missing_and_what_that_costs(tmp_path, monkeypatch, 
     monkeypatch.setenv("HEMITWIN_CACHE", str(tmp_path))
     assert _call("doctor") == 0
     assert "apt-get install connectome-workbench" in " ".join(capfd.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "cost"),
+    [
+        ("datasets", "datasets", "slices are not written as parquet"),
+        ("umap-learn", "umap", "embeddings of images are drawn by PCA alone"),
+    ],
+)
+def test_doctor_says_what_an_absent_extra_costs_and_finds_a_present_one(
+    tmp_path, monkeypatch, package, extra, cost
+):
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    for version, ok in ((lambda _: "1.2", True), (absent, None)):
+        monkeypatch.setattr("hemitwin.pipeline.cli.doctor.version", version)
+        found = {finding.name: finding for finding in examine(tmp_path)}[package]
+        assert found.ok is ok
+        if ok:
+            assert found.detail == "1.2"
+        else:
+            install = f"pip install -c constraints.txt 'hemitwin[{extra}]'"
+            assert found.detail == f"missing: {cost}; {install}"
 
 
 @pytest.mark.parametrize(("program", "name"), [("sbatch", "Slurm"), ("wb_command", "wb_command")])
