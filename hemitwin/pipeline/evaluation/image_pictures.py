@@ -155,7 +155,8 @@ def _by_umap(embeddings: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n 2"]
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what else could be installed, and of small sets
-        from umap import UMAP  # noqa: PLC0415 (an extra brings it, and it takes seconds)
+        # An extra brings it, and it takes seconds.
+        from umap import UMAP  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
         neighbours = min(_NEIGHBOURS, count - 1)
         # One thread and a seed: the same picture each time.

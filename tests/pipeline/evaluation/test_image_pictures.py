@@ -43,7 +43,7 @@ def _asked(monkeypatch):
 
     module = ModuleType("umap")
     module.__spec__ = ModuleSpec("umap", None)
-    module.UMAP = Umap
+    vars(module)["UMAP"] = Umap
     monkeypatch.setitem(sys.modules, "umap", module)
     return asked
 
