@@ -213,7 +213,8 @@ def _encoder(
         if config.transfer is not None:
             try:
                 found = transfer_weights(encoder, config.transfer.weights)
-                freeze(encoder, config.transfer.freeze_stages)
+                if config.transfer.freeze_stages:  # else an encoder need not have stages
+                    freeze(encoder, config.transfer.freeze_stages)
             except (OSError, ValueError) as error:
                 msg = f"transfer: {error}"
                 raise UserError(msg) from error

@@ -9,7 +9,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from hemitwin.models import EncoderConfig, PooledEncoder, build_encoder
+from hemitwin.models import (
+    EncoderConfig,
+    PooledEncoder,
+    SiameseNetwork,
+    build_encoder,
+    save_weights,
+)
 from hemitwin.pipeline.images.image_guards import learnt_images
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
@@ -59,7 +65,8 @@ def config_of(folder, data=None, **parts):
         "evaluation": {"bootstrap": 100},
         **parts,
     }
-    content["encoder"]["stem_stride"] = 1
+    if content["encoder"]["name"] == "resnet18":
+        content["encoder"]["stem_stride"] = 1
     content["training"] = {
         "epochs": 6,
         "batch_subjects": 24,
@@ -211,6 +218,18 @@ def test_an_encoder_starts_from_a_run_and_its_held_stages_stay(trained, folder, 
     setup = plan_training(config_of(folder, transfer={"weights": tmp_path / "no.pth"})).set_up()
     with pytest.raises(UserError, match=r"transfer: .* must"):
         setup.task(1)
+
+
+@pytest.mark.parametrize("parts", [{"name": "unet"}, {"name": "unet_encoder", "attention": True}])
+def test_an_encoder_without_stages_starts_from_a_run_where_none_is_held(folder, tmp_path, parts):
+    encoder = {"width": 4, "levels": 2, "embedding_dim": 16, **parts}
+    source = build_encoder(EncoderConfig(spatial_dims=2, **encoder))
+    with torch.no_grad():
+        next(source.parameters()).fill_(0.25)
+    save_weights(tmp_path / "weights.safetensors", SiameseNetwork(source), {})
+    transfer = {"weights": tmp_path / "weights.safetensors"}
+    started = plan_training(config_of(folder, encoder=encoder, transfer=transfer)).set_up()
+    assert (next(started.task(1).network.encoder.parameters()) == 0.25).all()
 
 
 @pytest.mark.parametrize(
