@@ -30,8 +30,8 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.evaluation.image_classes import OWN, LearntClasses, classify_images
-from hemitwin.pipeline.evaluation.image_evaluation import evaluate_images
+from hemitwin.pipeline.evaluation.images.classes import OWN, LearntClasses, classify_images
+from hemitwin.pipeline.evaluation.images.evaluation import evaluate_images
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.statistics.classification import (

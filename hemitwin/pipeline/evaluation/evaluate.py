@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hemitwin.pipeline.evaluation.brain_evaluation import BrainEvaluation, evaluate_brains
 from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
-from hemitwin.pipeline.evaluation.image_evaluation import ImagesEvaluation, evaluate_images
+from hemitwin.pipeline.evaluation.images.evaluation import ImagesEvaluation, evaluate_images
 from hemitwin.pipeline.evaluation.results import Evaluation
 from hemitwin.pipeline.evaluation.slice_evaluation import SlicesEvaluation, evaluate_slices
 from hemitwin.pipeline.stage.errors import UserError

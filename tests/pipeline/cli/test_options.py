@@ -157,7 +157,7 @@ OPTIONS = {
     ),
     "evaluate --images": Option(
         "new",
-        "pipeline/evaluation/test_image_evaluation"
+        "pipeline/evaluation/images/test_image_evaluation"
         "::test_unseen_images_are_classified_without_the_training_images",
     ),
     "evaluate --prepared": Option(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hemitwin.pipeline.evaluation.embedding_classifiers import balanced_accuracy
+from hemitwin.pipeline.evaluation.images.embedding_classifiers import balanced_accuracy
 from hemitwin.pipeline.statistics.class_offsets import fit_offsets
 
 

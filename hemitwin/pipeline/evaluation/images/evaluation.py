@@ -11,22 +11,25 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.models import ClassHead
-from hemitwin.pipeline.evaluation.embedding_classifiers import ClassifierName, EmbeddedImages
-from hemitwin.pipeline.evaluation.few_shot import EmbeddedFolds, few_shot_curve
-from hemitwin.pipeline.evaluation.image_classes import (
+from hemitwin.pipeline.evaluation.images.classes import (
     OWN,
     ClassedImages,
     LearntClasses,
     classify_images,
 )
-from hemitwin.pipeline.evaluation.image_maps import (
+from hemitwin.pipeline.evaluation.images.embedding_classifiers import (
+    ClassifierName,
+    EmbeddedImages,
+)
+from hemitwin.pipeline.evaluation.images.few_shot import EmbeddedFolds, few_shot_curve
+from hemitwin.pipeline.evaluation.images.maps import (
     central_box,
     class_axes,
     explain_image_pairs,
     explain_images,
 )
-from hemitwin.pipeline.evaluation.image_pairs import choose_pairs
-from hemitwin.pipeline.evaluation.image_pictures import (
+from hemitwin.pipeline.evaluation.images.pairs import choose_pairs
+from hemitwin.pipeline.evaluation.images.pictures import (
     ExplainedImage,
     ImagesFigure,
     picture_of_images,

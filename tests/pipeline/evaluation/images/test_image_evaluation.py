@@ -10,9 +10,9 @@ from PIL import Image
 
 from hemitwin.pipeline.evaluation.compare import compare
 from hemitwin.pipeline.evaluation.evaluate import evaluate
-from hemitwin.pipeline.evaluation.image_classes import OWN
-from hemitwin.pipeline.evaluation.image_evaluation import evaluate_images
-from hemitwin.pipeline.evaluation.image_maps import central_box
+from hemitwin.pipeline.evaluation.images.classes import OWN
+from hemitwin.pipeline.evaluation.images.evaluation import evaluate_images
+from hemitwin.pipeline.evaluation.images.maps import central_box
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated

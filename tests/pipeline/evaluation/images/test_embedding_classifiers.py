@@ -5,14 +5,14 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from hemitwin.pipeline.evaluation.embedding_classifiers import (
+from hemitwin.pipeline.evaluation.images.embedding_classifiers import (
     CLASSIFIERS,
     EmbeddedImages,
     class_templates,
     fit_classifier,
     medoids,
 )
-from hemitwin.pipeline.evaluation.few_shot import EmbeddedFolds, few_shot_curve
+from hemitwin.pipeline.evaluation.images.few_shot import EmbeddedFolds, few_shot_curve
 from hemitwin.pipeline.stage.errors import UserError
 
 DIM = 6

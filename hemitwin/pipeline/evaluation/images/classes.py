@@ -12,7 +12,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from hemitwin.models import ClassHead, EncodedImages, SiameseNetwork, pair_distance
-from hemitwin.pipeline.evaluation.embedding_classifiers import (
+from hemitwin.pipeline.evaluation.images.embedding_classifiers import (
     CLASSIFIERS,
     EmbeddedImages,
     fit_classifier,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hemitwin.pipeline.evaluation.image_pictures import ImagesFigure, picture_of_images
+from hemitwin.pipeline.evaluation.images.pictures import ImagesFigure, picture_of_images
 
 THREE_PANELS, FOUR_PANELS = 1680, 2240  # pixels across
 

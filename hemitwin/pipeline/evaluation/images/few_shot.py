@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hemitwin.pipeline.evaluation.embedding_classifiers import (
+from hemitwin.pipeline.evaluation.images.embedding_classifiers import (
     ClassifierName,
     EmbeddedImages,
     balanced_accuracy,
