@@ -46,8 +46,8 @@ from hemitwin.pipeline.cohort.brains import load_brains
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set, truths_of_set
 from hemitwin.pipeline.explanation.score import choose_score, pair_score
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
-from hemitwin.pipeline.training.pairs import ScoredPair
 from hemitwin.pipeline.training.runs import Run, load_run
+from hemitwin.pipeline.training.sources.pairs import ScoredPair
 
 LEAST_MM3 = 2e3
 MISSED = "missed"

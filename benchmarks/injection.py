@@ -32,7 +32,7 @@ from hemitwin.atlases import load_template
 from hemitwin.models import EncoderConfig, Items
 from hemitwin.pipeline.cohort.config import DataConfig
 from hemitwin.pipeline.training.config import RunConfig
-from hemitwin.pipeline.training.pairs import TrainingBatch
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 from hemitwin.pipeline.training.task import SiameseTask, resolve_precision
 from hemitwin.transforms import (
     LesionConfig,

@@ -28,8 +28,8 @@ from hemitwin.pipeline.cohort.brains import Brain, find_prepared, load_brain
 from hemitwin.pipeline.regions.hidden_lesions import marked_region
 from hemitwin.pipeline.regions.registration import LesionMask, register_subject
 from hemitwin.pipeline.training.compared import HALVES
-from hemitwin.pipeline.training.pairs import LesionSource
 from hemitwin.pipeline.training.runs import Run, load_run
+from hemitwin.pipeline.training.sources.pairs import LesionSource
 from hemitwin.transforms import Deformation, LesionConfig, LesionMaskLibrary, Scan, coarsen
 
 LESIONS = LesionConfig(volume_mm3=(20000.0, 60000.0), contrast=(-0.6, -0.35), mask_share=1.0)

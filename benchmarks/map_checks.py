@@ -26,8 +26,8 @@ from hemitwin.pipeline.explanation.map_checks import check_map
 from hemitwin.pipeline.explanation.pair_maps import compute_map
 from hemitwin.pipeline.explanation.request import MapRequest
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
-from hemitwin.pipeline.training.pairs import ScoredPair
 from hemitwin.pipeline.training.runs import Run, load_run
+from hemitwin.pipeline.training.sources.pairs import ScoredPair
 
 METHODS = ("lrp", "input_x_gradient", "integrated_gradients", "grad_cam")
 FIGURES = (

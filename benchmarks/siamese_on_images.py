@@ -41,8 +41,8 @@ from hemitwin.pipeline.statistics.classification import (
     figure_differences,
 )
 from hemitwin.pipeline.training.config import RunConfig, load_config
-from hemitwin.pipeline.training.labelled_images import plan_images
 from hemitwin.pipeline.training.runs import Run
+from hemitwin.pipeline.training.sources.labelled_images import plan_images
 from hemitwin.pipeline.training.train import train
 
 AGAINST = {

@@ -35,9 +35,9 @@ from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import auc_with_interval
 from hemitwin.pipeline.training.config import RunConfig, load_config
-from hemitwin.pipeline.training.halves import score_pairs
-from hemitwin.pipeline.training.pairs import draw_lesions, pairs_of
 from hemitwin.pipeline.training.runs import Run, lesion_source
+from hemitwin.pipeline.training.sources.halves import score_pairs
+from hemitwin.pipeline.training.sources.pairs import draw_lesions, pairs_of
 from hemitwin.pipeline.training.train import train
 
 WITHOUT = "mirror_deviation"

@@ -40,7 +40,7 @@ from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import figures_with_intervals
 from hemitwin.pipeline.training.config import load_config
 from hemitwin.pipeline.training.runs import Run
-from hemitwin.pipeline.training.slice_pairs import score_slice_pairs, scored_slices
+from hemitwin.pipeline.training.sources.slice_pairs import score_slice_pairs, scored_slices
 from hemitwin.pipeline.training.train import train
 
 BACKBONES = {

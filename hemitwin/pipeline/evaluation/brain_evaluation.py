@@ -35,7 +35,7 @@ from hemitwin.pipeline.training.baselines import BRAIN_BASELINES, brain_baseline
 from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.runs import Run
 from hemitwin.pipeline.training.setup import people_of
-from hemitwin.pipeline.training.whole_brains import (
+from hemitwin.pipeline.training.sources.whole_brains import (
     DEVIATION_BASELINE,
     IndexedPairs,
     embed_brains,

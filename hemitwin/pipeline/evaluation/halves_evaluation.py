@@ -33,13 +33,6 @@ from hemitwin.pipeline.stage.json_files import (
 from hemitwin.pipeline.statistics.bootstrap import tell_of_few
 from hemitwin.pipeline.statistics.metrics import figures_with_intervals, rates_at, youden_threshold
 from hemitwin.pipeline.training.compared import HALVES
-from hemitwin.pipeline.training.halves import (
-    VALIDATION_PAIRS,
-    HalvesValidation,
-    score_pairs,
-    validation_pairs,
-)
-from hemitwin.pipeline.training.pairs import ScoredPair, draw_lesions, pairs_of
 from hemitwin.pipeline.training.runs import (
     PAIRS_DIGEST,
     SUMMARY,
@@ -47,6 +40,13 @@ from hemitwin.pipeline.training.runs import (
     Run,
     lesion_source,
 )
+from hemitwin.pipeline.training.sources.halves import (
+    VALIDATION_PAIRS,
+    HalvesValidation,
+    score_pairs,
+    validation_pairs,
+)
+from hemitwin.pipeline.training.sources.pairs import ScoredPair, draw_lesions, pairs_of
 
 __all__ = ["evaluate_halves"]
 

@@ -16,7 +16,7 @@ from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file
 from hemitwin.pipeline.stage.records import content_digest, read_product
 from hemitwin.pipeline.training.compared import split_brain
-from hemitwin.pipeline.training.pairs import ScoredPair
+from hemitwin.pipeline.training.sources.pairs import ScoredPair
 from hemitwin.transforms import coarsen, load_mask, split_hemispheres
 
 __all__ = ["pairs_of_set", "truths_of_set"]

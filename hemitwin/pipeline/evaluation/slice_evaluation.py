@@ -30,7 +30,7 @@ from hemitwin.pipeline.statistics.metrics import (
     youden_threshold,
 )
 from hemitwin.pipeline.training.runs import PAIRS_DIGEST, SUMMARY, VALIDATION_DIGEST, Run
-from hemitwin.pipeline.training.slice_pairs import (
+from hemitwin.pipeline.training.sources.slice_pairs import (
     VALIDATION_SLICES,
     score_slice_pairs,
     scored_slices,

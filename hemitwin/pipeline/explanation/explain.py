@@ -37,8 +37,8 @@ from hemitwin.pipeline.stage.errors import CaseError, UserError
 from hemitwin.pipeline.stage.names import map_desc, relevance_path
 from hemitwin.pipeline.stage.runner import Outcome, run_cases
 from hemitwin.pipeline.training.compared import BRAINS, HALVES
-from hemitwin.pipeline.training.pairs import LesionSource
 from hemitwin.pipeline.training.runs import Run, lesion_source
+from hemitwin.pipeline.training.sources.pairs import LesionSource
 from hemitwin.transforms import LesionSpec, split_hemispheres
 
 __all__ = ["Explained", "explain", "explain_case", "explain_two"]

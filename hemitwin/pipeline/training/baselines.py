@@ -13,7 +13,7 @@ from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.demographics import Demographics
 from hemitwin.pipeline.stage.bids import session_of
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.training.pairs import ScoredPair
+from hemitwin.pipeline.training.sources.pairs import ScoredPair
 
 __all__ = [
     "BRAIN_BASELINES",

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hemitwin.models import SiameseNetwork
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.distributed import rank_and_world
-from hemitwin.pipeline.training.pairs import TrainingBatch
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 
 __all__ = [
     "BatchSampler",

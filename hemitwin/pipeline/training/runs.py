@@ -19,7 +19,7 @@ from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.stage.sides import side_is_guess
 from hemitwin.pipeline.training.config import RunConfig, load_config
 from hemitwin.pipeline.training.device import chosen_device
-from hemitwin.pipeline.training.pairs import LesionSource
+from hemitwin.pipeline.training.sources.pairs import LesionSource
 from hemitwin.transforms import LesionMaskLibrary
 
 __all__ = [

@@ -28,9 +28,6 @@ from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import TrainingData, Validation
 from hemitwin.pipeline.training.device import chosen_device
-from hemitwin.pipeline.training.halves import HalvesValidation, LesionedHalves, validation_pairs
-from hemitwin.pipeline.training.labelled_images import plan_images
-from hemitwin.pipeline.training.pairs import TrainingBatch
 from hemitwin.pipeline.training.plan import (
     SHOWN,
     TrainingPlan,
@@ -39,8 +36,19 @@ from hemitwin.pipeline.training.plan import (
     transferred,
 )
 from hemitwin.pipeline.training.runs import lesion_source, masks_digest
-from hemitwin.pipeline.training.slice_pairs import plan_slice_pairs
-from hemitwin.pipeline.training.whole_brains import BrainSets, BrainsValidation, pairs_of_fold
+from hemitwin.pipeline.training.sources.halves import (
+    HalvesValidation,
+    LesionedHalves,
+    validation_pairs,
+)
+from hemitwin.pipeline.training.sources.labelled_images import plan_images
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
+from hemitwin.pipeline.training.sources.slice_pairs import plan_slice_pairs
+from hemitwin.pipeline.training.sources.whole_brains import (
+    BrainSets,
+    BrainsValidation,
+    pairs_of_fold,
+)
 
 __all__ = [
     "VolumePlan",

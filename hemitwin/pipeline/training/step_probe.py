@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from hemitwin.pipeline.training.pairs import TrainingBatch
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 from hemitwin.pipeline.training.task import SiameseTask
 
 __all__ = ["StepCost", "probe_step"]

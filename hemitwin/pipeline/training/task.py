@@ -37,7 +37,7 @@ from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import EpochScores
 from hemitwin.pipeline.training.device import chosen_device
 from hemitwin.pipeline.training.distributed import gather_batch
-from hemitwin.pipeline.training.pairs import TrainingBatch
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 
 __all__ = ["SiameseTask", "channels_last", "memory_format", "resolve_precision", "side_pairs"]
 

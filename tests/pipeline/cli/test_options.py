@@ -182,7 +182,7 @@ OPTIONS = {
     ),
     "explain --pair": Option(
         "01 02",
-        "pipeline/training/test_whole_brains::test_two_brains_are_explained_each_on_its_own_volume",
+        "pipeline/training/sources/test_whole_brains::test_two_brains_are_explained_each_on_its_own_volume",
     ),
     "explain --target": Option(
         "distance", "pipeline/explanation/test_explain::test_every_score_of_a_decoder_is_explained"

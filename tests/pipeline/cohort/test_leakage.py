@@ -19,8 +19,8 @@ from hemitwin.pipeline.cohort.split import Split, make_split
 from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
-from hemitwin.pipeline.training.halves import score_pairs
-from hemitwin.pipeline.training.pairs import ScoredPair
+from hemitwin.pipeline.training.sources.halves import score_pairs
+from hemitwin.pipeline.training.sources.pairs import ScoredPair
 from hemitwin.transforms import (
     AnatomyConfig,
     deform_anatomy,

@@ -7,8 +7,8 @@ import pytest
 from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
 from hemitwin.pipeline.statistics.metrics import youden_threshold
-from hemitwin.pipeline.training.halves import VALIDATION_PAIRS
 from hemitwin.pipeline.training.runs import load_run
+from hemitwin.pipeline.training.sources.halves import VALIDATION_PAIRS
 
 pytestmark = pytest.mark.xdist_group("path")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from hemitwin.pipeline.statistics.metrics import auc, auc_with_interval, rates_at, youden_threshold
-from hemitwin.pipeline.training.whole_brains import mean_hinge
+from hemitwin.pipeline.training.sources.whole_brains import mean_hinge
 
 
 def _cohort(n_subjects=12, per_subject=4, gap=1.0, seed=0):

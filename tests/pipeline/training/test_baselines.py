@@ -20,7 +20,7 @@ from hemitwin.pipeline.training.baselines import (
     brain_volumes,
     hemisphere_baselines,
 )
-from hemitwin.pipeline.training.pairs import ScoredPair
+from hemitwin.pipeline.training.sources.pairs import ScoredPair
 
 TISSUES = ((0.2, 0.03), (0.5, 0.04), (0.8, 0.03))
 

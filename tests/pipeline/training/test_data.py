@@ -17,9 +17,13 @@ from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training import halves
 from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, TrainingConfig
 from hemitwin.pipeline.training.data import BatchSampler, TrainingData
-from hemitwin.pipeline.training.halves import HalvesValidation, LesionedHalves, validation_pairs
-from hemitwin.pipeline.training.pairs import LesionSource, halves_of, pairs_of
-from hemitwin.pipeline.training.whole_brains import BrainSets
+from hemitwin.pipeline.training.sources.halves import (
+    HalvesValidation,
+    LesionedHalves,
+    validation_pairs,
+)
+from hemitwin.pipeline.training.sources.pairs import LesionSource, halves_of, pairs_of
+from hemitwin.pipeline.training.sources.whole_brains import BrainSets
 from hemitwin.transforms import AugmentationConfig, LesionConfig
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))

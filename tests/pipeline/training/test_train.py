@@ -23,13 +23,13 @@ from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.training import train as train_module
 from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig
 from hemitwin.pipeline.training.data import BatchSampler
-from hemitwin.pipeline.training.halves import HalvesScores, PairBatch
 from hemitwin.pipeline.training.runs import load_run, write_config
 from hemitwin.pipeline.training.setup import plan_training
+from hemitwin.pipeline.training.sources.halves import HalvesScores, PairBatch
+from hemitwin.pipeline.training.sources.whole_brains import BrainsScores, IndexedPairs
 from hemitwin.pipeline.training.step_probe import probe_step
 from hemitwin.pipeline.training.task import SiameseTask, side_pairs
 from hemitwin.pipeline.training.train import train
-from hemitwin.pipeline.training.whole_brains import BrainsScores, IndexedPairs
 
 pytestmark = pytest.mark.xdist_group("path")
 
@@ -290,7 +290,7 @@ WORKER = """
     from hemitwin.models import Items
     from hemitwin.pipeline.training.config import load_config
     from hemitwin.pipeline.training.task import SiameseTask
-    from hemitwin.pipeline.training.pairs import TrainingBatch
+    from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 
     torch.set_num_threads(1)
     rank = int(sys.argv[1])

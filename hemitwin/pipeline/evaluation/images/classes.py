@@ -21,8 +21,12 @@ from hemitwin.pipeline.images.image_set import ImageSet
 from hemitwin.pipeline.stage.errors import reading
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.statistics.class_offsets import fit_offsets
-from hemitwin.pipeline.training.labelled_images import EMBEDDINGS, class_templates, embed_images
 from hemitwin.pipeline.training.runs import SUMMARY, Run
+from hemitwin.pipeline.training.sources.labelled_images import (
+    EMBEDDINGS,
+    class_templates,
+    embed_images,
+)
 
 __all__ = ["OWN", "ClassedImages", "LearntClasses", "classify_images"]
 

@@ -50,8 +50,8 @@ from hemitwin.pipeline.statistics.classification import (
     Classified,
     class_figures,
 )
-from hemitwin.pipeline.training.labelled_images import plan_images
 from hemitwin.pipeline.training.runs import Run
+from hemitwin.pipeline.training.sources.labelled_images import plan_images
 
 __all__ = ["NEW_IMAGES", "ImagesEvaluation", "evaluate_images"]
 

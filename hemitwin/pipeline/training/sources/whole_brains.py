@@ -22,7 +22,7 @@ from hemitwin.pipeline.training.baselines import brain_baselines, brain_volumes
 from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import Draw, EpochScores, Validation, mean_hinge
-from hemitwin.pipeline.training.pairs import TrainingBatch, join
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch, join
 from hemitwin.pipeline.training.task import channels_last
 from hemitwin.transforms import BrainAugmentation, standardise
 

@@ -34,7 +34,6 @@ from hemitwin.pipeline.training.data import (
     Validation,
     mean_hinge,
 )
-from hemitwin.pipeline.training.pairs import TrainingBatch
 from hemitwin.pipeline.training.plan import (
     SHOWN,
     TrainingPlan,
@@ -42,6 +41,7 @@ from hemitwin.pipeline.training.plan import (
     described,
     transferred,
 )
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 from hemitwin.pipeline.training.task import channels_last
 from hemitwin.transforms import augment_images, standardise_images
 

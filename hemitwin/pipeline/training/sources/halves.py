@@ -19,7 +19,7 @@ from hemitwin.pipeline.cohort.split import Fold, Split
 from hemitwin.pipeline.training.baselines import hemisphere_baselines
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import Draw, EpochScores, Validation
-from hemitwin.pipeline.training.pairs import (
+from hemitwin.pipeline.training.sources.pairs import (
     LesionSource,
     ScoredPair,
     TrainingBatch,

@@ -15,7 +15,7 @@ from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.runs import load_run
-from hemitwin.pipeline.training.slice_pairs import (
+from hemitwin.pipeline.training.sources.slice_pairs import (
     VALIDATION_SLICES,
     DrawnSlicePairs,
     plan_slice_pairs,

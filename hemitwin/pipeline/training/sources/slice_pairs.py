@@ -24,8 +24,6 @@ from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import Draw, EpochScores, TrainingData, Validation
-from hemitwin.pipeline.training.halves import HalvesScores, PairBatch
-from hemitwin.pipeline.training.pairs import TrainingBatch, join
 from hemitwin.pipeline.training.plan import (
     SHOWN,
     TrainingPlan,
@@ -33,6 +31,8 @@ from hemitwin.pipeline.training.plan import (
     described,
     transferred,
 )
+from hemitwin.pipeline.training.sources.halves import HalvesScores, PairBatch
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch, join
 from hemitwin.transforms import (
     ShapeConfig,
     augment_images,

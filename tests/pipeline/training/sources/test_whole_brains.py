@@ -29,8 +29,8 @@ from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.runs import load_run, write_config
 from hemitwin.pipeline.training.setup import plan_volumes
+from hemitwin.pipeline.training.sources.whole_brains import BrainSets, _sets_of
 from hemitwin.pipeline.training.train import train
-from hemitwin.pipeline.training.whole_brains import BrainSets, _sets_of
 from hemitwin.transforms import load_scan
 
 pytestmark = pytest.mark.xdist_group("path")

@@ -20,15 +20,15 @@ from hemitwin.pipeline.images.image_guards import learnt_images
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.config import RunConfig
-from hemitwin.pipeline.training.labelled_images import (
+from hemitwin.pipeline.training.runs import SUMMARY, load_run
+from hemitwin.pipeline.training.setup import plan_training
+from hemitwin.pipeline.training.sources.labelled_images import (
     EMBEDDINGS,
     VALIDATION_IMAGES,
     DrawnImages,
     class_templates,
     plan_images,
 )
-from hemitwin.pipeline.training.runs import SUMMARY, load_run
-from hemitwin.pipeline.training.setup import plan_training
 from hemitwin.pipeline.training.train import train
 
 CLASSES = ("bars", "dots", "plain")
