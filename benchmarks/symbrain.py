@@ -44,13 +44,13 @@ from hemitwin.pipeline.training.sources.slice_pairs import score_slice_pairs, sc
 from hemitwin.pipeline.training.train import train
 
 BACKBONES = {
-    "resnet18": "width=16 blocks=[1,1] stem_stride=1",
+    "resnet18": "width=16 blocks=[1,1,1] stem_stride=1",
     "vgg11": "width=16 blocks=[1,1,1] stem_stride=null",
-    "resnext50": "width=8 blocks=[1,1] stem_stride=1",
+    "densenet121": "width=16 blocks=[3,3,3] stem_stride=1",
+    "covidnet": "width=32 blocks=[1,1,1] stem_stride=1",
     "mobilenet_v3": "width=16 blocks=[1,2] stem_stride=2",
+    "resnext50": "width=8 blocks=[1,1,1] stem_stride=1",
     "efficientnet_b0": "width=32 blocks=[1,2] stem_stride=2",
-    "densenet121": "width=16 blocks=[3,3] stem_stride=1",
-    "covidnet": "width=32 blocks=[1,1] stem_stride=1",
 }
 """Settings of each encoder: shallow, since what is looked for is a few pixels wide."""
 
