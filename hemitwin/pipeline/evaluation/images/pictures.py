@@ -205,7 +205,10 @@ def _explained(panels: list[Axes], one: ExplainedImage) -> None:
     # From 0: one deepest pixel gives one value, whose rounding would be stretched to a pattern.
     highest = max(float(one.grad_cam.max()), 1e-12)
     panels[2].imshow(one.grad_cam, cmap="magma", vmin=0, vmax=highest, alpha=0.5)
-    panels[0].set_title(one.title, fontsize=6, loc="left")
+    # Below, where it may run on under the maps: the layout is not to make room for it.
+    where = panels[0].transAxes
+    words = panels[0].text(0, -0.05, one.title, fontsize=6, va="top", transform=where)
+    words.set_in_layout(False)
     panels[1].set_title("relevance", fontsize=6)
     panels[2].set_title("Grad-CAM", fontsize=6)
     # The whole image, or nothing of it, has no outline.
