@@ -30,7 +30,7 @@ from pathlib import Path
 import pandas as pd
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.evaluation.images.classes import OWN, LearntClasses, classify_images
+from hemitwin.pipeline.evaluation.images.classes import OWN, LearntClasses, classify_set
 from hemitwin.pipeline.evaluation.images.evaluation import evaluate_images
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Clusters
@@ -137,7 +137,7 @@ def scored(config: RunConfig, folder: Path) -> Scored:
     seconds = time.monotonic() - begun
     evaluate_images(run)
     test = plan_images(config).fold("test")
-    scores = classify_images(run, test, LearntClasses.of(run)).scores[OWN]
+    scores = classify_set(run, test, LearntClasses.of(run)).scores[OWN]
     found = Classified(test.class_numbers, scores, scores.argmax(axis=1), probabilities=False)
     clusters = Clusters.of(test.table["group"].astype(str).tolist())
     figures = class_figures(found, clusters, draws=config.evaluation.bootstrap)

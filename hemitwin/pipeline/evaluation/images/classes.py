@@ -28,7 +28,7 @@ from hemitwin.pipeline.training.sources.labelled_images import (
     embed_images,
 )
 
-__all__ = ["OWN", "ClassedImages", "LearntClasses", "classify_images"]
+__all__ = ["OWN", "ClassedImages", "LearntClasses", "classify_set"]
 
 OWN = "network"
 """What the run's own head says is called."""
@@ -123,7 +123,7 @@ class ClassedImages:
         return found
 
 
-def classify_images(run: Run, images: ImageSet, learnt: LearntClasses) -> ClassedImages:
+def classify_set(run: Run, images: ImageSet, learnt: LearntClasses) -> ClassedImages:
     """Say of which class images are.
 
     Parameters

@@ -15,7 +15,7 @@ from hemitwin.pipeline.evaluation.images.classes import (
     OWN,
     ClassedImages,
     LearntClasses,
-    classify_images,
+    classify_set,
 )
 from hemitwin.pipeline.evaluation.images.embedding_classifiers import (
     ClassifierName,
@@ -23,7 +23,6 @@ from hemitwin.pipeline.evaluation.images.embedding_classifiers import (
 )
 from hemitwin.pipeline.evaluation.images.few_shot import EmbeddedFolds, few_shot_curve
 from hemitwin.pipeline.evaluation.images.maps import (
-    central_box,
     class_axes,
     explain_image_pairs,
     explain_images,
@@ -35,12 +34,10 @@ from hemitwin.pipeline.evaluation.images.pictures import (
     picture_of_images,
     picture_of_maps,
 )
+from hemitwin.pipeline.evaluation.images.regions import images_config, regions_of
+from hemitwin.pipeline.evaluation.images.unseen import unseen_images
 from hemitwin.pipeline.evaluation.results import EVALUATION
-from hemitwin.pipeline.images.image_guards import learnt_images
-from hemitwin.pipeline.images.image_listing import listed
-from hemitwin.pipeline.images.image_masks import ImageMasks
-from hemitwin.pipeline.images.image_set import ImageSet, read_images, read_unlabelled
-from hemitwin.pipeline.images.picture import fit_picture
+from hemitwin.pipeline.images.image_set import ImageSet
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate, tell_of_few
@@ -190,13 +187,11 @@ def evaluate_images(run: Run, *, images: Path | None = None) -> ImagesEvaluation
         The run is on something else, its images have other folds now, or none is left that it has
         not learnt from.
     """
-    if run.config.images is None:
-        msg = f"{run.folder} must be a run on labelled images, but is on something else"
-        raise UserError(msg)
+    images_config(run)
     learnt = LearntClasses.of(run)
     stem = EVALUATION if images is None else NEW_IMAGES
-    seen = _test_fold(run) if images is None else _new_images(run, images, learnt.classes)
-    classed = classify_images(run, seen, learnt)
+    seen = _test_fold(run) if images is None else unseen_images(run, images, learnt.classes)
+    classed = classify_set(run, seen, learnt)
     known = np.flatnonzero(seen.class_numbers >= 0)
     labelled = seen.take(known)
     result = ImagesEvaluation(
@@ -235,29 +230,6 @@ def _test_fold(run: Run) -> ImageSet:
     return plan.fold("test")
 
 
-def _new_images(run: Run, source: Path, classes: tuple[str, ...]) -> ImageSet:
-    config = run.config.images
-    if config is None:
-        raise TypeError
-    if source.is_dir():
-        found = read_unlabelled(source, config, classes=classes)
-    else:
-        found = read_images(config.model_copy(update={"images": source, "classes": classes}))
-    learnt = learnt_images(run.folder, found.table["digest"].tolist())
-    if learnt:
-        names = found.table["name"].iloc[sorted(learnt)].tolist()
-        logger.warning(
-            "%d image(s) are left out, because the run learnt from them: %s",
-            len(names),
-            ", ".join([*names[:8], *(["..."] if len(names) > 8 else [])]),
-        )
-    left = found.take(np.array([k not in learnt for k in range(len(found))], dtype=np.bool_))
-    if not len(left):
-        msg = f"{source} must have images that {run.folder} did not learn from, but has none"
-        raise UserError(msg)
-    return left
-
-
 def _figures(
     run: Run, classed: ClassedImages, labelled: ImageSet, known: np.ndarray
 ) -> dict[str, ClassFigures]:
@@ -293,7 +265,7 @@ def _explain(
 ) -> None:
     """Explain some images, those that were taken for a wrong class among them; draw the maps."""
     chosen = _to_explain(result.table, run.config.evaluation.explained)
-    regions = _regions(run, seen, chosen)
+    regions = regions_of(run, seen, chosen)
     maps = explain_images(
         run.network,
         seen.pixels[chosen],
@@ -327,7 +299,7 @@ def _explain_pairs(
         each=max(1, run.config.evaluation.explained // 4),
     )
     places = pairs[["first", "second"]].to_numpy()
-    regions = _regions(run, labelled, places.ravel().tolist())
+    regions = regions_of(run, labelled, places.ravel().tolist())
     regions = regions.reshape(*places.shape, *regions.shape[1:])
     found = explain_image_pairs(
         run.network, labelled.pixels[places], lrp=run.config.lrp, regions=regions
@@ -349,31 +321,6 @@ def _explain_pairs(
             shown.append(ExplainedImage(title, image, one.relevance, one.grad_cam, region))
     picture_of_maps(run.folder / f"{stem}_pair_maps.png", shown)
     return pairs.drop(columns=["first", "second"])
-
-
-def _regions(run: Run, images: ImageSet, rows: list[int]) -> np.ndarray:
-    """Return where relevance is counted in some images, (n, rows, columns) bool."""
-    shape, region = images.pixels.shape[2:], run.config.evaluation.region
-    if isinstance(region, tuple):
-        return np.stack([central_box(shape, region)] * len(rows))
-    config = run.config.images
-    if config is None:
-        raise TypeError
-    masks = ImageMasks.below(region)
-    found = np.zeros((len(rows), *shape), dtype=bool)
-    lost = []
-    for k, row in enumerate(rows):
-        known = images.table.iloc[row]
-        try:
-            mask = masks.mask_of(str(known["name"]), (int(known["width"]), int(known["height"])))
-        except UserError as error:
-            lost.append(f"{known['name']}: relevance is not counted, {error}")
-            continue
-        grey = config.model_copy(update={"channels": 1})
-        found[k] = fit_picture(mask, grey)[0] > _HALF
-    if lost:
-        logger.warning("%d of %d explained images: %s", len(lost), len(rows), listed(lost))
-    return found
 
 
 def _to_explain(table: pd.DataFrame, count: int) -> list[int]:

@@ -13,6 +13,7 @@ from hemitwin.pipeline.evaluation.evaluate import evaluate
 from hemitwin.pipeline.evaluation.images.classes import OWN
 from hemitwin.pipeline.evaluation.images.evaluation import evaluate_images
 from hemitwin.pipeline.evaluation.images.maps import central_box
+from hemitwin.pipeline.evaluation.images.unseen import classify_images
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
@@ -120,6 +121,26 @@ def test_unseen_images_are_classified_without_the_training_images(run, tmp_path)
     assert result.figures[OWN].overall["accuracy"].value > 0.8
     assert (moved / "evaluation-images_images.tsv").is_file()
     assert (moved / "evaluation-images.json").is_file()
+
+
+def test_files_are_classified_with_their_maps_and_nothing_is_written(run, folder, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    rng = np.random.default_rng(21)
+    files = [tmp_path / "one.png", tmp_path / "two.png"]
+    for path, kind in zip(files, CLASSES, strict=True):
+        Image.fromarray(draw(kind, rng)).save(path)
+    learnt = next(name for name, fold in run.split.folds.items() if fold == "train")
+    found = classify_images(run, [*files, folder / learnt])
+    assert found.table["class"].tolist() == list(CLASSES)
+    assert found.table["name"].tolist() == [str(path) for path in files]
+    nearest = found.table[[f"distance_{name}" for name in CLASSES]].to_numpy().argmin(axis=1)
+    assert [CLASSES[k] for k in nearest] == found.table["class"].tolist()
+    for one in found.maps:
+        assert one.relevance.shape == one.grad_cam.shape == (24, 24)
+        assert one.ledger_ratio == pytest.approx(1, abs=1e-4)
+        assert 0 < one.inside["relevance"] < 1
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    assert classify_images(run, files[0]).table["class"].tolist() == ["bars"]
 
 
 def test_images_without_classes_get_one_and_no_figures(run, tmp_path):
