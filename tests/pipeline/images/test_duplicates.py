@@ -11,11 +11,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from hemitwin.pipeline.images.config import ImagesConfig
-from hemitwin.pipeline.images.duplicates import find_duplicates
+from hemitwin.pipeline.images.duplicates import _fine, find_duplicates
 from hemitwin.pipeline.images.image_set import ImageSet, read_images
 from hemitwin.pipeline.images.picture import fit_picture, picture_of_array
 
 CONFIG = ImagesConfig(images=Path("x"), pixels=64)
+FOLDS = 0.25
 
 
 def scene(seed, side=96):
@@ -25,6 +26,15 @@ def scene(seed, side=96):
     values = np.sum(layers, axis=0)
     low, high = values.min(), values.max()
     return (30 + 180 * (values - low) / (high - low)).astype(np.uint8)
+
+
+def alike_in_the_coarse(seed, side=96):
+    """Draw what two brains have at one place of a template, each with folds of its own."""
+    common = np.random.default_rng(99).standard_normal((side, side))
+    own = np.random.default_rng(seed).standard_normal((side, side))
+    coarse = gaussian_filter(common, 2.5) * 2.5 + gaussian_filter(common[::-1], 8) * 8
+    folds = gaussian_filter(own, 0.8) - gaussian_filter(own, 1.6)
+    return np.clip(120 + 60 * (coarse + FOLDS * folds), 1, 255).astype(np.uint8)
 
 
 def as_set(arrays):
@@ -82,6 +92,14 @@ def test_what_lies_in_all_images_makes_no_copies(common):
     else:
         scenes = scenes[:, :50]
     assert len(find_duplicates(as_set(scenes)).pairs) == 0
+
+
+def test_pictures_that_differ_in_the_fine_alone_are_no_copies():
+    one, other = (alike_in_the_coarse(seed) for seed in (1, 2))
+    images = as_set([one, other, saved(one, 75)])
+    coarse = [_fine(picture, 28) for picture in images.pixels[:2]]
+    assert coarse[0] @ coarse[1] > 0.9
+    assert find_duplicates(images).pairs.tolist() == [[0, 2]]
 
 
 def test_blocks_of_rows_find_what_one_block_finds(monkeypatch):
