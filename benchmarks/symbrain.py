@@ -14,6 +14,8 @@ with one in the published protocol, where accuracy is this figure.
   validation, too.
 - `--second SLICES2` scores the same networks, at the same thresholds, on the test subjects of
   another folder of slices.
+- `--by-slice` trains the first backbone with folds drawn over slices, so that a person's slices lie
+  in all of them, as in the published protocol.
 - `--matrix 3 7 13.5 40` trains the first backbone on shapes of one area each and scores each of
   these networks on all areas; a row is a network.
 
@@ -32,6 +34,7 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.models import count_parameters
+from hemitwin.pipeline.cohort.split import SplitConfig, draw_split, read_split, write_split
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.evaluation.slice_evaluation import evaluate_slices
 from hemitwin.pipeline.images.slice_pairs import PairSet, read_pairs
@@ -70,6 +73,11 @@ def main() -> None:
             name = f"{arguments.backbones[0]}, {area:g} mm2 alone"
             run, seconds = trained(arguments, arguments.backbones[0], name, area)
             rows += by_area(run, name, seconds)
+        if arguments.by_slice:
+            name = f"{arguments.backbones[0]}, folds by slice"
+            arguments.slices = folds_by_slice(arguments.slices, arguments.out / "slices")
+            run, seconds = trained(arguments, arguments.backbones[0], name)
+            rows += by_area(run, name, seconds)
     except UserError as error:
         raise SystemExit(str(error)) from error
     table = pd.DataFrame(rows)
@@ -89,6 +97,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--second", type=Path, help="slices of another source")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--by-slice", action="store_true")
     parser.add_argument("--matrix", type=float, nargs="*", default=[], metavar="MM2")
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="a.b=c"
@@ -108,6 +117,27 @@ def trained(
     return train(config, arguments.out / folder.replace(", ", "-").replace(" ", "-")), (
         time.monotonic() - begun
     )
+
+
+def folds_by_slice(slices: Path, out: Path) -> Path:
+    """Write a folder of the same pictures in which each slice passes for a person."""
+    split = read_split(slices / "splits.json")
+    tables = []
+    for fold in sorted(set(split.folds.values())):
+        table = pd.read_csv(slices / fold / "metadata.csv")
+        for column in ("left_file_name", "right_file_name"):
+            table[column] = [str((slices / fold / one).resolve()) for one in table[column]]
+        tables.append(table)
+    whole = pd.concat(tables, ignore_index=True)
+    whole["subject"] = [f"slice-{number:05d}" for number in range(len(whole))]
+    drawn = draw_split(whole["subject"].tolist(), SplitConfig(), seed=0)
+    for fold in sorted(set(drawn.folds.values())):
+        (out / fold).mkdir(parents=True, exist_ok=True)
+        some = whole[whole["subject"].map(dict(drawn.folds)) == fold]
+        some.to_csv(out / fold / "metadata.csv", index=False)
+    write_split(out / "splits.json", drawn)
+    (out / "slices.json").write_bytes((slices / "slices.json").read_bytes())
+    return out
 
 
 def by_area(run: Run, name: str, seconds: float) -> list[dict[str, object]]:
