@@ -14,8 +14,8 @@ with one in the published protocol, where accuracy is this figure.
   validation, too.
 - `--second SLICES2` scores the same networks, at the same thresholds, on the test subjects of
   another folder of slices.
-- `--by-slice` trains the first backbone with folds drawn over slices, so that a person's slices lie
-  in all of them, as in the published protocol.
+- `--by-slice` trains the first backbone with folds drawn over slices, so that a person's
+  slices lie in all of them, as in the published protocol.
 - `--matrix 3 7 13.5 40` trains the first backbone on shapes of one area each and scores each of
   these networks on all areas; a row is a network.
 
@@ -130,7 +130,7 @@ def folds_by_slice(slices: Path, out: Path) -> Path:
         tables.append(table)
     whole = pd.concat(tables, ignore_index=True)
     whole["subject"] = [f"slice-{number:05d}" for number in range(len(whole))]
-    drawn = draw_split(whole["subject"].tolist(), SplitConfig(), seed=0)
+    drawn = draw_split(whole["subject"].tolist(), SplitConfig(), participants=None, seed=0)
     for fold in sorted(set(drawn.folds.values())):
         (out / fold).mkdir(parents=True, exist_ok=True)
         some = whole[whole["subject"].map(dict(drawn.folds)) == fold]
