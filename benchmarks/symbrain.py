@@ -34,7 +34,8 @@ import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.models import count_parameters
-from hemitwin.pipeline.cohort.split import SplitConfig, draw_split, read_split, write_split
+from hemitwin.pipeline.cohort.config import SplitConfig
+from hemitwin.pipeline.cohort.split import draw_split, read_split, write_split
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.evaluation.slice_evaluation import evaluate_slices
 from hemitwin.pipeline.images.slice_pairs import PairSet, read_pairs

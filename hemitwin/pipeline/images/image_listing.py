@@ -38,6 +38,7 @@ _FOLDS: dict[str, Fold] = {
 }
 _LITTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _SUBJECT = r"(?<![A-Za-z0-9])sub-[A-Za-z]*[0-9][A-Za-z0-9]*"
+_DRAWN = re.compile(r"_asymmetry-[0-9.]+mm2")
 _NUMBERS = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 _NAMED = 8
 
@@ -127,6 +128,8 @@ def group_of(name: str, pattern: str | None) -> str:
 def family_of(path: str, classes: Collection[str]) -> str:
     """Return what files of one origin have in common in their names: all but numbers and class.
 
+    What `hemitwin slice` says there of a shape that it drew is the class, too.
+
     Parameters
     ----------
     path : str
@@ -140,9 +143,11 @@ def family_of(path: str, classes: Collection[str]) -> str:
     'hospital #/te-gl_#'
     >>> family_of("glioma (12).PNG", ["glioma", "no tumor"])
     ' (#)'
+    >>> family_of("sub-01_axial+08.00mm_asymmetry-0400.00mm2.png", ["left", "none"])
+    'sub-#_axial+#.#mm'
     """
     text = plain_text(path).lower()
-    text = text.rpartition(".")[0] or text
+    text = _DRAWN.sub("", text.rpartition(".")[0] or text)
     for name in sorted(map(str.lower, classes), key=len, reverse=True):
         if not name.isdigit():
             text = text.replace(name, "")
