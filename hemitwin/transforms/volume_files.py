@@ -2,6 +2,7 @@
 # mypy: disallow-untyped-calls=False
 # nibabel is typed in part only.
 
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from isal.igzip_lib import IsalError
 from jaxtyping import Shaped
 from nibabel.analyze import AnalyzeImage
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.cifti2.cifti2 import Cifti2Image
 from nibabel.filebasedimages import FileBasedImage, ImageFileError
 from nibabel.fileholders import FileHolder
@@ -143,14 +145,32 @@ def read_voxels(
         If a file is damaged, cut off, or larger than declared.
     """
     files = dict(type(image).filespec_to_file_map(path))
+    content = b""
     with _readable(path, what):
         for name, holder in files.items():
             member = Path(cast("str", holder.filename))
             if member.suffix.lower() in _COMPRESSED:
-                files[name] = FileHolder(fileobj=BytesIO(unpack(member, declared_bytes)))
+                content = unpack(member, declared_bytes)
+                files[name] = FileHolder(fileobj=BytesIO(content))
             elif isinstance(image, MGHImage):
                 files[name] = FileHolder(fileobj=BytesIO(member.read_bytes()))
-        return np.asanyarray(type(image).from_file_map(files).dataobj)
+        stored = type(image).from_file_map(files).dataobj
+        if len(files) == 1 and isinstance(stored, ArrayProxy):
+            return _as_unpacked(stored, content)
+        return np.asanyarray(stored)
+
+
+def _as_unpacked(stored: ArrayProxy, content: bytes) -> Shaped[np.ndarray, "..."]:
+    """Look at voxels where they were unpacked to, if they are neither scaled nor cut off.
+
+    nibabel would copy them first.
+    """
+    taken = math.prod(stored.shape) * stored.dtype.itemsize
+    is_plain = (stored.slope, stored.inter) == (1, 0)
+    if not is_plain or len(content) < stored.offset + taken:
+        return np.asanyarray(stored)
+    layout = (stored.shape, stored.dtype, content, stored.offset)
+    return np.ndarray(*layout, order=stored.order)
 
 
 def has_no_orientation(path: Path) -> bool:
