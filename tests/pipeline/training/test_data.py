@@ -14,9 +14,9 @@ from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
-from hemitwin.pipeline.training import halves
 from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, TrainingConfig
 from hemitwin.pipeline.training.data import BatchSampler, TrainingData
+from hemitwin.pipeline.training.sources import halves
 from hemitwin.pipeline.training.sources.halves import (
     HalvesValidation,
     LesionedHalves,

@@ -229,10 +229,10 @@ def test_relevance_is_counted_inside_masks(folder, tmp_path, caplog):
         Image.fromarray(mask).save(there.with_name(f"{path.stem}_mask.png"))
     settings = {"bootstrap": 100, "explained": 4, "region": masks}
     run = trained(folder, tmp_path / "run", evaluation=settings)
-    shown = evaluate(run).table.dropna(subset=["relevance_inside"])
+    shown = evaluate_images(run).table.dropna(subset=["relevance_inside"])
     assert len(shown) == 4
     assert shown["relevance_inside"].between(0.2, 0.8).all()
     lost = next(masks.rglob(f"{shown['name'].iloc[0].removesuffix('.png')}_mask.png"))
     lost.unlink()
-    assert len(evaluate(run).table.dropna(subset=["relevance_inside"])) == 3
+    assert len(evaluate_images(run).table.dropna(subset=["relevance_inside"])) == 3
     assert "relevance is not counted, an image must have its mask" in caplog.text
