@@ -65,7 +65,7 @@ def config_of(folder, data=None, **parts):
         "evaluation": {"bootstrap": 100},
         **parts,
     }
-    if content["encoder"]["name"] == "resnet18":
+    if content["encoder"].get("name", "resnet18") == "resnet18":
         content["encoder"]["stem_stride"] = 1
     content["training"] = {
         "epochs": 6,
