@@ -151,7 +151,7 @@ def main() -> None:
         best = statistics.median(one["wall"] for one in times["hemitwin 2"])
         print(f"\n{source}: {sum(counts)} slices")
         print(
-            f"{'contestant':22} {'s':>7} {'/ hemitwin 2':>13} {'ms / slice':>11}  peak MB  PNG MB"
+            f"{'contestant':22} {'s':>7} {'CPU s':>6} {'/ hemitwin 2':>13}  peak MB  PNG MB"
         )
         for name, found in times.items():
             wall, cpu, peak = (
