@@ -150,9 +150,7 @@ def main() -> None:
                 counts = times[names[0]][0]["counts"]
         best = statistics.median(one["wall"] for one in times["hemitwin 2"])
         print(f"\n{source}: {sum(counts)} slices")
-        print(
-            f"{'contestant':22} {'s':>7} {'CPU s':>6} {'/ hemitwin 2':>13}  peak MB  PNG MB"
-        )
+        print(f"{'contestant':22} {'s':>7} {'CPU s':>6} {'/ hemitwin 2':>13}  peak MB  PNG MB")
         for name, found in times.items():
             wall, cpu, peak = (
                 statistics.median(one[key] for one in found) for key in ("wall", "cpu", "peak")
