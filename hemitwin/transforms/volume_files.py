@@ -170,7 +170,7 @@ def _as_unpacked(stored: ArrayProxy, content: bytes) -> Shaped[np.ndarray, "..."
     if not is_plain or len(content) < stored.offset + taken:
         return np.asanyarray(stored)
     layout = (stored.shape, stored.dtype, content, stored.offset)
-    return np.ndarray(*layout, order=stored.order)
+    return np.ndarray(*layout, order="F" if stored.order == "F" else "C")
 
 
 def has_no_orientation(path: Path) -> bool:

@@ -309,10 +309,9 @@ def _explain_pairs(
         for name in ("relevance", "grad_cam"):
             pairs[f"{name}_inside_{number + 1}"] = [maps[number].inside[name] for maps in found]
     shown = []
-    for row, maps in enumerate(found):
-        pair = pairs.loc[row]
-        taken = "different" if pair["taken_for_different"] else "alike"
-        is_right = pair["taken_for_different"] == pair["different"]
+    for row, (pair, maps) in enumerate(zip(pairs.to_dict("records"), found, strict=True)):
+        taken = "different" if bool(pair["taken_for_different"]) else "alike"
+        is_right = bool(pair["taken_for_different"] == pair["different"])
         words = f"{'rightly' if is_right else 'wrongly'} taken for {taken}"
         titles = (f"{pair['label_1']}, and ...", f"... {pair['label_2']}: {words}")
         for number, title in enumerate(titles):
