@@ -691,6 +691,8 @@ KEYS = {
     ("SplitConfig", "families"): (),
     ("ImagesConfig", "images"): (),
     ("ImagesConfig", "folder"): (),
+    ("ImagesConfig", "crop"): (),
+    ("EvaluationConfig", "region"): (),
     ("SlicePairsConfig", "slices"): (),
     ("TransferConfig", "weights"): (),
     ("RunConfig", "lesion_masks"): ("mask in a library",),
