@@ -36,6 +36,11 @@ class EncodedImages:
     embedding: Embedding
     maps: tuple[FeatureMap, ...] = ()
 
+    @classmethod
+    def of_embeddings(cls, embedding: Embedding) -> "EncodedImages":
+        """Wrap embeddings, for a head that looks at nothing else: there are no images to them."""
+        return cls(embedding[:, None], embedding)
+
     def select(self, rows: Tensor | slice) -> "EncodedImages":
         """Return some images, in the order of `rows`, with all that was made of them."""
         return EncodedImages(

@@ -191,7 +191,8 @@ def freeze(encoder: PooledEncoder, stages: int) -> tuple[str, ...]:
     Parameters
     ----------
     encoder : PooledEncoder
-        With a trunk of stages (no U-Net, no attention gates); changed in place.
+        With a trunk of stages (no U-Net, no attention gates) where some are held. Changed in
+        place.
     stages : int
         How many, the stem with the first; a stage is what gives a map of the pyramid. 0 sets all
         free again; as many as there are hold the whole trunk, and only the embedding is learnt.
@@ -214,21 +215,24 @@ def freeze(encoder: PooledEncoder, stages: int) -> tuple[str, ...]:
     ('trunk.stem', 'trunk.stage1')
     """
     trunk = encoder.get_submodule("trunk")
-    if not isinstance(trunk, StagedTrunk):
+    if stages and not isinstance(trunk, StagedTrunk):
         msg = (
             f"an encoder must be a row of stages for some to be held; got {encoder.config.name} "
             f"({type(trunk).__name__}); take another encoder, or hold none"
         )
-        raise ValueError(msg)  # noqa: TRY004 - of the settings, not of the type
-    if not 0 <= stages <= len(trunk.levels):
+        raise ValueError(msg)
+    levels = trunk.levels if isinstance(trunk, StagedTrunk) else ()
+    if not 0 <= stages <= len(levels):
         msg = (
-            f"stages to hold must be 0 to {len(trunk.levels)} for {encoder.config.name}; got "
+            f"stages to hold must be 0 to {len(levels)} for {encoder.config.name}; got "
             f"{stages}; hold fewer"
         )
         raise ValueError(msg)
     names = [name for name, _ in trunk.named_children()]
-    if stages < len(trunk.levels):
-        names = names[: names.index(trunk.levels[stages - 1].layer) + 1 if stages else 0]
+    if stages == 0:
+        names = []
+    elif stages < len(levels):
+        names = names[: names.index(levels[stages - 1].layer) + 1]
     encoder.requires_grad_(requires_grad=True)
     encoder.frozen = tuple(f"trunk.{name}" for name in names)
     for name in encoder.frozen:

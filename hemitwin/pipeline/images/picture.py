@@ -13,7 +13,14 @@ from hemitwin._error_text import error_text
 from hemitwin.pipeline.images.config import ImagesConfig
 from hemitwin.pipeline.stage.errors import UserError
 
-__all__ = ["IMAGE_SUFFIXES", "Picture", "fit_picture", "open_picture", "picture_of_array"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Picture",
+    "box_edges",
+    "fit_picture",
+    "open_picture",
+    "picture_of_array",
+]
 
 IMAGE_SUFFIXES = frozenset(
     f".{kind}"
@@ -166,7 +173,7 @@ def fit_picture(
     """
     image = picture.image.convert("L" if config.channels == 1 else "RGB")
     if isinstance(config.crop, tuple):
-        image = image.crop(_central_box(image.size, config.crop))
+        image = image.crop(box_edges(image.size, config.crop))
     side = config.pixels
     scale = side / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
@@ -178,8 +185,16 @@ def fit_picture(
     return np.ascontiguousarray(seen.transpose(2, 0, 1))
 
 
-def _central_box(size: tuple[int, int], shares: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Return left, top, right and bottom, in pixels."""
+def box_edges(size: tuple[int, int], shares: tuple[float, float]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of a central box, in pixels.
+
+    Parameters
+    ----------
+    size : (2,) int
+        Width and height of the image.
+    shares : (2,) float
+        Of its height and width.
+    """
     (width, height), (tall, wide) = size, shares
     kept = max(1, round(wide * width)), max(1, round(tall * height))
     left, top = (width - kept[0]) // 2, (height - kept[1]) // 2

@@ -213,8 +213,7 @@ def _encoder(
         if config.transfer is not None:
             try:
                 found = transfer_weights(encoder, config.transfer.weights)
-                if config.transfer.freeze_stages:  # else an encoder need not have stages
-                    freeze(encoder, config.transfer.freeze_stages)
+                freeze(encoder, config.transfer.freeze_stages)
             except (OSError, ValueError) as error:
                 msg = f"transfer: {error}"
                 raise UserError(msg) from error

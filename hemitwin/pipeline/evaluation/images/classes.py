@@ -192,8 +192,7 @@ def _own(
         for one in learnt.templates:
             template = one.expand_as(embeddings)
             output = network.head(
-                EncodedImages(embeddings[:, None], embeddings),
-                EncodedImages(template[:, None], template),
+                EncodedImages.of_embeddings(embeddings), EncodedImages.of_embeddings(template)
             )
             columns.append(-output.score)
         return np.asarray(torch.stack(columns, dim=1).double().cpu().numpy())

@@ -27,7 +27,7 @@ from hemitwin.pipeline.evaluation.images.maps import (
     explain_image_pairs,
     explain_images,
 )
-from hemitwin.pipeline.evaluation.images.pairs import choose_pairs
+from hemitwin.pipeline.evaluation.images.pairs import choose_pairs, spread
 from hemitwin.pipeline.evaluation.images.pictures import (
     ExplainedImage,
     ImagesFigure,
@@ -329,14 +329,8 @@ def _to_explain(table: pd.DataFrame, count: int) -> list[int]:
     )
     right = np.setdiff1d(np.arange(len(table)), wrong)
     few = min(count // 2, len(wrong))
-    return [*_spread(right, count - few), *_spread(wrong, few)]
-
-
-def _spread(rows: np.ndarray, count: int) -> list[int]:
-    if not len(rows) or count < 1:
-        return []
-    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
-    return [int(row) for row in rows[np.unique(places)]]
+    chosen = right[spread(len(right), count - few)], wrong[spread(len(wrong), few)]
+    return [int(row) for row in np.concatenate(chosen)]
 
 
 def _draw(

@@ -18,6 +18,7 @@ from hemitwin.interpret import (
     explain_score,
 )
 from hemitwin.models import ClassHead, PairOutput, SiameseNetwork
+from hemitwin.pipeline.images.picture import box_edges
 from hemitwin.transforms import standardise_images
 
 __all__ = ["ImageMaps", "central_box", "class_axes", "explain_image_pairs", "explain_images"]
@@ -102,9 +103,8 @@ def central_box(shape: tuple[int, int], shares: tuple[float, float]) -> PixelMas
     array([2, 7])
     """
     inside = np.zeros(shape, dtype=bool)
-    sides = [max(1, round(share * side)) for share, side in zip(shares, shape, strict=True)]
-    top, left = ((side - inner) // 2 for side, inner in zip(shape, sides, strict=True))
-    inside[top : top + sides[0], left : left + sides[1]] = True
+    left, top, right, bottom = box_edges((shape[1], shape[0]), shares)
+    inside[top:bottom, left:right] = True
     return inside
 
 

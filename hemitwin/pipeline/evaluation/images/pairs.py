@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from hemitwin.models import EncodedImages, SiameseNetwork
 from hemitwin.pipeline.images.image_set import ImageSet
 
-__all__ = ["choose_pairs"]
+__all__ = ["choose_pairs", "spread"]
 
 _PAIRED = 256
 """Images of which every two are looked at, at most."""
@@ -43,12 +43,13 @@ def choose_pairs(
         A row a pair: ``first`` and ``second`` (places of the images), ``name_1``, ``name_2``,
         ``label_1``, ``label_2``, ``score``, ``different``, ``taken_for_different``.
     """
-    count = len(images)
-    chosen = np.unique(np.linspace(0, count - 1, min(_PAIRED, count)).round().astype(int))
+    chosen = spread(len(images), _PAIRED)
     one, other = (chosen[places] for places in np.triu_indices(len(chosen), 1))
     rows = torch.from_numpy(embeddings).float().to(network.device)
     with torch.inference_mode():
-        output = network.head(_of(rows[one]), _of(rows[other]))
+        output = network.head(
+            EncodedImages.of_embeddings(rows[one]), EncodedImages.of_embeddings(rows[other])
+        )
     known = images.table.reset_index(drop=True)
     pairs = pd.DataFrame({"first": one, "second": other})
     for number, places in enumerate((one, other), start=1):
@@ -58,14 +59,17 @@ def choose_pairs(
     pairs["different"] = pairs["label_1"] != pairs["label_2"]
     pairs["taken_for_different"] = pairs["score"] > threshold
     kinds = pairs.groupby(["different", "taken_for_different"])
-    return pd.concat([_spread(some, each) for _, some in kinds], ignore_index=True)
+    ordered = [some.sort_values("score", kind="stable") for _, some in kinds]
+    return pd.concat([some.iloc[spread(len(some), each)] for some in ordered], ignore_index=True)
 
 
-def _spread(pairs: pd.DataFrame, count: int) -> pd.DataFrame:
-    ordered = pairs.sort_values("score", kind="stable")
-    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
-    return ordered.iloc[np.unique(places)]
+def spread(count: int, wanted: int) -> Int[np.ndarray, " kept"]:
+    """Return so many places of `count`, at most, from the first to the last.
 
-
-def _of(embeddings: torch.Tensor) -> EncodedImages:
-    return EncodedImages(embeddings[:, None], embeddings)
+    Examples
+    --------
+    >>> spread(9, 3).tolist(), spread(2, 3).tolist(), spread(0, 3).tolist()
+    ([0, 4, 8], [0, 1], [])
+    """
+    places = np.linspace(0, max(count - 1, 0), min(wanted, count)).round().astype(np.int64)
+    return np.unique(places)

@@ -210,7 +210,9 @@ class ImageScores:
         chosen = torch.linspace(0, len(embedded) - 1, min(_PAIRED, len(embedded))).long()
         one, other = torch.triu_indices(len(chosen), len(chosen), offset=1)
         some, numbers = embedded[chosen], classes[chosen]
-        output = network.head(_of(some[one]), _of(some[other]))
+        output = network.head(
+            EncodedImages.of_embeddings(some[one]), EncodedImages.of_embeddings(some[other])
+        )
         scores = output.score.float().cpu().numpy()
         different = (numbers[one] != numbers[other]).cpu().numpy()
         if isinstance(network.head, ClassHead):
@@ -285,7 +287,10 @@ def score_against_templates(
     rows = torch.arange(count).repeat_interleave(classes)
     columns = torch.arange(classes).repeat(count)
     with torch.inference_mode():
-        output = network.head(_of(embeddings[rows]), _of(templates[columns]))
+        output = network.head(
+            EncodedImages.of_embeddings(embeddings[rows]),
+            EncodedImages.of_embeddings(templates[columns]),
+        )
     known = images.table.loc[:, ["name", "group", "label"]].iloc[rows.numpy()]
     table = known.reset_index(drop=True)
     table["template"] = [images.classes[k] for k in columns.tolist()]
@@ -293,11 +298,6 @@ def score_against_templates(
     if output.logit is not None:
         table["score"] = output.logit.double().cpu().numpy()
     return table
-
-
-def _of(embeddings: Tensor) -> EncodedImages:
-    """Wrap embeddings whose images no head of theirs looks at."""
-    return EncodedImages(embeddings[:, None], embeddings)
 
 
 def _balanced_entropy(logits: Tensor, classes: Tensor) -> Tensor:

@@ -285,8 +285,7 @@ def score_embedded(
     """
     with torch.no_grad():
         one, other = (
-            EncodedImages(embeddings[rows, None], embeddings[rows])
-            for rows in (pairs.first, pairs.second)
+            EncodedImages.of_embeddings(embeddings[rows]) for rows in (pairs.first, pairs.second)
         )
         output = network.head(one, other)
     return {
