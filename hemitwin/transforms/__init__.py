@@ -57,7 +57,7 @@ from hemitwin.transforms.loading import (
 )
 from hemitwin.transforms.slice_asymmetry import ShapeConfig, ShapeSpec, draw_shape, sample_shape
 from hemitwin.transforms.slice_grid import SliceGrid
-from hemitwin.transforms.slices import Plane, slice_positions, slice_volume
+from hemitwin.transforms.slices import CutPlanes, Plane, slice_positions, slice_volume
 from hemitwin.transforms.synthetic.anatomy import (
     AnatomyConfig,
     AnatomySpec,
@@ -86,6 +86,7 @@ __all__ = [
     "AugmentationConfig",
     "BrainAugmentation",
     "Comparison",
+    "CutPlanes",
     "Deformation",
     "Genes",
     "GuardedCompose",

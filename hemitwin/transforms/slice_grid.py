@@ -12,7 +12,7 @@ from hemitwin._names import Plane
 from hemitwin._shapes import Affine, Grid
 from hemitwin.transforms.alignment.resampling import axis_weights, resample, smoothing_for
 from hemitwin.transforms.loading import Scan
-from hemitwin.transforms.slices import slice_volume
+from hemitwin.transforms.slices import CutPlanes, slice_volume
 
 __all__ = ["Picture", "SliceGrid"]
 
@@ -87,9 +87,32 @@ class SliceGrid:
             Without a transform, where the affine is rotated or the position lies outside.
         """
         if moving_from_fixed is None:
-            return self._laid_on(scan, position_mm)
+            picture = slice_volume(scan.data, scan.affine, self.plane, position_mm)
+            return self._laid_on(picture, scan.affine)
         slab = resample(scan, self._slab, self.affine(position_mm), moving_from_fixed)
         return self._upright(slab)
+
+    def sample_above(self, scan: Scan, position_mm: float) -> tuple[Picture, Picture]:
+        """Sample a volume as `sample` does without a transform, and where it is above 0.
+
+        Parameters
+        ----------
+        scan, position_mm
+            As for `sample`.
+
+        Returns
+        -------
+        values, share : (rows, columns) float32
+            What `sample` returns of the volume, and of 1 in voxels above 0 and 0 in others.
+
+        Raises
+        ------
+        ValueError
+            Where the affine is rotated or the position lies outside.
+        """
+        cut = CutPlanes.of(scan.data, scan.affine, self.plane, position_mm)
+        values, share = (self._laid_on(one, scan.affine) for one in (cut.picture(), cut.share()))
+        return values, share
 
     def sample_known(
         self,
@@ -151,14 +174,13 @@ class SliceGrid:
     def _upright(self, slab: Grid) -> Picture:
         return np.ascontiguousarray(slab.reshape(self.shape[::-1]).T[::-1])
 
-    def _laid_on(self, scan: Scan, position_mm: float) -> Picture:
-        picture = slice_volume(scan.data, scan.affine, self.plane, position_mm)
-        steps = np.array([self.pixel_mm / scan.affine[axis, axis] for axis in _AXES[self.plane]])
+    def _laid_on(self, picture: np.ndarray, affine: Affine) -> Picture:
+        steps = np.array([self.pixel_mm / affine[axis, axis] for axis in _AXES[self.plane]])
         sigmas = smoothing_for(np.abs(steps))
         for number, (axis, step) in enumerate(zip(_AXES[self.plane], steps, strict=True)):
             along_rows = number == 1
             count, wanted = picture.shape[1 - number], self.shape[1 - number]
-            middle = (self.centre_mm[axis] - scan.affine[axis, 3]) / scan.affine[axis, axis]
+            middle = (self.centre_mm[axis] - affine[axis, 3]) / affine[axis, axis]
             middle = count - 1 - middle if along_rows else middle  # row 0 is the highest
             first = middle - step * (wanted - 1) / 2
             line = _Line(count, wanted, float(first), float(step), float(sigmas[number]))

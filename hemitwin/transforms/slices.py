@@ -1,14 +1,15 @@
 """Cut 2D pictures out of volumes, always the same way up."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float32, Shaped
 
 from hemitwin._names import Plane
 from hemitwin._shapes import Affine, Mask
 
-__all__ = ["Plane", "slice_positions", "slice_volume"]
+__all__ = ["CutPlanes", "Plane", "slice_positions", "slice_volume"]
 
 _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 _FRACTIONS = 1024  # of a voxel: a power of 2, so that a weight and its rest are exact
@@ -55,22 +56,69 @@ def slice_volume(
     >>> slice_volume(np.arange(8).reshape(2, 2, 2), np.eye(4), "axial", 0.5).tolist()
     [[2.5, 6.5], [0.5, 4.5]]
     """
-    axis = _checked_axis(affine, plane)
-    last = volume.shape[axis] - 1
-    index = _index_of(affine, axis, position_mm)
-    if not -0.5 <= index <= last + 0.5:
-        ends = affine[axis, 3] + affine[axis, axis] * np.array([0, last])
-        msg = (
-            f"a {plane} position must lie within {ends.min():g} to {ends.max():g} mm, got "
-            f"{position_mm:g}; choose one of slice_positions"
-        )
-        raise ValueError(msg)
-    low = math.floor(min(max(index, 0), last))
-    beyond = min(max(index, 0), last) - low
-    picture = np.take(volume, low, axis)
-    if beyond:
-        picture = (1 - beyond) * picture + beyond * np.take(volume, low + 1, axis)
-    return np.ascontiguousarray(picture.T[::-1])
+    return CutPlanes.of(volume, affine, plane, position_mm).picture()
+
+
+@dataclass(frozen=True, eq=False)
+class CutPlanes:
+    """The planes of voxels that a position lies in or between.
+
+    Parameters
+    ----------
+    planes : (1 or 2, a, b)
+        Copies, by the remaining axes of the volume.
+    beyond : float
+        Weight of the second plane, below 1; the first has the rest.
+
+    Examples
+    --------
+    What a slice shows of a volume, and of where it is above 0:
+
+    >>> volume = np.arange(8.0).reshape(2, 2, 2)
+    >>> cut = CutPlanes.of(volume, np.eye(4), "axial", 0.5)
+    >>> cut.picture().tolist(), cut.share().tolist()
+    ([[2.5, 6.5], [0.5, 4.5]], [[1.0, 1.0], [0.5, 1.0]])
+    """
+
+    planes: Shaped[np.ndarray, " n a b"]
+    beyond: float
+
+    @classmethod
+    def of(
+        cls, volume: Shaped[np.ndarray, " x y z"], affine: Affine, plane: Plane, position_mm: float
+    ) -> "CutPlanes":
+        """Read them; `slice_volume` says what must hold."""
+        axis = _checked_axis(affine, plane)
+        last = volume.shape[axis] - 1
+        index = _index_of(affine, axis, position_mm)
+        if not -0.5 <= index <= last + 0.5:
+            ends = affine[axis, 3] + affine[axis, axis] * np.array([0, last])
+            msg = (
+                f"a {plane} position must lie within {ends.min():g} to {ends.max():g} mm, got "
+                f"{position_mm:g}; choose one of slice_positions"
+            )
+            raise ValueError(msg)
+        low = math.floor(min(max(index, 0), last))
+        beyond = min(max(index, 0), last) - low
+        wanted = slice(low, low + 2 if beyond else low + 1)
+        # Both in one pass: along the last axis they lie side by side, and reaching them takes.
+        return cls(np.moveaxis(volume, axis, 0)[wanted].copy(order="K"), beyond)
+
+    def picture(self) -> Shaped[np.ndarray, " rows columns"]:
+        """Return the slice, row 0 on top."""
+        return _upright(_between(self.planes, self.beyond))
+
+    def share(self) -> Float32[np.ndarray, " rows columns"]:
+        """Return how much of each pixel is above 0, from 0 to 1."""
+        return _upright(_between((self.planes > 0).astype(np.float32), self.beyond))
+
+
+def _between(planes: Shaped[np.ndarray, " n a b"], beyond: float) -> Shaped[np.ndarray, " a b"]:
+    return (1 - beyond) * planes[0] + beyond * planes[1] if beyond else planes[0]
+
+
+def _upright(plane: Shaped[np.ndarray, " a b"]) -> Shaped[np.ndarray, " rows columns"]:
+    return np.ascontiguousarray(plane.T[::-1])
 
 
 def slice_positions(mask: Mask, affine: Affine, plane: Plane, step_mm: float) -> tuple[float, ...]:

@@ -119,3 +119,15 @@ def test_what_is_known_is_interpolated_without_the_background(plane, pixel_mm):
     np.testing.assert_allclose(values * share, within * grid.sample(filled, 1.0, turn), atol=3e-3)
     assert (values[share > 0.01] >= data[data != -7].min() - 1e-4).all()  # never as dark as -7
     assert 0.3 < share.max() < 1.001
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("position", [1.0, 1.9])
+def test_a_volume_and_where_it_is_above_0_are_sampled_alike(plane, position):
+    scan = brain()
+    scan.data[scan.data < 0.5] = 0
+    above = Scan((scan.data > 0).astype(np.float32), scan.affine)
+    grid = SliceGrid(plane, (9, 8), 3.1, centre_of(scan))
+    values, share = grid.sample_above(scan, position)
+    np.testing.assert_array_equal(values, grid.sample(scan, position))
+    np.testing.assert_array_equal(share, grid.sample(above, position))

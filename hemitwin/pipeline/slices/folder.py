@@ -145,7 +145,7 @@ class SliceFolder:
         """Return what decides a case's pictures, beside the prepared volume."""
         return Record(
             "slice",
-            computation=3,
+            computation=4,
             inputs={"volume": case.scan, **inputs},
             settings={**settings, "fold": fold},
         )

@@ -16,6 +16,7 @@ from scipy import ndimage
 from hemitwin.atlases import TEMPLATE_SPACE, save_volume, template_grid
 from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.preparation.prepare import prepare as prepare_scans
+from hemitwin.pipeline.slices import source as slice_source
 from hemitwin.pipeline.slices.slices import SliceConfig, slice_dataset
 from hemitwin.pipeline.stage.bids import sidecar_of
 from hemitwin.pipeline.stage.errors import UserError
@@ -206,6 +207,20 @@ def test_percentiles_decide_the_window(people, tmp_path):
     ]
     assert saturated[0] == pytest.approx(0.2, abs=0.1)
     assert saturated[1] < 0.01
+
+
+def test_the_window_of_some_of_the_voxels_is_that_of_all(people, tmp_path, monkeypatch):
+    by_all = sliced(people, tmp_path / "a")
+    monkeypatch.setattr(slice_source, "_FOR_PERCENTILES", 500)
+    by_some = sliced(people, tmp_path / "b")
+    for one, other in zip(by_all["file_name"], by_some["file_name"], strict=True):
+        change = read(one).astype(int) - read(other)
+        assert np.abs(change).max() <= 4
+    whole = sliced(people, tmp_path / "c", window=(0.0, 100.0))
+    monkeypatch.undo()
+    again = sliced(people, tmp_path / "d", window=(0.0, 100.0))
+    for one, other in zip(whole["file_name"], again["file_name"], strict=True):
+        np.testing.assert_array_equal(read(one), read(other))
 
 
 def test_central_positions_are_those_of_the_middle(people, tmp_path):
