@@ -34,6 +34,7 @@ from hemitwin.transforms.intensity import (
     robust_scale,
     standardise,
     standardise_images,
+    standardise_pixels,
 )
 from hemitwin.transforms.laterality import GuardedCompose, RequireLateralityd, require_laterality
 from hemitwin.transforms.lesions.box import LesionBox, lesion_alpha, lesion_box
@@ -160,6 +161,7 @@ __all__ = [
     "split_hemispheres",
     "standardise",
     "standardise_images",
+    "standardise_pixels",
     "volume_members",
     "voxel_sizes",
     "write_itk_affine",

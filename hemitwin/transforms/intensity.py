@@ -2,12 +2,18 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from hemitwin._shapes import Grid, Mask, Volume
 
-__all__ = ["above_darkest", "robust_scale", "standardise", "standardise_images"]
+__all__ = [
+    "above_darkest",
+    "robust_scale",
+    "standardise",
+    "standardise_images",
+    "standardise_pixels",
+]
 
 _DARKEST_PERCENT = 0.1
 _HEADROOM = 0.25
@@ -184,3 +190,16 @@ def standardise_images(
     spread = (deviation.square().sum(dim=(1, 2, 3), keepdim=True) / count).sqrt()
     standard: Tensor = deviation / spread.clamp(min=_LEAST_SPREAD)
     return standard
+
+
+def standardise_pixels(
+    pixels: UInt8[np.ndarray, "batch channels rows columns"],
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Bring 8-bit pictures to what a network sees; see `standardise_images`.
+
+    Examples
+    --------
+    >>> standardise_pixels(np.array([[[[0, 85, 255]]]], dtype=np.uint8))
+    tensor([[[[ 0., -1.,  1.]]]])
+    """
+    return standardise_images(torch.from_numpy(pixels).float() / 255)

@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Run on images: classify these, which it has never seen."),
+        typer.Option(help="Run on images or slices: score these, which it has never seen."),
     ] = None,
 ) -> None:
     """Score the test fold, with intervals and beside a baseline.

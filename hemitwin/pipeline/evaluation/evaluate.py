@@ -39,8 +39,8 @@ def evaluate(
     simulated : Path, optional
         A set that `simulate_lesions` wrote, for a run on hemispheres.
     images : Path, optional
-        Images that a run on labelled images has never seen; or where the folder of slices lies
-        now, for a run on halves of slices.
+        Images that a run on labelled images has never seen; or for a run on halves of slices,
+        other slices, or where its own lie now.
 
     Returns
     -------

@@ -11,11 +11,14 @@ from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.metrics import plain_name
 
-__all__ = ["EVALUATION", "SIMULATED", "Evaluation", "pairs_path"]
+__all__ = ["EVALUATION", "NEW_IMAGES", "SIMULATED", "Evaluation", "pairs_path"]
 
 
 EVALUATION = "evaluation"
 """How the names of results on the test fold begin."""
+
+NEW_IMAGES = "evaluation-images"
+"""How the names of results on other images, or slices, than the run's own begin."""
 
 SIMULATED = "evaluation-simulated"
 """How the names of results on a simulated set begin."""

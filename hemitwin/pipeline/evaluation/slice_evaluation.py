@@ -1,5 +1,6 @@
 """Evaluate halves of slices: shapes of each area, found or not, beside what needs no network."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from matplotlib.figure import Figure
 
 from hemitwin._atomic import atomic_path
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.evaluation.results import EVALUATION, pairs_path
+from hemitwin.pipeline.evaluation.results import EVALUATION, NEW_IMAGES, pairs_path
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
-from hemitwin.pipeline.images.slice_pairs import read_pairs
+from hemitwin.pipeline.images.image_guards import LEARNT, learnt_images
+from hemitwin.pipeline.images.image_listing import listed
+from hemitwin.pipeline.images.slice_pairs import PairSet, read_pairs
 from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import (
     digest_file,
@@ -30,13 +33,12 @@ from hemitwin.pipeline.statistics.metrics import (
     youden_threshold,
 )
 from hemitwin.pipeline.training.runs import PAIRS_DIGEST, SUMMARY, VALIDATION_DIGEST, Run
-from hemitwin.pipeline.training.sources.slice_pairs import (
-    VALIDATION_SLICES,
-    score_slice_pairs,
-    scored_slices,
-)
+from hemitwin.pipeline.training.sources.scored_slices import score_slice_pairs, scored_slices
+from hemitwin.pipeline.training.sources.slice_pairs import VALIDATION_SLICES
 
 __all__ = ["AreaRow", "SlicesEvaluation", "evaluate_slices"]
+
+logger = logging.getLogger(__name__)
 
 _COLOURS = (BLUE, "#d1691b", "#7a7a7a")
 _BY_AREA = ("balanced_accuracy", "recall", "auc")
@@ -64,10 +66,12 @@ class AreaRow:
 
 @dataclass(frozen=True, eq=False)
 class SlicesEvaluation:
-    """What the test fold says of halves of slices.
+    """What the test fold, or another source, says of halves of slices.
 
     Parameters
     ----------
+    stem : str
+        How the names of what is written begin: `EVALUATION`, or `NEW_IMAGES` of another source.
     pairs : DataFrame
         One row a pair, as `score_slice_pairs` gives it.
     thresholds : dict of str to float
@@ -78,6 +82,7 @@ class SlicesEvaluation:
         From small to large.
     """
 
+    stem: str
     pairs: pd.DataFrame
     thresholds: dict[str, float]
     figures: dict[str, dict[str, Estimate]]
@@ -108,7 +113,7 @@ class SlicesEvaluation:
 
     def files(self, run: Path) -> dict[str, Path]:
         """Name what is written into a run folder, by kind."""
-        return {"written": run / f"{EVALUATION}.json", "picture": run / f"{EVALUATION}.png"}
+        return {"written": run / f"{self.stem}.json", "picture": run / f"{self.stem}.png"}
 
     def to_rows(self) -> dict[str, str]:
         """Return the figures as the lines of a short table."""
@@ -126,21 +131,24 @@ class SlicesEvaluation:
 
 
 def evaluate_slices(run: Run, *, slices: Path | None = None) -> SlicesEvaluation:
-    """Score the test subjects' slices, each as it is and with shapes of every tested area.
+    """Score slices, each as it is and with shapes of every tested area.
 
-    Writes `evaluation.json`, `evaluation.png` and `evaluation_pairs.tsv` into the run folder.
+    Writes ``evaluation.json``, ``evaluation.png`` and ``evaluation_pairs.tsv`` into the run
+    folder; of another source their names begin with ``evaluation-images``.
 
     Parameters
     ----------
     run : Run
         A network trained on halves of slices.
     slices : Path, optional
-        Where their folder lies now.
+        Where their folder lies now, of which the test fold is scored; or a folder of other slices,
+        with other folds, of which all are scored, at the thresholds of the run's own validation.
+        Those that the run learnt from are left out.
 
     Raises
     ------
     UserError
-        The run is on something else, or the folder of slices has other folds than the run.
+        The run is on something else, or has learnt from all these slices.
     """
     config = run.config
     if config.slice_pairs is None:
@@ -148,30 +156,56 @@ def evaluate_slices(run: Run, *, slices: Path | None = None) -> SlicesEvaluation
         raise UserError(msg)
     folder = slices or config.slice_pairs.slices
     pairs, split = read_pairs(folder)
-    if split.hash != run.split.hash:
+    if split.hash == run.split.hash:
+        stem = EVALUATION
+        tested = pairs.take((pairs.table["subject"].map(dict(split.folds)) == "test").to_numpy())
+    elif slices is None:
         msg = (
-            f"{folder} must have the folds that {run.folder} was trained with, but has others; "
-            f"name the run's slices"
+            f"{folder} must have the folds that {run.folder} was trained with, but has others "
+            f"now; restore it, or name other slices with --images"
         )
         raise UserError(msg)
-    tested = pairs.take((pairs.table["subject"].map(dict(split.folds)) == "test").to_numpy())
+    else:
+        stem, tested = NEW_IMAGES, _unseen(run, folder, pairs)
     seed = config.evaluation_seed + 2
     rows = score_slice_pairs(run.network, list(scored_slices(config, tested, seed=seed)), tested)
-    result = _summarised(run, ScoreTable(rows))
-    path = pairs_path(run.folder, EVALUATION)
+    result = _summarised(run, stem, ScoreTable(rows))
+    path = pairs_path(run.folder, stem)
     save_table(path, rows)
-    _picture(run.folder / f"{EVALUATION}.png", result)
+    _picture(run.folder / f"{stem}.png", result)
     written = {
         "splits_hash": run.split.hash,
         "weights_sha256": run.weights_digest,
         PAIRS_DIGEST: digest_file(path),
         "caution": tell_of_few(ScoreTable(rows).clusters.count),
     }
-    write_json(run.folder / f"{EVALUATION}.json", {**result.to_dict(), **written})
+    write_json(run.folder / f"{stem}.json", {**result.to_dict(), **written})
     return result
 
 
-def _summarised(run: Run, table: ScoreTable) -> SlicesEvaluation:
+def _unseen(run: Run, folder: Path, pairs: PairSet) -> PairSet:
+    """Leave out slices that the run learnt from, whatever they are called now."""
+    learnt = learnt_images(run.folder, pairs.fingerprints)
+    left = pairs.take(np.array([k not in learnt for k in range(len(pairs))], dtype=np.bool_))
+    if learnt:
+        names = pairs.table["name"].iloc[sorted(learnt)].tolist()
+        msg = "%d slice(s) are left out, because the run learnt from them: %s"
+        logger.warning(msg, len(names), listed(names))
+    if not len(left):
+        msg = f"{folder} must have slices that {run.folder} did not learn from, but has none"
+        raise UserError(msg)
+    known = {subject for fold in LEARNT for subject in run.split.subjects(fold)}
+    if shared := sorted(known & set(left.table["subject"])):
+        logger.warning(
+            "%d subject(s) are called as subjects that the run learnt from; where they are the "
+            "same people, the figures are too good: %s",
+            len(shared),
+            listed(shared),
+        )
+    return left
+
+
+def _summarised(run: Run, stem: str, table: ScoreTable) -> SlicesEvaluation:
     learnt = ScoreTable(_validation(run))
     thresholds = {
         name: youden_threshold(learnt.labels, learnt.scores(name)) for name in learnt.score_names
@@ -186,7 +220,7 @@ def _summarised(run: Run, table: ScoreTable) -> SlicesEvaluation:
         }
         by_area.append(AreaRow(area, int(some.labels.sum()), figures))
     return SlicesEvaluation(
-        table.rows, thresholds, _figures(run, table, thresholds), tuple(by_area)
+        stem, table.rows, thresholds, _figures(run, table, thresholds), tuple(by_area)
     )
 
 

@@ -1,5 +1,6 @@
 """Pairs of halves in a folder of slices, in memory."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -92,6 +93,11 @@ class PairSet:
     def __len__(self) -> int:
         """Count the pairs."""
         return len(self.table)
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Digests of the pixels, by which a pair is known again."""
+        return [hashlib.sha256(one.tobytes()).hexdigest() for one in self.pixels]
 
     def take(self, chosen: Bool[np.ndarray, " n"]) -> "PairSet":
         """Return the pairs of a mask."""

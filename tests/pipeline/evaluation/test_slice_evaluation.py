@@ -1,6 +1,7 @@
 """Shapes in halves of slices: found by area, beside a detector that learns nothing."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import ndimage
 from hemitwin.pipeline.cohort.split import Fold, Split, write_split
 from hemitwin.pipeline.evaluation.compare import compare
 from hemitwin.pipeline.evaluation.evaluate import evaluate
-from hemitwin.pipeline.evaluation.slice_evaluation import evaluate_slices
+from hemitwin.pipeline.evaluation.slice_evaluation import SlicesEvaluation, evaluate_slices
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.config import RunConfig
@@ -91,16 +92,52 @@ def test_two_runs_on_slices_are_compared_over_the_same_pairs(run, slices, tmp_pa
     assert len(found.rows) == 2
 
 
-def test_slices_of_other_folds_are_refused(run, slices, tmp_path):
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in slices.rglob("*"):
-        if path.is_file():
-            target = folder / path.relative_to(slices)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    assert evaluate_slices(run, slices=folder).by_area
+def copied(slices, folder):
+    shutil.copytree(slices, folder)
+    return folder
+
+
+def test_the_runs_own_slices_are_found_elsewhere(run, slices, tmp_path):
+    moved = evaluate_slices(run, slices=copied(slices, tmp_path / "moved"))
+    assert moved.stem == "evaluation"
+    assert set(moved.pairs["subject"]) == set(run.split.subjects("test"))
+
+
+def test_folds_that_were_changed_since_training_are_refused(slices, tmp_path):
+    own = copied(slices, tmp_path / "own")
+    run = run_of(own, tmp_path / "run")
+    folds: dict[str, Fold] = {**run.split.folds, "sub-00": "test"}
+    write_split(own / "splits.json", Split(folds, 0))
+    with pytest.raises(UserError, match="must have the folds that"):
+        evaluate(run)
+
+
+def test_slices_of_others_are_scored_at_the_runs_thresholds_but_what_it_learnt_from(
+    run, slices, tmp_path, caplog
+):
+    own = evaluate_slices(run)
+    folder = copied(slices, tmp_path / "others")
     folds: dict[str, Fold] = {**run.split.folds, "sub-00": "test"}
     write_split(folder / "splits.json", Split(folds, 0))
-    with pytest.raises(UserError, match="must have the folds that"):
+    image = folder / "train" / "sub-01" / "L.png"
+    changed = np.asarray(Image.open(image)).copy()
+    changed[10, 10] ^= 1  # other pixels: the name alone is known
+    Image.fromarray(changed).save(image)
+    result = evaluate(run, images=folder)
+    assert isinstance(result, SlicesEvaluation)
+    assert set(result.pairs["subject"]) == {*run.split.subjects("test"), "sub-01"}
+    assert result.thresholds == own.thresholds
+    assert "8 slice(s) are left out, because the run learnt from them" in caplog.text
+    assert "1 subject(s) are called as subjects that the run learnt from" in caplog.text
+    assert (run.folder / "evaluation-images_pairs.tsv").is_file()
+    assert json.loads((run.folder / "evaluation.json").read_text())["slices"] == 4
+
+
+def test_slices_of_others_that_were_all_learnt_from_are_refused(run, slices, tmp_path):
+    folder = copied(slices, tmp_path / "others")
+    for fold in ("validation", "test"):
+        shutil.rmtree(folder / fold)
+    folds: dict[str, Fold] = dict.fromkeys(run.split.subjects("train"), "test")
+    write_split(folder / "splits.json", Split(folds, 0))
+    with pytest.raises(UserError, match="did not learn from, but has none"):
         evaluate(run, images=folder)

@@ -1,6 +1,5 @@
 """Evaluate labelled images: the test fold's classes, or images that the run has never seen."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +20,12 @@ from hemitwin.pipeline.evaluation.images.embedding_classifiers import (
     ClassifierName,
     EmbeddedImages,
 )
+from hemitwin.pipeline.evaluation.images.explained import explain_some, explain_some_pairs
 from hemitwin.pipeline.evaluation.images.few_shot import EmbeddedFolds, few_shot_curve
-from hemitwin.pipeline.evaluation.images.maps import (
-    class_axes,
-    explain_image_pairs,
-    explain_images,
-)
-from hemitwin.pipeline.evaluation.images.pairs import choose_pairs, spread
-from hemitwin.pipeline.evaluation.images.pictures import (
-    ExplainedImage,
-    ImagesFigure,
-    picture_of_images,
-    picture_of_maps,
-)
-from hemitwin.pipeline.evaluation.images.regions import images_config, regions_of
+from hemitwin.pipeline.evaluation.images.pictures import ImagesFigure, picture_of_images
+from hemitwin.pipeline.evaluation.images.regions import images_config
 from hemitwin.pipeline.evaluation.images.unseen import unseen_images
-from hemitwin.pipeline.evaluation.results import EVALUATION
+from hemitwin.pipeline.evaluation.results import EVALUATION, NEW_IMAGES
 from hemitwin.pipeline.images.image_set import ImageSet
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
@@ -50,14 +39,8 @@ from hemitwin.pipeline.statistics.classification import (
 from hemitwin.pipeline.training.runs import Run
 from hemitwin.pipeline.training.sources.labelled_images import plan_images
 
-__all__ = ["NEW_IMAGES", "ImagesEvaluation", "evaluate_images"]
+__all__ = ["ImagesEvaluation", "evaluate_images"]
 
-logger = logging.getLogger(__name__)
-
-NEW_IMAGES = "evaluation-images"
-"""How the names of results on other images than the run's own begin."""
-
-_HALF = 127  # of white: a mask's pixel that was resized
 _FEW_SHOT: tuple[ClassifierName, ...] = ("prototype", "logistic")
 
 
@@ -196,18 +179,17 @@ def evaluate_images(run: Run, *, images: Path | None = None) -> ImagesEvaluation
     labelled = seen.take(known)
     result = ImagesEvaluation(
         stem,
-        classed.table(seen),
+        explain_some(run, stem, seen, classed, learnt),
         learnt.classes,
         _figures(run, classed, labelled, known) if known.size else {},
         _few_shot(run, classed, labelled, known, learnt) if images is None else {},
         has_pairs=known.size > 1 and not isinstance(run.network.head, ClassHead),
     )
-    _explain(run, result, seen, classed, learnt)
     save_table(run.folder / f"{stem}_images.tsv", result.table)
     if known.size:
         _draw(run, result, classed, labelled, known)
     if result.has_pairs:
-        pairs = _explain_pairs(run, stem, labelled, classed.embeddings[known])
+        pairs = explain_some_pairs(run, stem, labelled, classed.embeddings[known])
         save_table(run.folder / f"{stem}_pair_maps.tsv", pairs)
     written = {
         "splits_hash": run.split.hash,
@@ -254,83 +236,6 @@ def _few_shot(
     test = EmbeddedImages(classed.embeddings[known], labelled.class_numbers)
     folds = EmbeddedFolds(learnt.train, learnt.validation, test)
     return {name: few_shot_curve(name, folds, seed=run.config.seed) for name in _FEW_SHOT}
-
-
-def _explain(
-    run: Run,
-    result: ImagesEvaluation,
-    seen: ImageSet,
-    classed: ClassedImages,
-    learnt: LearntClasses,
-) -> None:
-    """Explain some images, those that were taken for a wrong class among them; draw the maps."""
-    chosen = _to_explain(result.table, run.config.evaluation.explained)
-    regions = regions_of(run, seen, chosen)
-    maps = explain_images(
-        run.network,
-        seen.pixels[chosen],
-        class_axes(run.network, learnt.templates),
-        classed.ranking()[chosen],
-        lrp=run.config.lrp,
-        regions=regions,
-    )
-    for column in ("relevance_inside", "grad_cam_inside", "relevance_ledger"):
-        result.table[column] = np.nan
-    shown = []
-    for row, one, region in zip(chosen, maps, regions, strict=True):
-        result.table.loc[row, "relevance_inside"] = one.inside["relevance"]
-        result.table.loc[row, "grad_cam_inside"] = one.inside["grad_cam"]
-        result.table.loc[row, "relevance_ledger"] = one.ledger_ratio
-        label, taken = (str(result.table.loc[row, name]) for name in ("label", "class"))
-        title = taken if label in {"", taken} else f"{label}, taken for {taken}"
-        shown.append(ExplainedImage(title, seen.pixels[row], one.relevance, one.grad_cam, region))
-    picture_of_maps(run.folder / f"{result.stem}_maps.png", shown)
-
-
-def _explain_pairs(
-    run: Run, stem: str, labelled: ImageSet, embeddings: np.ndarray
-) -> pd.DataFrame:
-    """Explain pairs that were taken for alike or different, rightly and wrongly; draw the maps."""
-    pairs = choose_pairs(
-        run.network,
-        embeddings,
-        labelled,
-        threshold=run.threshold,
-        each=max(1, run.config.evaluation.explained // 4),
-    )
-    places = pairs[["first", "second"]].to_numpy()
-    regions = regions_of(run, labelled, places.ravel().tolist())
-    regions = regions.reshape(*places.shape, *regions.shape[1:])
-    found = explain_image_pairs(
-        run.network, labelled.pixels[places], lrp=run.config.lrp, regions=regions
-    )
-    pairs["relevance_ledger"] = [one.ledger_ratio for one, _ in found]
-    for number in (0, 1):
-        for name in ("relevance", "grad_cam"):
-            pairs[f"{name}_inside_{number + 1}"] = [maps[number].inside[name] for maps in found]
-    shown = []
-    for row, (pair, maps) in enumerate(zip(pairs.to_dict("records"), found, strict=True)):
-        taken = "different" if bool(pair["taken_for_different"]) else "alike"
-        is_right = bool(pair["taken_for_different"] == pair["different"])
-        words = f"{'rightly' if is_right else 'wrongly'} taken for {taken}"
-        titles = (f"{pair['label_1']}, and ...", f"... {pair['label_2']}: {words}")
-        for number, title in enumerate(titles):
-            one, image = maps[number], labelled.pixels[places[row, number]]
-            region = regions[row, number]
-            shown.append(ExplainedImage(title, image, one.relevance, one.grad_cam, region))
-    picture_of_maps(run.folder / f"{stem}_pair_maps.png", shown)
-    return pairs.drop(columns=["first", "second"])
-
-
-def _to_explain(table: pd.DataFrame, count: int) -> list[int]:
-    """Take right and wrong images in turn, spread over the table."""
-    wrong = np.flatnonzero(
-        ((table["label"] != "") & (table["label"] != table["class"])).to_numpy()
-    )
-    right = np.setdiff1d(np.arange(len(table)), wrong)
-    few = min(count // 2, len(wrong))
-    chosen = right[spread(len(right), count - few)], wrong[spread(len(wrong), few)]
-    return [int(row) for row in np.concatenate(chosen)]
 
 
 def _draw(

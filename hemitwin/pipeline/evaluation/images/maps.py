@@ -19,7 +19,7 @@ from hemitwin.interpret import (
 )
 from hemitwin.models import ClassHead, PairOutput, SiameseNetwork
 from hemitwin.pipeline.images.picture import box_edges
-from hemitwin.transforms import standardise_images
+from hemitwin.transforms import standardise_pixels
 
 __all__ = ["ImageMaps", "central_box", "class_axes", "explain_image_pairs", "explain_images"]
 
@@ -202,4 +202,4 @@ def explain_image_pairs(
 
 
 def _seen(network: SiameseNetwork, pixels: UInt8[np.ndarray, "channels rows columns"]) -> Batch:
-    return standardise_images(torch.from_numpy(pixels)[None].float() / 255).to(network.device)
+    return standardise_pixels(pixels[None]).to(network.device)

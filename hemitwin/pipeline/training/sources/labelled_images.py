@@ -43,7 +43,7 @@ from hemitwin.pipeline.training.plan import (
 )
 from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 from hemitwin.pipeline.training.task import channels_last
-from hemitwin.transforms import augment_images, standardise_images
+from hemitwin.transforms import augment_images, standardise_images, standardise_pixels
 
 __all__ = [
     "EMBEDDINGS",
@@ -235,8 +235,7 @@ class _ImagesInOrder(Dataset[TrainingBatch]):
         rows = np.arange(len(self._images))[index * _AT_ONCE : (index + 1) * _AT_ONCE]
         numbers = torch.from_numpy(self._images.class_numbers[rows])
         items = Items(numbers, torch.from_numpy(rows), numbers, torch.zeros(len(rows)).bool())
-        pixels = torch.from_numpy(self._images.pixels[rows]).float() / 255
-        return TrainingBatch(standardise_images(pixels), items)
+        return TrainingBatch(standardise_pixels(self._images.pixels[rows]), items)
 
 
 def embed_images(network: SiameseNetwork, images: ImageSet) -> Float[Tensor, "n dim"]:

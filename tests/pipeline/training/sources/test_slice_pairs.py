@@ -15,11 +15,11 @@ from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.runs import load_run
+from hemitwin.pipeline.training.sources.scored_slices import scored_slices
 from hemitwin.pipeline.training.sources.slice_pairs import (
     VALIDATION_SLICES,
     DrawnSlicePairs,
     plan_slice_pairs,
-    scored_slices,
 )
 from hemitwin.pipeline.training.train import train
 
