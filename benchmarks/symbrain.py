@@ -12,8 +12,8 @@ with one in the published protocol, where accuracy is this figure.
 
 - `flat_patch` and `mirror_peak` learn nothing (docs/images.md); their thresholds are from
   validation, too.
-- `--second SLICES2` scores the same networks, at the same thresholds, on the test subjects of
-  another folder of slices.
+- `--second SLICES2` scores the same networks, at the same thresholds, on all slices of another
+  folder.
 - `--by-slice` trains the first backbone with folds drawn over slices, so that a person's
   slices lie in all of them, as in the published protocol.
 - `--matrix 3 7 13.5 40` trains the first backbone on shapes of one area each and scores each of
@@ -29,22 +29,17 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hemitwin.atlases import save_table
 from hemitwin.models import count_parameters
 from hemitwin.pipeline.cohort.config import SplitConfig
 from hemitwin.pipeline.cohort.split import draw_split, read_split, write_split
-from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.evaluation.slice_evaluation import evaluate_slices
-from hemitwin.pipeline.images.slice_pairs import PairSet, read_pairs
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Estimate
-from hemitwin.pipeline.statistics.metrics import figures_with_intervals
 from hemitwin.pipeline.training.config import load_config
 from hemitwin.pipeline.training.runs import Run
-from hemitwin.pipeline.training.sources.slice_pairs import score_slice_pairs, scored_slices
 from hemitwin.pipeline.training.train import train
 
 BACKBONES = {
@@ -65,11 +60,11 @@ def main() -> None:
     print(f"hemitwin {version('hemitwin')}, torch {version('torch')}; load {load}")
     rows: list[dict[str, object]] = []
     try:
-        second = None if arguments.second is None else test_fold(arguments.second)
         for name in arguments.backbones:
             run, seconds = trained(arguments, name, name)
             rows += by_area(run, name, seconds)
-            rows += [] if second is None else elsewhere(run, second, name)
+            if arguments.second is not None:
+                rows += elsewhere(run, arguments.second, name)
         for area in arguments.matrix:
             name = f"{arguments.backbones[0]}, {area:g} mm2 alone"
             run, seconds = trained(arguments, arguments.backbones[0], name, area)
@@ -149,42 +144,29 @@ def by_area(run: Run, name: str, seconds: float) -> list[dict[str, object]]:
     for row in result.by_area:
         for score, figures in row.figures.items():
             own = score == result.network_score
-            line = line_of(figures["balanced_accuracy"], row.area_mm2)
-            line |= {"auc": figures["auc"].value, "test": "the same source"}
+            line = line_of(figures, row.area_mm2) | {"test": "the same source"}
             rows.append(line | ({"score": name, **known} if own else {"score": score}))
     return rows
 
 
-def test_fold(folder: Path) -> PairSet:
-    pairs, split = read_pairs(folder)
-    return pairs.take((pairs.table["subject"].map(dict(split.folds)) == "test").to_numpy())
-
-
-def elsewhere(run: Run, pairs: PairSet, name: str) -> list[dict[str, object]]:
+def elsewhere(run: Run, slices: Path, name: str) -> list[dict[str, object]]:
     """Return what slices of another source say of a network, at its own threshold."""
-    config = run.config
-    tested = list(scored_slices(config, pairs, seed=config.evaluation_seed + 2))
-    table = ScoreTable(score_slice_pairs(run.network, tested, pairs))
-    areas = table.rows["area_mm2"].to_numpy(float)
-    lines = []
-    for area in np.unique(areas[table.labels]).tolist():
-        some = table.where(~table.labels | (areas == area))
-        figures: Mapping[str, Estimate] = figures_with_intervals(
-            some.labels,
-            some.scores(some.network_score),
-            some.clusters,
-            threshold=run.threshold,
-            draws=config.evaluation.bootstrap,
-            seed=config.seed,
-        )
-        line = line_of(figures["balanced_accuracy"], area)
-        lines.append(line | {"auc": figures["auc"].value, "test": "another source", "score": name})
-    return lines
+    result = evaluate_slices(run, slices=slices)
+    said = {"test": "another source", "score": name}
+    return [
+        line_of(row.figures[result.network_score], row.area_mm2) | said for row in result.by_area
+    ]
 
 
-def line_of(figure: Estimate, area_mm2: float) -> dict[str, object]:
+def line_of(figures: Mapping[str, Estimate], area_mm2: float) -> dict[str, object]:
+    figure = figures["balanced_accuracy"]
     bounds = {"value": figure.value, "low": figure.low, "high": figure.high}
-    return {"area_mm2": area_mm2, **bounds, "shown": str(figure)}
+    return {
+        "area_mm2": area_mm2,
+        **bounds,
+        "shown": str(figure),
+        "auc": figures["auc"].value,
+    }
 
 
 if __name__ == "__main__":
