@@ -6,17 +6,17 @@ import shutil
 import subprocess
 from functools import partial
 
+# Tests run side by side and have the cores already. It is read when a library is loaded; the
+# workers, which load some of them before this file, have it from the process that starts them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import jaxtyping
 import pytest
-import torch
 from hypothesis import settings
 
 # A busy machine is no failure: times are measured by benchmarks.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # the workers have the cores already
 
 _check_shapes = jaxtyping.jaxtyped
 
