@@ -239,10 +239,15 @@ def _values_at(
     """Read the scan at voxels of the prepared brain, nearest neighbours."""
     index_from_index = np.linalg.inv(scan.affine) @ scan_from_template @ prepared.affine
     voxels = _spread(np.flatnonzero(prepared.data > 0), config)
-    indices = np.stack(np.unravel_index(voxels, prepared.data.shape), axis=1)
-    places = np.rint(indices @ index_from_index[:3, :3].T + index_from_index[:3, 3]).astype(int)
-    inside = ((places >= 0) & (places < scan.data.shape)).all(axis=1)
-    return np.asarray(scan.data[tuple(places[inside].T)])
+    indices = np.unravel_index(voxels, prepared.data.shape)
+    # Axis by axis: a product of matrices would wake a thread for each core.
+    places = [
+        np.rint(sum(row[axis] * indices[axis] for axis in range(3)) + row[3]).astype(np.intp)
+        for row in index_from_index[:3]
+    ]
+    ends = zip(places, scan.data.shape, strict=True)
+    inside = np.all([(place >= 0) & (place < end) for place, end in ends], axis=0)
+    return np.asarray(scan.data[tuple(place[inside] for place in places)])
 
 
 def _spread(values: np.ndarray, config: SliceConfig) -> np.ndarray:
