@@ -114,6 +114,11 @@ class SliceGrid:
         values, share = (self._laid_on(one, scan.affine) for one in (cut.picture(), cut.share()))
         return values, share
 
+    def share_above(self, scan: Scan, position_mm: float) -> Picture:
+        """Return the second of what `sample_above` returns."""
+        cut = CutPlanes.of(scan.data, scan.affine, self.plane, position_mm)
+        return self._laid_on(cut.share(), scan.affine)
+
     def sample_known(
         self,
         scan: Scan,

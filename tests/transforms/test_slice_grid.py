@@ -131,3 +131,4 @@ def test_a_volume_and_where_it_is_above_0_are_sampled_alike(plane, position):
     values, share = grid.sample_above(scan, position)
     np.testing.assert_array_equal(values, grid.sample(scan, position))
     np.testing.assert_array_equal(share, grid.sample(above, position))
+    np.testing.assert_array_equal(grid.share_above(scan, position), share)

@@ -162,20 +162,25 @@ class SliceSource:
     def cut(self, plane: Plane, position_mm: float) -> Cut:
         """Cut a whole slice at a position in template mm."""
         grid = self._grid(plane)
-        of_prepared, share = grid.sample_above(self.prepared, position_mm)
-        brain = share >= _INSIDE
         if self.scan_from_template is None:
+            values, share = grid.sample_above(self.prepared, position_mm)
+            brain = share >= _INSIDE
             # The background counts in no pixel: a dark rim would be an edge of its own.
-            values = of_prepared / share.clip(_INSIDE, 1)
-        elif self.background is None:
-            values = grid.sample(self.scan, position_mm, self.scan_from_template)
+            values = values / share.clip(_INSIDE, 1)
         else:
+            share = grid.share_above(self.prepared, position_mm)
+            brain = share >= _INSIDE
             route = (self.scan, position_mm, self.scan_from_template)
-            values, of_scan = grid.sample_known(*route, background=self.background, within=brain)
-            known = of_scan >= _INSIDE
-            # Where the scan has nothing, a voxel and more inside, is a filled hole: the darkest.
-            brain &= known | (share >= _DEEP)
-            values[~known] = -np.inf
+            if self.background is None:
+                values = grid.sample(*route)
+            else:
+                values, of_scan = grid.sample_known(
+                    *route, background=self.background, within=brain
+                )
+                known = of_scan >= _INSIDE
+                # Nothing in the scan, a voxel and more inside, is a filled hole: the darkest.
+                brain &= known | (share >= _DEEP)
+                values[~known] = -np.inf
         low, high = self.window
         scaled = (values[brain] - low) * np.float32((self.white - 1) / max(high - low, _NARROWEST))
         greys = np.zeros(brain.shape, dtype=np.uint8 if self.white == 255 else np.uint16)
