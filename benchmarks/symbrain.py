@@ -47,9 +47,9 @@ BACKBONES = {
     "vgg11": "width=16 blocks=[1,1,1] stem_stride=null",
     "densenet121": "width=16 blocks=[3,3,3] stem_stride=1",
     "covidnet": "width=32 blocks=[1,1,1] stem_stride=1",
-    "mobilenet_v3": "width=16 blocks=[1,2] stem_stride=2",
+    "mobilenet_v3": "width=16 blocks=[1,2] stem_stride=1",
     "resnext50": "width=8 blocks=[1,1,1] stem_stride=1",
-    "efficientnet_b0": "width=32 blocks=[1,2] stem_stride=2",
+    "efficientnet_b0": "width=32 blocks=[1,2] stem_stride=1",
 }
 """Settings of each encoder: shallow, since what is looked for is a few pixels wide."""
 

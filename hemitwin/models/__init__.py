@@ -27,6 +27,7 @@ from hemitwin.models.heads import (
     WeightedL1Head,
 )
 from hemitwin.models.memory_bank import MemoryBank
+from hemitwin.models.normative_asymmetry import NormativeAsymmetry
 from hemitwin.models.objectives import Objective, map_loss, mine
 from hemitwin.models.reference import Reference
 from hemitwin.models.relations import (
@@ -60,6 +61,7 @@ __all__ = [
     "LossConfig",
     "MemoryBank",
     "Negatives",
+    "NormativeAsymmetry",
     "Objective",
     "PairClassifier",
     "PairHead",

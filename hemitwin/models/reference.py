@@ -4,14 +4,13 @@ from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
-from monai.networks.layers.convutils import gaussian_1d
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch
+from hemitwin.models.masked_smoothing import gaussian_kernel, smooth_inside
 
 _FLOOR = 0.02
 """Added to the variance, in the images' own variance of 1: where nobody differs nothing counts."""
-_LEAST_SHARE = 0.2
 _COMMON = 0.9
 """Share of the reference images with brain at a voxel, from which on it has a deviation."""
 _LARGEST = 6.0
@@ -85,13 +84,10 @@ class Reference(nn.Module):
         ValueError
             When there are fewer than two images.
         """
-        kernel = torch.ones(1)
-        if smooth_voxels > 0:
-            spread = torch.tensor(smooth_voxels)
-            kernel = gaussian_1d(spread, truncated=3.0, approx="sampled", normalize=True)
+        kernel = gaussian_kernel(smooth_voxels)
         count, inside, total, squares = 0, *(torch.zeros(()) for _ in range(3))
         for image in images:
-            values = _smooth(image[None], kernel)[0, 0].double()
+            values = smooth_inside(image[None], image[None] != 0, kernel)[0, 0].double()
             count, inside = count + 1, inside + (image[0] != 0)
             total, squares = total + values, squares + values.square()
         if count < 2:
@@ -137,7 +133,8 @@ class Reference(nn.Module):
             raise ValueError(msg)
         # In bf16 a hundredth of the intensity is lost, which is much of an SD where SDs are small.
         with torch.autocast(images.device.type, enabled=False):
-            found = (_smooth(images, self.kernel) - self.mean) / self.sd
+            found = smooth_inside(images, images != 0, self.kernel) - self.mean
+            found = found / self.sd
         bounded: Tensor = found.clamp(-_LARGEST, _LARGEST) * (images != 0)
         return bounded
 
@@ -186,27 +183,3 @@ class Reference(nn.Module):
     def forward(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
         """Return the images and their `deviation`, (B, 2, *spatial)."""
         return torch.cat([images, self.deviation(images)], dim=1)
-
-
-def _smooth(images: Batch, kernel: Float[Tensor, " n"]) -> Batch:
-    """Take the weighted mean over each voxel's neighbours inside the brain."""
-    inside = (images != 0).to(images.dtype)
-    total, share = images, inside
-    for axis in range(2, images.ndim):
-        weights = _band(kernel.to(images), images.shape[axis])
-        total, share = (_along(axis, one, weights) for one in (total, share))
-    smooth: Tensor = total / share.clamp(min=_LEAST_SHARE) * inside
-    return smooth
-
-
-def _band(kernel: Float[Tensor, " n"], size: int) -> Float[Tensor, "size size"]:
-    """Write a convolution along an axis as a matrix: one channel is slow as a convolution."""
-    position = torch.arange(size, device=kernel.device)
-    offset = position[:, None] - position + len(kernel) // 2
-    known = (offset >= 0) & (offset < len(kernel))
-    return torch.where(known, kernel[offset.clamp(0, len(kernel) - 1)], 0.0)
-
-
-def _along(axis: int, images: Batch, weights: Float[Tensor, "size size"]) -> Batch:
-    moved: Tensor = torch.movedim(images.movedim(axis, -1) @ weights, -1, axis)
-    return moved

@@ -23,6 +23,7 @@ from hemitwin.models.heads import (
     SingleClassifier,
     WeightedL1Head,
 )
+from hemitwin.models.normative_asymmetry import NormativeAsymmetry
 from hemitwin.models.reference import Reference
 
 BuiltEncoder = PooledEncoder | LocalEncoder
@@ -41,22 +42,27 @@ class SiameseNetwork(nn.Module):
         What compares them; the Euclidean distance by default.
     reference : Reference, optional
         Gives each image its second channel.
+    normative : NormativeAsymmetry, optional
+        What the network is held against; it takes no part in what the network says.
     """
 
     encoder: Encoder
     head: PairHead
     reference: Reference | None
+    normative: NormativeAsymmetry | None
 
     def __init__(
         self,
         encoder: Encoder,
         head: PairHead | None = None,
         reference: Reference | None = None,
+        normative: NormativeAsymmetry | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head or DistanceHead()
         self.reference = reference
+        self.normative = normative
 
     @property
     def device(self) -> torch.device:

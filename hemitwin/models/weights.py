@@ -14,6 +14,7 @@ from hemitwin._error_text import error_text
 from hemitwin.models.config import EncoderConfig, HeadConfig
 from hemitwin.models.encoders.build import build_encoder
 from hemitwin.models.encoders.local import LocalEncoder, LocalEncoderConfig
+from hemitwin.models.normative_asymmetry import NormativeAsymmetry
 from hemitwin.models.reference import Reference
 from hemitwin.models.siamese import BuiltEncoder, SiameseNetwork, build_head
 
@@ -91,7 +92,8 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
         raise ValueError(msg)
     encoder = _rebuild(header["encoder"])
     head = build_head(HeadConfig.model_validate(header.get("head", {})), encoder)
-    siamese = SiameseNetwork(encoder, head, Reference.read(tensors, "reference."))
+    norms = NormativeAsymmetry.read(tensors, "normative.")
+    siamese = SiameseNetwork(encoder, head, Reference.read(tensors, "reference."), norms)
     siamese.load_state_dict(tensors)
     return siamese.eval(), header["metadata"]
 

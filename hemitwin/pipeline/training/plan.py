@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 
-from hemitwin.models import LocalEncoder, Reference, SiameseNetwork, count_parameters
+from hemitwin.models import (
+    LocalEncoder,
+    NormativeAsymmetry,
+    Reference,
+    SiameseNetwork,
+    count_parameters,
+)
 from hemitwin.pipeline.cohort.split import Fold, Split
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.training.config import RunConfig
@@ -66,6 +72,8 @@ class TrainingSetup:
         Of labelled images.
     told : mapping
         What else the run's summary says of its data, as JSON.
+    normative : NormativeAsymmetry or None
+        Of the training fold's halves: what the network is held against.
     """
 
     config: RunConfig
@@ -75,10 +83,11 @@ class TrainingSetup:
     local: LocalEncoder | None
     classes: tuple[str, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
+    normative: NormativeAsymmetry | None = None
 
     def task(self, steps: int) -> SiameseTask:
         """Return the Lightning module of a training of so many optimizer steps."""
-        return SiameseTask(
+        task = SiameseTask(
             self.config,
             steps=steps,
             reference=self.reference,
@@ -86,6 +95,8 @@ class TrainingSetup:
             scores=self.validation.epoch_scores(),
             classes=len(self.classes),
         )
+        task.network.normative = self.normative  # learns nothing: it is kept with the weights
+        return task
 
 
 def transferred(config: RunConfig) -> dict[str, Path]:

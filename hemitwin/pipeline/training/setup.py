@@ -11,6 +11,7 @@ from hemitwin._shapes import Volume
 from hemitwin.models import (
     LocalEncoder,
     LocalEncoderConfig,
+    NormativeAsymmetry,
     Reference,
     SiameseNetwork,
 )
@@ -121,6 +122,7 @@ class VolumePlan(TrainingPlan):
             validation,
             reference,
             _local_patterns(config, reference, _images(self), place),
+            normative=_normative(self, place),
         )
 
 
@@ -225,6 +227,16 @@ def _reference(
     data = config.volumes
     seen = (image.to(device) for image in images)
     return Reference.fit(seen, smooth_voxels=data.reference_mm / data.resolution_mm)
+
+
+def _normative(plan: VolumePlan, device: torch.device) -> NormativeAsymmetry | None:
+    """Take the norms of the halves' difference of the training fold alone."""
+    config = plan.config
+    if config.compared is not HALVES:
+        return None
+    halves = (config.compared.images(brain) for brain in plan.fold("train"))
+    pairs = ((left.to(device), right.to(device)) for left, right in halves)
+    return NormativeAsymmetry.fit(pairs, voxel_mm=config.volumes.resolution_mm)
 
 
 def _local_patterns(

@@ -28,6 +28,7 @@ def test_an_evaluation_holds_every_figure_and_a_picture(copied):
         "mirror_mean",
         "mirror_peak",
         "mirror_deviation",
+        "normative_asymmetry",
         "half_volume",
         "half_tissue_volumes",
     }

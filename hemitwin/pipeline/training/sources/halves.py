@@ -292,8 +292,8 @@ def score_pairs(
         One row a pair: subject, lesioned, role, side, volume_mm3, contrast and its unit
         (contrast_from), distance, `score` where the head has a logit, and what needs no network:
         the voxel-wise mirror difference (mirror_mean, mirror_peak; with a reference
-        mirror_deviation, see `Reference.asymmetry`) and the halves' volumes (half_volume,
-        half_tissue_volumes).
+        mirror_deviation, see `Reference.asymmetry`), normative_asymmetry (see
+        `NormativeAsymmetry.score`) and the halves' volumes (half_volume, half_tissue_volumes).
 
     Raises
     ------
@@ -306,7 +306,7 @@ def score_pairs(
         batch = batch_of(group).to(network.device)
         with torch.inference_mode():
             output = network(batch.left, batch.right)
-        deviation = _deviation(network, batch)
+        deviation, norms = _deviation(network, batch), _normative(network, batch)
         for k, (pair, distance, score) in enumerate(
             zip(group, output.distance, output.score, strict=True)
         ):
@@ -325,6 +325,7 @@ def score_pairs(
                     "mirror_mean": plain["mean"],
                     "mirror_peak": plain["peak"],
                     **({} if deviation is None else {"mirror_deviation": float(deviation[k])}),
+                    **({} if norms is None else {"normative_asymmetry": float(norms[k])}),
                     **hemisphere_baselines(pair),
                 }
             )
@@ -335,6 +336,12 @@ def _deviation(network: SiameseNetwork, batch: PairBatch) -> torch.Tensor | None
     if network.reference is None:
         return None
     return network.reference.asymmetry(batch.left, batch.right)
+
+
+def _normative(network: SiameseNetwork, batch: PairBatch) -> torch.Tensor | None:
+    if network.normative is None:  # a run of before there were norms
+        return None
+    return network.normative.score(batch.left, batch.right)
 
 
 def _paired_hinge(

@@ -1,0 +1,109 @@
+"""What is found of lesions in halves without any training, by their size?
+
+    python benchmarks/asymmetry_arithmetic.py examples/configs/hemispheres_bids.yaml \\
+        --prepared DERIVATIVES
+
+Draws the configuration's lesions into every subject, and scores the pairs with and without one in
+five folds of subjects: norms are of the other folds' pairs without lesions. A column is a range of
+native volumes, a figure the AUC against all pairs without a lesion, with an interval over
+subjects.
+
+- `mirror_deviation`: the difference of both halves' deviations from a common reference.
+- `no modes`: `NormativeAsymmetry` without taking out what brains have in common.
+- `normative_asymmetry`: with it.
+"""
+
+import argparse
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hemitwin.models import NormativeAsymmetry, Reference
+from hemitwin.pipeline.cohort.brains import Brain, load_brains
+from hemitwin.pipeline.evaluation.breakdown import SIZE_BINS_MM3, auc_by_bin
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.training.config import RunConfig, load_config
+from hemitwin.pipeline.training.runs import lesion_source
+from hemitwin.pipeline.training.sources.pairs import draw_lesions, pairs_of
+
+FOLDS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="of a training run on hemispheres")
+    parser.add_argument("--prepared", type=Path, required=True, help="data.prepared")
+    parser.add_argument("--lesions", type=int, default=8, help="of each subject")
+    parser.add_argument(
+        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="a.b=c"
+    )
+    options = parser.parse_args()
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    print(f"hemitwin {version('hemitwin')}, torch {version('torch')}; load {load}")
+    try:
+        config = load_config(
+            options.config, [f"data.prepared={options.prepared}", *options.overrides]
+        )
+        brains = load_brains(config.volumes)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+    folds = np.arange(len(brains)) % FOLDS
+    rows = [row for fold in range(FOLDS) for row in scored(config, brains, folds == fold, options)]
+    table = ScoreTable(pd.DataFrame(rows))
+    found = auc_by_bin(table, "volume_mm3", SIZE_BINS_MM3, draws=2000, seed=config.seed)
+    shown = {
+        f"{one.name} ({one.lesions})": {k: str(v) for k, v in one.auc.items()} for one in found
+    }
+    print(f"{len(brains)} brains, {config.volumes.resolution_mm:g} mm; AUC by native mm3\n")
+    print(pd.DataFrame(shown).to_string())
+
+
+def scored(
+    config: RunConfig,
+    brains: tuple[Brain, ...],
+    tested: np.ndarray,
+    options: argparse.Namespace,
+) -> list[dict[str, object]]:
+    """Score a fold's pairs against the norms of the others."""
+    source, voxel_mm = lesion_source(config), config.volumes.resolution_mm
+    known = [
+        config.compared.images(brain) for brain, out in zip(brains, tested, strict=True) if not out
+    ]
+    smooth = config.volumes.reference_mm / voxel_mm
+    reference = Reference.fit((half for pair in known for half in pair), smooth_voxels=smooth)
+    pairs = [(left, right) for left, right in known]
+    norms = {
+        "no modes": NormativeAsymmetry.fit(pairs, voxel_mm=voxel_mm, modes=0),
+        "normative_asymmetry": NormativeAsymmetry.fit(pairs, voxel_mm=voxel_mm),
+    }
+    chosen = [brain for brain, out in zip(brains, tested, strict=True) if out]
+    specs = draw_lesions(
+        chosen, source, per_subject=options.lesions, seed=config.evaluation_seed + 2
+    )
+    rows: list[dict[str, object]] = []
+    for brain in chosen:
+        group = pairs_of(brain, specs[brain.case.name], source)
+        left = torch.stack([pair.left for pair in group])
+        right = torch.stack([pair.right for pair in group])
+        scores = {"mirror_deviation": reference.asymmetry(left, right)}
+        scores |= {name: one.score(left, right) for name, one in norms.items()}
+        for k, pair in enumerate(group):
+            rows.append(
+                {
+                    "subject": pair.subject,
+                    "lesioned": pair.lesioned,
+                    "volume_mm3": pair.spec.volume_mm3 if pair.spec else 0.0,
+                    "role": pair.role,
+                    **{name: float(values[k]) for name, values in scores.items()},
+                }
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
