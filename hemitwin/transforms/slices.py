@@ -114,7 +114,8 @@ class CutPlanes:
 
 
 def _between(planes: Shaped[np.ndarray, " n a b"], beyond: float) -> Shaped[np.ndarray, " a b"]:
-    return (1 - beyond) * planes[0] + beyond * planes[1] if beyond else planes[0]
+    mean: np.ndarray = (1 - beyond) * planes[0] + beyond * planes[1] if beyond else planes[0]
+    return mean
 
 
 def _upright(plane: Shaped[np.ndarray, " a b"]) -> Shaped[np.ndarray, " rows columns"]:

@@ -113,6 +113,7 @@ def test_norms_come_back_with_the_weights(norms, tmp_path):
     network = SiameseNetwork(build_encoder(config), normative=norms).eval()
     save_weights(tmp_path / "a.safetensors", network, {})
     again, _ = load_weights(tmp_path / "a.safetensors")
+    assert again.normative is not None
     pair = stacked(pairs_of(3, 6))
     torch.testing.assert_close(again.normative.score(*pair), norms.score(*pair))
 

@@ -220,7 +220,7 @@ class SlicePairsPlan(TrainingPlan):
 
     def write_guards(self, folder: Path) -> None:
         """Write the fingerprints of the slices that the run learns from."""
-        learnt = {name: self.fold(name).fingerprints for name in LEARNT}
+        learnt: dict[Fold, list[str]] = {name: self.fold(name).fingerprints for name in LEARNT}
         write_image_guards(folder, self.split, learnt)
 
     def set_up(self, device: torch.device | None = None) -> TrainingSetup:
