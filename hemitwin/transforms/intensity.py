@@ -199,7 +199,7 @@ def standardise_pixels(
 
     Examples
     --------
-    >>> standardise_pixels(np.array([[[[0, 85, 255]]]], dtype=np.uint8))
+    >>> standardise_pixels(np.array([[[[0, 85, 255]]]], dtype=np.uint8)).round()
     tensor([[[[ 0., -1.,  1.]]]])
     """
     return standardise_images(torch.from_numpy(pixels).float() / 255)
