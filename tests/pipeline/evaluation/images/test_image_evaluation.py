@@ -29,6 +29,11 @@ BRIEF = {"epochs": 1, "batch_subjects": 20, "precision": "32-true"}
 """Where it does not matter what was learnt."""
 
 
+def few(folder):
+    """Too few training images for curves of few images, which take longest."""
+    return {"images": folder, "pixels": 24, "images_per_class": 4}
+
+
 def draw(kind, rng):
     image = rng.normal(90, 12, (24, 24))
     if kind == "bars":
@@ -218,7 +223,7 @@ def test_pairs_are_explained_whose_maps_share_out_the_score(run, result):
 @pytest.mark.parametrize("head", ["weighted_l1", "classifier", "joint"])
 def test_pairs_are_explained_by_the_logit_where_there_is_one(folder, tmp_path, head):
     parts = {"loss": {"objective": "bce"}, "head": {"name": head}, "training": BRIEF}
-    run = trained(folder, tmp_path / "run", **parts)
+    run = trained(folder, tmp_path / "run", data=few(folder), **parts)
     evaluate(run)
     pairs = pd.read_csv(run.folder / "evaluation_pair_maps.tsv", sep="\t")
     np.testing.assert_allclose(pairs["relevance_ledger"], 1, atol=1e-3)
@@ -233,7 +238,7 @@ def test_relevance_is_counted_inside_masks(folder, tmp_path, caplog):
         there.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(there.with_name(f"{path.stem}_mask.png"))
     settings = {"bootstrap": 100, "explained": 4, "region": masks}
-    run = trained(folder, tmp_path / "run", evaluation=settings, training=BRIEF)
+    run = trained(folder, tmp_path / "run", data=few(folder), evaluation=settings, training=BRIEF)
     shown = evaluate_images(run).table.dropna(subset=["relevance_inside"])
     assert len(shown) == 4
     assert shown["relevance_inside"].between(0.2, 0.8).all()
