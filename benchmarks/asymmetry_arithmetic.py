@@ -4,9 +4,9 @@
         --prepared DERIVATIVES
 
 Draws the configuration's lesions into every subject, and scores the pairs with and without one in
-five folds of subjects: norms are of the other folds' pairs without lesions. A column is a range of
-native volumes, a figure the AUC against all pairs without a lesion, with an interval over
-subjects.
+five folds of subjects: norms are of the other folds' pairs without lesions, or with `--norms` of
+another cohort's. A column is a range of native volumes, a figure the AUC against all pairs without
+a lesion, with an interval over subjects.
 
 - `mirror_deviation`: the difference of both halves' deviations from a common reference.
 - `no modes`: `NormativeAsymmetry` without taking out what brains have in common.
@@ -15,10 +15,10 @@ subjects.
 
 import argparse
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="of a training run on hemispheres")
     parser.add_argument("--prepared", type=Path, required=True, help="data.prepared")
+    parser.add_argument("--norms", type=Path, help="prepared volumes that norms are taken of")
     parser.add_argument("--lesions", type=int, default=8, help="of each subject")
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="a.b=c"
@@ -50,10 +51,20 @@ def main() -> None:
             options.config, [f"data.prepared={options.prepared}", *options.overrides]
         )
         brains = load_brains(config.volumes)
+        others = options.norms and load_brains(
+            config.volumes.model_copy(update={"prepared": options.norms})
+        )
     except UserError as error:
         raise SystemExit(str(error)) from error
-    folds = np.arange(len(brains)) % FOLDS
-    rows = [row for fold in range(FOLDS) for row in scored(config, brains, folds == fold, options)]
+    if others:
+        rows = scored(config, others, brains, options.lesions)
+    else:
+        folds = [(fold, brains[fold::FOLDS]) for fold in range(FOLDS)]
+        rows = [
+            row
+            for fold, tested in folds
+            for row in scored(config, brains_without(brains, fold), tested, options.lesions)
+        ]
     table = ScoreTable(pd.DataFrame(rows))
     found = auc_by_bin(table, "volume_mm3", SIZE_BINS_MM3, draws=2000, seed=config.seed)
     shown = {
@@ -63,30 +74,25 @@ def main() -> None:
     print(pd.DataFrame(shown).to_string())
 
 
+def brains_without(brains: Sequence[Brain], fold: int) -> list[Brain]:
+    return [brain for k, brain in enumerate(brains) if k % FOLDS != fold]
+
+
 def scored(
-    config: RunConfig,
-    brains: tuple[Brain, ...],
-    tested: np.ndarray,
-    options: argparse.Namespace,
+    config: RunConfig, known: Sequence[Brain], tested: Sequence[Brain], per_subject: int
 ) -> list[dict[str, object]]:
-    """Score a fold's pairs against the norms of the others."""
+    """Score some brains' pairs against the norms of others."""
     source, voxel_mm = lesion_source(config), config.volumes.resolution_mm
-    known = [
-        config.compared.images(brain) for brain, out in zip(brains, tested, strict=True) if not out
-    ]
+    pairs = [(left, right) for left, right in map(config.compared.images, known)]
     smooth = config.volumes.reference_mm / voxel_mm
-    reference = Reference.fit((half for pair in known for half in pair), smooth_voxels=smooth)
-    pairs = [(left, right) for left, right in known]
+    reference = Reference.fit((half for pair in pairs for half in pair), smooth_voxels=smooth)
     norms = {
         "no modes": NormativeAsymmetry.fit(pairs, voxel_mm=voxel_mm, modes=0),
         "normative_asymmetry": NormativeAsymmetry.fit(pairs, voxel_mm=voxel_mm),
     }
-    chosen = [brain for brain, out in zip(brains, tested, strict=True) if out]
-    specs = draw_lesions(
-        chosen, source, per_subject=options.lesions, seed=config.evaluation_seed + 2
-    )
+    specs = draw_lesions(tested, source, per_subject=per_subject, seed=config.evaluation_seed + 2)
     rows: list[dict[str, object]] = []
-    for brain in chosen:
+    for brain in tested:
         group = pairs_of(brain, specs[brain.case.name], source)
         left = torch.stack([pair.left for pair in group])
         right = torch.stack([pair.right for pair in group])

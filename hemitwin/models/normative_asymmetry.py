@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch
-from hemitwin.models.masked_smoothing import gaussian_kernel, smooth_inside
+from hemitwin.models.masked import gaussian_kernel, mean_of_highest, smooth_inside
 
 __all__ = ["AsymmetryNorms", "NormativeAsymmetry"]
 
@@ -22,7 +22,6 @@ _COMMON = 0.9
 _MODES = 8
 _PAIRS_PER_MODE = 4
 _FOLDS = 5
-_HIGHEST = 0.005
 _NORMAL_MAD = 0.6745  # of a standard normal distribution
 
 Grid = Float[Tensor, " *spatial"]
@@ -79,19 +78,15 @@ class NormativeAsymmetry(nn.Module):
     doi:10.1111/1467-9868.00196.
     """
 
-    mean: Tensor
-    sd: Tensor
-    modes: Tensor
-    wide_mean: Tensor
-    wide_sd: Tensor
-    own_limit: Tensor
-    fine: Tensor
-    wide: Tensor
-
     def __init__(self, norms: AsymmetryNorms) -> None:
         super().__init__()
         for name, value in norms._asdict().items():
             self.register_buffer(name, value)
+
+    @property
+    def norms(self) -> AsymmetryNorms:
+        """What it was made of, where the module lies now."""
+        return AsymmetryNorms(*(self.get_buffer(name) for name in AsymmetryNorms._fields))
 
     @classmethod
     def fit(
@@ -188,31 +183,29 @@ class NormativeAsymmetry(nn.Module):
             largest of the reference counts, or a large lesion would hide behind its own.
         """
         values, known = (one[:, 0] for one in self._map(left, right))
-        scale = _own_scale(values, known).clamp(max=float(self.own_limit)).sqrt()
-        highest = [
-            one[chosen].abs().topk(max(1, int(_HIGHEST * int(chosen.sum())))).values.mean()
-            for one, chosen in zip(values, known, strict=True)
-        ]
-        return torch.stack(highest) / scale.clamp(min=torch.finfo().eps)
+        scale = _own_scale(values, known).clamp(max=float(self.norms.own_limit)).sqrt()
+        return mean_of_highest(values.abs(), known) / scale.clamp(min=torch.finfo().eps)
 
     def _map(
         self, left: Batch, right: Float[Tensor, " ..."]
     ) -> tuple[Batch, Bool[Tensor, " batch channels *spatial"]]:
-        if left.shape[1:] != (1, *self.mean.shape) or left.shape != right.shape:
+        norms = self.norms
+        if left.shape[1:] != (1, *norms.mean.shape) or left.shape != right.shape:
+            grid = ", ".join(map(str, norms.mean.shape))
             msg = (
-                f"halves must be (B, 1, {', '.join(map(str, self.mean.shape))}), the norms' grid; "
+                f"halves must be (B, 1, {grid}), the norms' grid; "
                 f"got {tuple(left.shape)} and {tuple(right.shape)}; prepare them as those that "
                 f"the norms were taken from"
             )
             raise ValueError(msg)
-        common = self.sd.isfinite()
+        common = norms.sd.isfinite()
         with torch.autocast(left.device.type, enabled=False):
-            values, inside = (one[:, 0] for one in _difference(left, right, self.fine))
-            rows = ((values - self.mean) / self.sd * inside)[:, common]
-            rest = _without(rows, self.modes.float())
-            smooth = _smoothed(rest, common, inside, self.wide)
+            values, inside = (one[:, 0] for one in _difference(left, right, norms.fine))
+            rows = ((values - norms.mean) / norms.sd * inside)[:, common]
+            rest = _without(rows, norms.modes.float())
+            smooth = _smoothed(rest, common, inside, norms.wide)
         known = inside & common
-        return ((smooth - self.wide_mean) / self.wide_sd * known)[:, None], known[:, None]
+        return ((smooth - norms.wide_mean) / norms.wide_sd * known)[:, None], known[:, None]
 
 
 def _difference(

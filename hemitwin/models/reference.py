@@ -7,14 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch
-from hemitwin.models.masked_smoothing import gaussian_kernel, smooth_inside
+from hemitwin.models.masked import gaussian_kernel, mean_of_highest, smooth_inside
 
 _FLOOR = 0.02
 """Added to the variance, in the images' own variance of 1: where nobody differs nothing counts."""
 _COMMON = 0.9
 """Share of the reference images with brain at a voxel, from which on it has a deviation."""
 _LARGEST = 6.0
-_HIGHEST = 0.005
 _BUFFERS = ("mean", "sd", "kernel")
 
 
@@ -154,13 +153,8 @@ class Reference(nn.Module):
         (B,) float
             Mean over the 0.5 % of the voxels inside both whose deviations differ most.
         """
-        differences = (self.deviation(left) - self.deviation(right)).abs().flatten(1)
-        inside = ((left != 0) & (right != 0)).flatten(1)
-        scores = [
-            row[chosen].topk(max(1, int(_HIGHEST * int(chosen.sum())))).values.mean()
-            for row, chosen in zip(differences, inside, strict=True)
-        ]
-        return torch.stack(scores)
+        differences = (self.deviation(left) - self.deviation(right)).abs()
+        return mean_of_highest(differences, (left != 0) & (right != 0))
 
     def profile(self, images: Batch) -> Float[Tensor, "batch known"]:
         """

@@ -15,7 +15,7 @@ from hemitwin._atomic import atomic_path
 from hemitwin.atlases import save_table
 from hemitwin.pipeline.evaluation.results import EVALUATION, NEW_IMAGES, pairs_path
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
-from hemitwin.pipeline.images.image_guards import LEARNT, learnt_images
+from hemitwin.pipeline.images.image_guards import LEARNT, without_learnt
 from hemitwin.pipeline.images.image_listing import listed
 from hemitwin.pipeline.images.slice_pairs import PairSet, read_pairs
 from hemitwin.pipeline.stage.errors import UserError, reading
@@ -158,7 +158,7 @@ def evaluate_slices(run: Run, *, slices: Path | None = None) -> SlicesEvaluation
     pairs, split = read_pairs(folder)
     if split.hash == run.split.hash:
         stem = EVALUATION
-        tested = pairs.take((pairs.table["subject"].map(dict(split.folds)) == "test").to_numpy())
+        tested = pairs.of_fold(split, "test")
     elif slices is None:
         msg = (
             f"{folder} must have the folds that {run.folder} was trained with, but has others "
@@ -185,15 +185,9 @@ def evaluate_slices(run: Run, *, slices: Path | None = None) -> SlicesEvaluation
 
 def _unseen(run: Run, folder: Path, pairs: PairSet) -> PairSet:
     """Leave out slices that the run learnt from, whatever they are called now."""
-    learnt = learnt_images(run.folder, pairs.fingerprints)
-    left = pairs.take(np.array([k not in learnt for k in range(len(pairs))], dtype=np.bool_))
-    if learnt:
-        names = pairs.table["name"].iloc[sorted(learnt)].tolist()
-        msg = "%d slice(s) are left out, because the run learnt from them: %s"
-        logger.warning(msg, len(names), listed(names))
-    if not len(left):
-        msg = f"{folder} must have slices that {run.folder} did not learn from, but has none"
-        raise UserError(msg)
+    names = pairs.table["name"].tolist()
+    guard = {"source": str(folder), "kind": "slice"}
+    left = pairs.take(without_learnt(run.folder, pairs.fingerprints, names, **guard))
     known = {subject for fold in LEARNT for subject in run.split.subjects(fold)}
     if shared := sorted(known & set(left.table["subject"])):
         logger.warning(

@@ -5,11 +5,15 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Bool
+
 from hemitwin.pipeline.cohort.split import Fold, Split
-from hemitwin.pipeline.stage.errors import reading
+from hemitwin.pipeline.images.image_listing import listed
+from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import read_json, write_json
 
-__all__ = ["LEARNT", "learnt_images", "write_image_guards"]
+__all__ = ["LEARNT", "learnt_images", "without_learnt", "write_image_guards"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +72,42 @@ def learnt_images(folder: Path, fingerprints: Sequence[str]) -> dict[int, str]:
         seen = {digest: fold for fold in LEARNT for digest in content[fold]}
     found = {k: seen.get(_salted(one, salt)) for k, one in enumerate(fingerprints)}
     return {k: fold for k, fold in found.items() if fold is not None}
+
+
+def without_learnt(
+    run: Path, fingerprints: Sequence[str], names: Sequence[str], *, source: str, kind: str
+) -> Bool[np.ndarray, " n"]:
+    """Tell which images a run did not learn from; those that it did are named in a warning.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    fingerprints, names : sequence of str
+        Of the images at hand.
+    source : str
+        Where they come from, for the message.
+    kind : {'image', 'slice'}
+        What they are called.
+
+    Raises
+    ------
+    UserError
+        None is left, or as `learnt_images` says.
+    """
+    learnt = learnt_images(run, fingerprints)
+    if learnt:
+        logger.warning(
+            "%d %s(s) are left out, because the run learnt from them: %s",
+            len(learnt),
+            kind,
+            listed([names[k] for k in sorted(learnt)]),
+        )
+    left = np.array([k not in learnt for k in range(len(names))], dtype=np.bool_)
+    if not left.any():
+        msg = f"{source} must have {kind}s that {run} did not learn from, but has none"
+        raise UserError(msg)
+    return left
 
 
 def _salted(fingerprint: str, salt: str) -> str:

@@ -99,6 +99,11 @@ class PairSet:
         """Digests of the pixels, by which a pair is known again."""
         return [hashlib.sha256(one.tobytes()).hexdigest() for one in self.pixels]
 
+    def of_fold(self, split: Split, fold: Fold) -> "PairSet":
+        """Return the pairs of a fold's subjects."""
+        folds = self.table["subject"].map(dict(split.folds))
+        return self.take((folds == fold).to_numpy())
+
     def take(self, chosen: Bool[np.ndarray, " n"]) -> "PairSet":
         """Return the pairs of a mask."""
         table = self.table[chosen].reset_index(drop=True)

@@ -1,26 +1,20 @@
 """Images that a run has never seen: which class, how far from each, and why."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hemitwin.pipeline.evaluation.images.classes import LearntClasses, classify_set
 from hemitwin.pipeline.evaluation.images.maps import ImageMaps, class_axes, explain_images
 from hemitwin.pipeline.evaluation.images.regions import images_config, regions_of
-from hemitwin.pipeline.images.image_guards import learnt_images
-from hemitwin.pipeline.images.image_listing import listed
+from hemitwin.pipeline.images.image_guards import without_learnt
 from hemitwin.pipeline.images.image_set import ImageSet, read_images, read_unlabelled
 from hemitwin.pipeline.images.picture import IMAGE_SUFFIXES
-from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.runs import Run
 
 __all__ = ["UnseenImages", "classify_images", "unseen_images"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,16 +84,6 @@ def unseen_images(run: Run, source: Path | Sequence[Path], classes: tuple[str, .
         found = read_images(config.model_copy(update={"images": source, "classes": classes}))
     else:
         found = read_unlabelled(source, config, classes=classes)
-    learnt = learnt_images(run.folder, found.table["digest"].tolist())
-    if learnt:
-        names = found.table["name"].iloc[sorted(learnt)].tolist()
-        logger.warning(
-            "%d image(s) are left out, because the run learnt from them: %s",
-            len(names),
-            listed(names),
-        )
-    left = found.take(np.array([k not in learnt for k in range(len(found))], dtype=np.bool_))
-    if not len(left):
-        msg = f"{source} must have images that {run.folder} did not learn from, but has none"
-        raise UserError(msg)
-    return left
+    digests, names = (found.table[column].tolist() for column in ("digest", "name"))
+    left = without_learnt(run.folder, digests, names, source=str(source), kind="image")
+    return found.take(left)

@@ -306,7 +306,7 @@ def score_pairs(
         batch = batch_of(group).to(network.device)
         with torch.inference_mode():
             output = network(batch.left, batch.right)
-        deviation, norms = _deviation(network, batch), _normative(network, batch)
+        known = _against_norms(network, batch)
         for k, (pair, distance, score) in enumerate(
             zip(group, output.distance, output.score, strict=True)
         ):
@@ -324,24 +324,21 @@ def score_pairs(
                     **({} if output.logit is None else {"score": float(score)}),
                     "mirror_mean": plain["mean"],
                     "mirror_peak": plain["peak"],
-                    **({} if deviation is None else {"mirror_deviation": float(deviation[k])}),
-                    **({} if norms is None else {"normative_asymmetry": float(norms[k])}),
+                    **{name: float(values[k]) for name, values in known.items()},
                     **hemisphere_baselines(pair),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _deviation(network: SiameseNetwork, batch: PairBatch) -> torch.Tensor | None:
-    if network.reference is None:
-        return None
-    return network.reference.asymmetry(batch.left, batch.right)
-
-
-def _normative(network: SiameseNetwork, batch: PairBatch) -> torch.Tensor | None:
-    if network.normative is None:  # a run of before there were norms
-        return None
-    return network.normative.score(batch.left, batch.right)
+def _against_norms(network: SiameseNetwork, batch: PairBatch) -> dict[str, torch.Tensor]:
+    """Score pairs by the norms that travel with the network, as far as it has some."""
+    scores = {}
+    if network.reference is not None:
+        scores["mirror_deviation"] = network.reference.asymmetry(batch.left, batch.right)
+    if network.normative is not None:  # a run of before there were norms has none
+        scores["normative_asymmetry"] = network.normative.score(batch.left, batch.right)
+    return scores
 
 
 def _paired_hinge(

@@ -197,8 +197,7 @@ class SlicePairsPlan(TrainingPlan):
 
     def fold(self, name: Fold) -> PairSet:
         """Return the slices of one fold."""
-        folds = self.pairs.table["subject"].map(dict(self.split.folds))
-        return self.pairs.take((folds == name).to_numpy())
+        return self.pairs.of_fold(self.split, name)
 
     @property
     def record(self) -> Record:

@@ -1,4 +1,4 @@
-"""Smoothing inside a brain, which nothing outside it enters."""
+"""What is computed inside a brain, which nothing outside it enters: smoothing, the highest."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -7,10 +7,11 @@ from torch import Tensor
 
 from hemitwin._shapes import Batch
 
-__all__ = ["gaussian_kernel", "smooth_inside"]
+__all__ = ["gaussian_kernel", "mean_of_highest", "smooth_inside"]
 
 _LEAST_SHARE = 0.2
 _TRUNCATED = 3.0
+_HIGHEST = 0.005
 
 
 def gaussian_kernel(sd_voxels: float) -> Float[Tensor, " n"]:
@@ -56,6 +57,24 @@ def smooth_inside(
         total, share = (_along(axis, one, weights) for one in (total, share))
     smooth: Tensor = total / share.clamp(min=_LEAST_SHARE) * known
     return smooth
+
+
+def mean_of_highest(
+    values: Float[Tensor, " batch *spatial"], inside: Bool[Tensor, " ..."]
+) -> Float[Tensor, " batch"]:
+    """
+    Return each map's mean over the 0.5 % of the voxels inside that are highest, one at least.
+
+    Examples
+    --------
+    >>> mean_of_highest(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]]))
+    tensor([3.])
+    """
+    highest = [
+        one[chosen].topk(max(1, int(_HIGHEST * int(chosen.sum())))).values.mean()
+        for one, chosen in zip(values, inside, strict=True)
+    ]
+    return torch.stack(highest)
 
 
 def _band(kernel: Float[Tensor, " n"], size: int) -> Float[Tensor, "size size"]:
