@@ -157,16 +157,17 @@ class SliceGrid:
             mean = np.divide(values, share, out=np.zeros_like(values), where=wanted)
             return mean + np.float32(background) * wanted, share * within
         columns, rows = _AXES[self.plane]
-        row, column = np.nonzero(within)
+        flat = np.flatnonzero(within)  # nonzero of a picture takes ten times as long
+        row, column = np.divmod(flat.astype(np.int32), self.shape[1])
         row = self.shape[0] - 1 - row  # row 0 is the highest
         x, y, z = (
-            (voxels[axis, 3] + voxels[axis, columns] * np.arange(self.shape[1]))[column]
-            + (voxels[axis, rows] * np.arange(self.shape[0]))[row]
+            (voxels[axis, 3] + voxels[axis, columns] * np.arange(self.shape[1])).take(column)
+            + (voxels[axis, rows] * np.arange(self.shape[0])).take(row)
             for axis in range(3)
         )
-        found = np.zeros((2, *self.shape), dtype=np.float32)
-        found[:, within] = _read_known(scan.data, (x, y, z), background)
-        return found[0], found[1]
+        found = np.zeros((2, within.size), dtype=np.float32)
+        found[:, flat] = _read_known(scan.data, (x, y, z), background)
+        return found[0].reshape(self.shape), found[1].reshape(self.shape)
 
     @property
     def _slab(self) -> tuple[int, int, int]:
@@ -223,26 +224,46 @@ def _read_known(
     Several times faster than `scipy.ndimage` for the pixels of a brain, whose number is given.
     """
     inside = np.ones(len(places[0]), dtype=bool)
+    order = np.argsort(data.strides)[::-1]  # neighbours along the last axis share a cache line
+    data, places = data.transpose(order), (places[order[0]], places[order[1]], places[order[2]])
     for place, length in zip(places, data.shape, strict=True):
-        inside &= (place >= 0) & (place < length - 1)
+        if place.size and not (place.min() >= 0 and place.max() < length - 1):
+            inside &= (place >= 0) & (place < length - 1)
     kept = places if inside.all() else tuple(place[inside] for place in places)
     lows = [place.astype(np.int32) for place in kept]  # none is below 0
-    rests = [place - low for place, low in zip(kept, lows, strict=True)]
-    shares = [(1 - rest, rest) for rest in (one.astype(np.float32) for one in rests)]
-    flat = np.ascontiguousarray(data).reshape(-1)
+    rests = [(place - low).astype(np.float32) for place, low in zip(kept, lows, strict=True)]
     plane, line = data.shape[1] * data.shape[2], data.shape[2]
     corner = lows[0].astype(np.intp) * plane + (lows[1] * line + lows[2])
-    total, known = np.zeros((2, len(corner)), dtype=np.float32)
-    for i, j in np.ndindex(2, 2):
-        beside = shares[0][i] * shares[1][j]
-        for k in range(2):
-            values = flat.take(corner + (i * plane + j * line + k))
-            weight = beside * shares[2][k]
-            weight *= values != background
-            known += weight
-            weight *= values
-            total += weight
+    flat = np.ascontiguousarray(data).reshape(-1)
+    nearest = [flat[i * plane + j * line + k :].take(corner) for i, j, k in np.ndindex(2, 2, 2)]
     found = np.zeros((2, len(inside)), dtype=np.float32)
-    found[0, inside] = np.divide(total, known, out=np.zeros_like(total), where=known > _LEAST)
-    found[1, inside] = known
+    found[:, inside] = _mean_of_known(nearest, rests, background)
     return found
+
+
+def _mean_of_known(
+    nearest: list[np.ndarray], rests: list[np.ndarray], background: float
+) -> Float[np.ndarray, "2 n"]:
+    """Weigh eight neighbours by nearness, the last axis first; the first may be written over."""
+    partly = np.zeros(len(rests[0]), dtype=bool)
+    for values in nearest:
+        partly |= values == background
+    some = np.flatnonzero(partly)  # few: a rim
+    total, known = np.zeros((2, len(some)), dtype=np.float32)
+    shares = [(1 - rest[some], rest[some]) for rest in rests]
+    for values, (i, j, k) in zip(nearest, np.ndindex(2, 2, 2), strict=True):
+        of_some = values[some]
+        weight = shares[0][i] * shares[1][j] * shares[2][k] * (of_some != background)
+        known += weight
+        total += weight * of_some
+    while len(nearest) > 1:
+        rest = rests.pop()
+        for low, high in zip(nearest[::2], nearest[1::2], strict=True):
+            high -= low
+            high *= rest
+            low += high
+        nearest = nearest[::2]
+    mean, share = nearest[0], np.ones_like(nearest[0])
+    mean[some] = np.divide(total, known, out=np.zeros_like(total), where=known > _LEAST)
+    share[some] = known
+    return np.stack([mean, share])

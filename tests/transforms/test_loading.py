@@ -80,6 +80,11 @@ def test_every_axis_order_loads_to_the_same_ras_volume(
         scan = load_scan(_store(path, order, ras, shape))
         np.testing.assert_allclose(scan.affine, ras, atol=1e-4)
         np.testing.assert_allclose(scan.data, expected, rtol=1e-5, atol=0.05)
+        stored = load_scan(path, as_stored=True)
+        np.testing.assert_array_equal(stored.data, scan.data)
+        np.testing.assert_array_equal(stored.affine, scan.affine)
+        first = int(np.flatnonzero(order[:, 0])[0])  # the world's axis of the file's fastest one
+        assert stored.data.strides[first] == stored.data.itemsize
         for other in (load_volume, load_mask):
             np.testing.assert_array_equal(other(path).data, scan.data)
             np.testing.assert_array_equal(other(path).affine, scan.affine)

@@ -113,6 +113,9 @@ def test_what_is_known_is_interpolated_without_the_background(plane, pixel_mm):
     grid = SliceGrid(plane, (8, 10), pixel_mm, (0.0, 0.0, 0.0))
     within = np.random.default_rng(0).random((8, 10)) < 0.8
     values, share = grid.sample_known(holed, 1.0, turn, background=-7.0, within=within)
+    turned = Scan(np.asfortranarray(data), scan.affine)  # the order in memory changes nothing
+    again = grid.sample_known(turned, 1.0, turn, background=-7.0, within=within)
+    np.testing.assert_allclose(again, (values, share), atol=1e-5)
     known = Scan((data != -7).astype(np.float32), scan.affine)
     np.testing.assert_allclose(share, within * grid.sample(known, 1.0, turn), atol=2e-3)
     filled = Scan(np.where(data == -7, 0, data).astype(np.float32), scan.affine)

@@ -55,7 +55,8 @@ def background_value(data: Grid) -> float | None:
 
 def _background(data: Grid) -> tuple[float, float] | None:
     """Return the background's value, and how far from it a voxel still is background."""
-    faces = np.concatenate([np.take(data, i, axis).ravel() for axis in range(3) for i in (0, -1)])
+    ends = [np.moveaxis(data, axis, 0)[i] for axis in range(3) for i in (0, -1)]
+    faces = np.concatenate([end.ravel() for end in ends])
     value = float(np.median(faces))
     # A few voxels tell the range as well; not the maximum, which may be one hot voxel.
     spread = np.percentile(np.abs(data[::4, ::4, ::4] - value), 99.9)
