@@ -11,6 +11,8 @@ a lesion, with an interval over subjects.
 - `mirror_deviation`: the difference of both halves' deviations from a common reference.
 - `no modes`: `NormativeAsymmetry` without taking out what brains have in common.
 - `normative_asymmetry`: with it.
+- `known_place`, `peak_inside`, `right_side`: of its map (`places_of`): the AUC for who knows where
+  to look, and where it is highest.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import torch
 from hemitwin.models import NormativeAsymmetry, Reference
 from hemitwin.pipeline.cohort.brains import Brain, load_brains
 from hemitwin.pipeline.evaluation.breakdown import SIZE_BINS_MM3, auc_by_bin
+from hemitwin.pipeline.evaluation.places import places_of
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.config import RunConfig, load_config
@@ -57,18 +60,20 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(str(error)) from error
     if others:
-        rows = scored(config, others, brains, options.lesions)
+        table = scored(config, others, brains, options.lesions)
     else:
         folds = [(fold, brains[fold::FOLDS]) for fold in range(FOLDS)]
-        rows = [
-            row
+        parts = [
+            scored(config, brains_without(brains, fold), tested, options.lesions)
             for fold, tested in folds
-            for row in scored(config, brains_without(brains, fold), tested, options.lesions)
         ]
-    table = ScoreTable(pd.DataFrame(rows))
-    found = auc_by_bin(table, "volume_mm3", SIZE_BINS_MM3, draws=2000, seed=config.seed)
+        table = pd.concat(parts, ignore_index=True)
+    found = auc_by_bin(
+        ScoreTable(table), "volume_mm3", SIZE_BINS_MM3, draws=2000, seed=config.seed
+    )
     shown = {
-        f"{one.name} ({one.lesions})": {k: str(v) for k, v in one.auc.items()} for one in found
+        f"{one.name} ({one.lesions})": {k: str(v) for k, v in (one.auc | one.places).items()}
+        for one in found
     }
     print(f"{len(brains)} brains, {config.volumes.resolution_mm:g} mm; AUC by native mm3\n")
     print(pd.DataFrame(shown).to_string())
@@ -80,7 +85,7 @@ def brains_without(brains: Sequence[Brain], fold: int) -> list[Brain]:
 
 def scored(
     config: RunConfig, known: Sequence[Brain], tested: Sequence[Brain], per_subject: int
-) -> list[dict[str, object]]:
+) -> pd.DataFrame:
     """Score some brains' pairs against the norms of others."""
     source, voxel_mm = lesion_source(config), config.volumes.resolution_mm
     pairs = [(left, right) for left, right in map(config.compared.images, known)]
@@ -92,8 +97,8 @@ def scored(
     }
     specs = draw_lesions(tested, source, per_subject=per_subject, seed=config.evaluation_seed + 2)
     rows: list[dict[str, object]] = []
-    for brain in tested:
-        group = pairs_of(brain, specs[brain.case.name], source)
+    groups = [pairs_of(brain, specs[brain.case.name], source) for brain in tested]
+    for group in groups:
         left = torch.stack([pair.left for pair in group])
         right = torch.stack([pair.right for pair in group])
         scores = {"mirror_deviation": reference.asymmetry(left, right)}
@@ -103,12 +108,14 @@ def scored(
                 {
                     "subject": pair.subject,
                     "lesioned": pair.lesioned,
+                    "side": pair.spec.side if pair.spec else None,
                     "volume_mm3": pair.spec.volume_mm3 if pair.spec else 0.0,
                     "role": pair.role,
                     **{name: float(values[k]) for name, values in scores.items()},
                 }
             )
-    return rows
+    places = places_of(norms["normative_asymmetry"], groups, reference=reference)
+    return pd.DataFrame(rows).join(places)
 
 
 if __name__ == "__main__":

@@ -88,9 +88,7 @@ class _Stored:
     notes: tuple[str, ...]
 
 
-def load_scan(
-    path: Path, *, ceiling_bytes: int = CEILING_BYTES, as_stored: bool = False
-) -> Scan:
+def load_scan(path: Path, *, ceiling_bytes: int = CEILING_BYTES, as_stored: bool = False) -> Scan:
     """Load a scan that is to be prepared, its axes brought into RAS+ order without resampling.
 
     Stored numbers are scaled by the header's slope and intercept; a slope of 0 or NaN means, as
@@ -339,9 +337,7 @@ def voxel_sizes(affine: Affine) -> tuple[float, float, float]:
     return float(i), float(j), float(k)
 
 
-def _finite_volume(
-    path: Path, what: str, ceiling_bytes: int, *, as_stored: bool = False
-) -> Scan:
+def _finite_volume(path: Path, what: str, ceiling_bytes: int, *, as_stored: bool = False) -> Scan:
     stored = _read(path, what, ceiling_bytes=ceiling_bytes)
     volume = stored.values
     if min(volume.shape) < 2:
@@ -480,7 +476,8 @@ def _in_ras(
     turned = nib.orientations.apply_orientation(volume, orientation)
     with np.errstate(over="ignore"):  # too large for float32 becomes inf, which is refused by name
         if as_stored:
-            return turned.astype(dtype, order="K")
+            stored: np.ndarray = turned.astype(dtype, order="K")
+            return stored
         data = np.empty(turned.shape, dtype=dtype)
         for first in range(0, turned.shape[1], _SLAB):  # a slab fits into the cache
             data[:, first : first + _SLAB] = turned[:, first : first + _SLAB]

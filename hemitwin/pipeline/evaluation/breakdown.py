@@ -1,12 +1,13 @@
 """Figures by lesion size, by contrast and by role, and psychometric curves over size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from hemitwin.pipeline.evaluation.places import found_places
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.statistics.bootstrap import Estimate, unavailable
 from hemitwin.pipeline.statistics.detection_threshold import (
@@ -89,17 +90,22 @@ class BinRow:
         How many, and in how many people.
     auc : dict of str to Estimate
         By score.
+    places : dict of str to Estimate
+        What `found_places` says of them.
     """
 
     name: str
     lesions: int
     subjects: int
     auc: dict[str, Estimate]
+    places: dict[str, Estimate] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON."""
         auc = {name: estimate.to_dict() for name, estimate in self.auc.items()}
-        return {"bin": self.name, "lesions": self.lesions, "subjects": self.subjects, "auc": auc}
+        counts = {"bin": self.name, "lesions": self.lesions, "subjects": self.subjects}
+        places = {name: estimate.to_dict() for name, estimate in self.places.items()}
+        return {**counts, "auc": auc, "places": places}
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,8 @@ def auc_by_bin(
         part = table.where(inside | ~table.labels)
         auc = {name: _auc(part, name, draws, seed) for name in part.score_names}
         people = int(table.rows["subject"][inside].nunique())
-        rows.append(BinRow(one.name, int(inside.sum()), people, auc))
+        places = found_places(table.where(inside), draws=draws, seed=seed)
+        rows.append(BinRow(one.name, int(inside.sum()), people, auc, places))
     return tuple(rows)
 
 

@@ -20,6 +20,7 @@ from hemitwin.pipeline.evaluation.breakdown import (
     detection_by_size,
 )
 from hemitwin.pipeline.evaluation.picture import picture_of_evaluation
+from hemitwin.pipeline.evaluation.places import found_places, places_of
 from hemitwin.pipeline.evaluation.results import EVALUATION, SIMULATED, Evaluation, pairs_path
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.evaluation.simulated_set import pairs_of_set
@@ -101,6 +102,9 @@ def evaluate_halves(
         else [pairs_of_set(simulated, brain, config.volumes.resolution_mm) for brain in tested]
     )
     pairs = score_pairs(run.network, groups, split=run.split, fold="test")
+    if run.network.normative is not None:  # a run of before there were norms has none
+        places = places_of(run.network.normative, groups, reference=run.network.reference)
+        pairs = pairs.join(places)
     table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
     result = _summarise(run, stem, table, _validation_pairs(run, brains))
     manifest = {
@@ -143,6 +147,7 @@ def _summarise(
         by_size=auc_by_bin(table, "volume_mm3", SIZE_BINS_MM3, **draws),
         by_contrast=auc_by_bin(table, "contrast", contrast_bins(table), **draws),
         roles=by_role(table, run.threshold, **draws),
+        places=found_places(table, **draws),
         detection=_detection(table, learnt, run.config.seed),
     )
 

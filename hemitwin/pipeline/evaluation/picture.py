@@ -15,7 +15,7 @@ from hemitwin.pipeline.evaluation.breakdown import BinRow
 from hemitwin.pipeline.evaluation.results import Evaluation
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.stage.pictures import BLUE, paper_style
-from hemitwin.pipeline.statistics.bootstrap import Estimate
+from hemitwin.pipeline.statistics.bootstrap import Estimate, unavailable
 from hemitwin.pipeline.statistics.psychometric import Detections, PsychometricCurve
 from hemitwin.pipeline.statistics.roc import RocCurves
 
@@ -23,6 +23,8 @@ __all__ = ["draw_psychometric", "picture_of_evaluation"]
 
 _COLOURS = (BLUE, "#d1691b", "#7a7a7a", "#3f8f4f", "#8a4fa0", "#a03f55", "#55a0a0")
 _MARKERS = "osD^vP*"
+
+_NONE = unavailable("there is no place")
 
 _POINTS = 7
 _LEAST_A_POINT = 3
@@ -117,6 +119,11 @@ def _bins(panel: Axes, rows: Sequence[BinRow], title: str) -> None:
         shift = min(0.16, 0.8 / len(names)) * (number - (len(names) - 1) / 2)
         places = np.arange(len(rows)) + shift
         _intervals(panel, places, [row.auc[name] for row in rows], (colour, marker))
+    known = [row.places.get("known_place", _NONE) for row in rows]
+    if any(np.isfinite(one.value) for one in known):
+        _intervals(panel, np.arange(len(rows), dtype=float), known, ("black", "_"))
+        panel.plot([], [], "_", color="black", label="arithmetic, at the known place")
+        panel.legend(loc="lower right", fontsize=7)
     panel.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     labels = [f"{row.name.replace(' and more', '+')}\nn = {row.lesions}" for row in rows]
     panel.set_xticks(range(len(rows)), labels, fontsize=7)

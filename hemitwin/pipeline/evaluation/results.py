@@ -23,6 +23,12 @@ NEW_IMAGES = "evaluation-images"
 SIMULATED = "evaluation-simulated"
 """How the names of results on a simulated set begin."""
 
+_PLACES = {
+    "known_place": "AUC at the known place, arithmetic",
+    "peak_inside": "peak inside the lesion, arithmetic",
+    "right_side": "right side, arithmetic",
+}
+
 
 def pairs_path(run: Path, stem: str, *, private: bool = False) -> Path:
     """Name the table of scored pairs; of brains there is a private one, too, with names."""
@@ -50,6 +56,8 @@ class Evaluation:
         AUC of every score by native volume and by contrast.
     roles : tuple of RoleRow
         Shares called asymmetric.
+    places : dict of str to Estimate
+        What `found_places` says of the lesions.
     detection : DetectionBySize or None
         Psychometric curves; `None` where the pairs do not suffice, with the reason in the log.
     """
@@ -62,6 +70,7 @@ class Evaluation:
     by_size: tuple[BinRow, ...]
     by_contrast: tuple[BinRow, ...]
     roles: tuple[RoleRow, ...]
+    places: dict[str, Estimate]
     detection: DetectionBySize | None
 
     @property
@@ -91,6 +100,7 @@ class Evaluation:
             "by_size": [row.to_dict() for row in self.by_size],
             "by_contrast": [row.to_dict() for row in self.by_contrast],
             "roles": [row.to_dict() for row in self.roles],
+            "places": {name: one.to_dict() for name, one in self.places.items()},
             "detection": self.detection.to_dict() if self.detection else None,
         }
 
@@ -113,6 +123,7 @@ class Evaluation:
             for row in self.by_contrast
         }
         rows |= {f"called, {row.role} ({row.pairs})": str(row.called) for row in self.roles}
+        rows |= {_PLACES[name]: str(one) for name, one in self.places.items()}
         if self.detection:
             curve = self.detection.overall
             rows |= {"d50, native mm3": str(curve.d50), "d90, native mm3": str(curve.d90)}

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 
-__all__ = ["KEYS", "ScoreTable"]
+__all__ = ["FOUND", "KEYS", "ScoreTable"]
 
 KEYS = (
     "case",
@@ -32,6 +32,9 @@ KEYS = (
     "area_mm2",
 )
 """What a pair is, as far as its table has it; every other column of numbers is a score."""
+
+FOUND = ("known_place", "peak_inside", "side_found")
+"""What was found at a lesion's place (`places_of`): neither a score, nor what a pair is."""
 
 _NETWORK = ("score", "distance")
 _LABELS = {
@@ -87,7 +90,7 @@ class ScoreTable:
     def score_names(self) -> tuple[str, ...]:
         """The columns that hold scores, as they stand in the table."""
         numbers = self.rows.select_dtypes("number").columns
-        return tuple(str(name) for name in numbers if name not in KEYS)
+        return tuple(str(name) for name in numbers if name not in (*KEYS, *FOUND))
 
     @property
     def network_score(self) -> str:

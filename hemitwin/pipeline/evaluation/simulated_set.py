@@ -48,7 +48,8 @@ def pairs_of_set(folder: Path, brain: Brain, resolution_mm: float) -> tuple[Scor
     Raises
     ------
     UserError
-        There is no manifest, the subject is not in it, or a volume is not the one it names.
+        There is no manifest, the subject is not in it, a volume is not the one it names, or a
+        mask is missing or another one.
     """
     return tuple(
         _pair_of(path, digest, brain, resolution_mm) for path, digest in _files(folder, brain)
@@ -74,7 +75,7 @@ def truths_of_set(folder: Path, brain: Brain) -> tuple[Truth, ...]:
     Raises
     ------
     UserError
-        As `pairs_of_set` does, or a mask is missing or another one.
+        As `pairs_of_set` does.
     """
     return tuple(_truth_of(path, brain) for path, _ in _files(folder, brain))
 
@@ -114,7 +115,7 @@ def _pair_of(path: Path, digest: str, brain: Brain, resolution_mm: float) -> Sco
     pair = split_brain(brain, changed.volume)
     with reading(sidecar_of(path), _AGAIN):
         spec = specification_of(content)
-    return ScoredPair(brain.subject, pair.left, pair.right, spec)
+    return ScoredPair(brain.subject, pair.left, pair.right, spec, _truth_of(path, brain))
 
 
 def _truth_of(path: Path, brain: Brain) -> Truth:

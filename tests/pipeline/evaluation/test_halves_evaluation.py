@@ -42,6 +42,9 @@ def test_an_evaluation_holds_every_figure_and_a_picture(copied):
     assert sum(row["lesions"] for row in written["by_size"]) == written["lesioned_pairs"] == 4
     assert [row["role"] for row in written["roles"]] == ["healthy", "lesion"]
     assert written["detection"] is None  # two healthy validation pairs are too few
+    assert set(written["places"]) == {"known_place", "peak_inside", "right_side"}
+    assert all(row["places"] for row in written["by_size"])
+    assert "AUC at the known place, arithmetic" in result.to_rows()
     assert (copied.folder / "evaluation.png").read_bytes()[1:4] == b"PNG"
     assert "partial AUC, TPR >= 0.8" in result.to_rows()
 

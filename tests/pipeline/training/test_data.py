@@ -171,6 +171,20 @@ def test_validation_pairs_are_the_same_whether_kept_or_made_again(tmp_path, brai
         assert all(torch.equal(a.left, b.left) for a, b in zip(one, other, strict=True))
 
 
+def test_a_scored_pair_says_where_it_was_changed_whichever_side(brains):
+    source = LesionSource(LESIONS)
+    specs = [
+        source.sample(brains[0], np.random.default_rng(k), side) for k, side in enumerate("LR")
+    ]
+    healthy, *lesioned = pairs_of(brains[0], specs, source)
+    assert healthy.changed is None
+    for pair in lesioned:
+        assert pair.changed.shape == pair.left.shape[1:]
+        change = (pair.left - pair.right)[0].abs()  # the brain is its own mirror image
+        assert pair.changed.flatten()[change.argmax()]
+        assert change[pair.changed].mean() > 5 * change[~pair.changed].mean()
+
+
 def test_augmentation_is_off_unless_it_is_set_and_its_keys_are_checked(tmp_path):
     config = run_config(tmp_path)
     assert config.training.augmentation == AugmentationConfig()

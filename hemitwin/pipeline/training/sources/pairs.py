@@ -108,12 +108,25 @@ class TrainingBatch:
 
 @dataclass(frozen=True, eq=False)
 class ScoredPair:
-    """One pair to be scored: both halves and what is known about them."""
+    """One pair to be scored: both halves and what is known about them.
+
+    Parameters
+    ----------
+    subject : str
+        Whose they are.
+    left, right : (1, h, Y, Z)
+        The right one mirrored onto the left.
+    spec : LesionSpec or AsymmetrySpec, optional
+        What was changed.
+    changed : (h, Y, Z) bool, optional
+        Where, in either half.
+    """
 
     subject: str
     left: Volume
     right: Volume
     spec: LesionSpec | AsymmetrySpec | None
+    changed: Bool[Tensor, " h y z"] | None = None
 
     @property
     def lesioned(self) -> bool:
@@ -200,9 +213,11 @@ def pairs_of(
     healthy = split_brain(brain, brain.volume)
     pairs = [ScoredPair(brain.subject, healthy.left, healthy.right, None)]
     for spec in specs:
-        volume, _ = source.inject(brain, spec)
+        volume, mask = source.inject(brain, spec)
         pair = split_brain(brain, volume)
-        pairs.append(ScoredPair(brain.subject, pair.left, pair.right, spec))
+        lesion = split_hemispheres(mask[None].float(), brain.affine)
+        changed = (lesion.left + lesion.right)[0] > 0
+        pairs.append(ScoredPair(brain.subject, pair.left, pair.right, spec, changed))
     return tuple(pairs)
 
 
