@@ -13,6 +13,10 @@ a lesion, with an interval over subjects.
 - `normative_asymmetry`: with it.
 - `known_place`, `peak_inside`, `right_side`: of its map (`places_of`): the AUC for who knows where
   to look, and where it is highest.
+
+The second table calls each pair at the score that 5 % of brains without a lesion would exceed
+(`detection_threshold`), of the other folds' brains or of those that `--norms` names, each scored
+against norms that it is no part of.
 """
 
 import argparse
@@ -30,11 +34,13 @@ from hemitwin.pipeline.evaluation.breakdown import SIZE_BINS_MM3, auc_by_bin
 from hemitwin.pipeline.evaluation.places import places_of
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.detection_threshold import detection_threshold
 from hemitwin.pipeline.training.config import RunConfig, load_config
 from hemitwin.pipeline.training.runs import lesion_source
 from hemitwin.pipeline.training.sources.pairs import draw_lesions, pairs_of
 
 FOLDS = 5
+SCORES = ("mirror_deviation", "no modes", "normative_asymmetry")
 
 
 def main() -> None:
@@ -61,15 +67,17 @@ def main() -> None:
         raise SystemExit(str(error)) from error
     if others:
         table = scored(config, others, brains, options.lesions)
+        called = called_at(out_of_fold(config, others, 0), table)
     else:
-        folds = [(fold, brains[fold::FOLDS]) for fold in range(FOLDS)]
-        parts = [
-            scored(config, brains_without(brains, fold), tested, options.lesions)
-            for fold, tested in folds
-        ]
-        table = pd.concat(parts, ignore_index=True)
+        table = out_of_fold(config, brains, options.lesions)
+        folds = [table["fold"] == fold for fold in range(FOLDS)]
+        called = pd.concat([called_at(table[~one], table[one]) for one in folds])
     found = auc_by_bin(
-        ScoreTable(table), "volume_mm3", SIZE_BINS_MM3, draws=2000, seed=config.seed
+        ScoreTable(table.drop(columns="fold", errors="ignore")),
+        "volume_mm3",
+        SIZE_BINS_MM3,
+        draws=2000,
+        seed=config.seed,
     )
     shown = {
         f"{one.name} ({one.lesions})": {k: str(v) for k, v in (one.auc | one.places).items()}
@@ -77,10 +85,43 @@ def main() -> None:
     }
     print(f"{len(brains)} brains, {config.volumes.resolution_mm:g} mm; AUC by native mm3\n")
     print(pd.DataFrame(shown).to_string())
+    print(f"\ncalled at a threshold of 5 %\n{rates_of(called, table).to_string()}")
 
 
 def brains_without(brains: Sequence[Brain], fold: int) -> list[Brain]:
     return [brain for k, brain in enumerate(brains) if k % FOLDS != fold]
+
+
+def out_of_fold(config: RunConfig, brains: Sequence[Brain], per_subject: int) -> pd.DataFrame:
+    """Score all pairs, each against the norms of the other folds."""
+    parts = [
+        scored(config, brains_without(brains, fold), brains[fold::FOLDS], per_subject).assign(
+            fold=fold
+        )
+        for fold in range(FOLDS)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def called_at(known: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
+    """Tell which pairs score more than 5 % of others without a lesion would."""
+    healthy = known[known["role"] == "healthy"]
+    return pd.DataFrame(
+        {
+            name: tested[name] > detection_threshold(healthy[name].to_numpy(float)).value
+            for name in SCORES
+        }
+    )
+
+
+def rates_of(called: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Count false alarms, and what is found of each size."""
+    called = called.loc[table.index]
+    healthy, volumes = table["role"] == "healthy", table["volume_mm3"].to_numpy(float)
+    alarms = called[healthy].sum().map(str) + f" of {int(healthy.sum())}"
+    sizes = {one.name: ~healthy & one.holds(volumes) for one in SIZE_BINS_MM3}
+    found = {name: called[some].mean().round(3) for name, some in sizes.items() if some.any()}
+    return pd.DataFrame({"false alarms": alarms, **found})
 
 
 def scored(
