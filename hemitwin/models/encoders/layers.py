@@ -6,12 +6,16 @@ from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
 from hemitwin.models.config import EncoderConfig
+from hemitwin.models.encoders.folded import FoldedConv3d
 
 Features = Float[Tensor, " batch features *coarser"]
 """Maps that a layer gives: its own channels, on its own grid."""
 
 FeatureMap = Float[Tensor, " _ _ ..."]
 """The same, where several grids meet in one signature: batch, channels, spatial axes."""
+
+_FEW = 4
+"""Channels of an image: with more of them a strided convolution is fast as it is."""
 
 
 def group_count(channels: int) -> int:
@@ -52,6 +56,8 @@ def conv_layer(
     groups: int = 1,
 ) -> nn.Conv2d | nn.Conv3d:
     """Build a convolution without bias (a norm follows), padded so that stride alone shrinks."""
+    if (config.spatial_dims, stride, groups) == (3, 2, 1) and in_channels <= _FEW:
+        return FoldedConv3d(in_channels, out_channels, kernel)
     build = Conv[Conv.CONV, config.spatial_dims]
     layer: nn.Conv2d | nn.Conv3d = build(
         in_channels,
