@@ -179,6 +179,7 @@ def test_a_scored_pair_says_where_it_was_changed_whichever_side(brains):
     healthy, *lesioned = pairs_of(brains[0], specs, source)
     assert healthy.changed is None
     for pair in lesioned:
+        assert pair.changed is not None
         assert pair.changed.shape == pair.left.shape[1:]
         change = (pair.left - pair.right)[0].abs()  # the brain is its own mirror image
         assert pair.changed.flatten()[change.argmax()]
