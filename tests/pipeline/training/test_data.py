@@ -173,9 +173,8 @@ def test_validation_pairs_are_the_same_whether_kept_or_made_again(tmp_path, brai
 
 def test_a_scored_pair_says_where_it_was_changed_whichever_side(brains):
     source = LesionSource(LESIONS)
-    specs = [
-        source.sample(brains[0], np.random.default_rng(k), side) for k, side in enumerate("LR")
-    ]
+    rng = np.random.default_rng(0)
+    specs = [source.sample(brains[0], rng, "L"), source.sample(brains[0], rng, "R")]
     healthy, *lesioned = pairs_of(brains[0], specs, source)
     assert healthy.changed is None
     for pair in lesioned:
