@@ -70,14 +70,10 @@ def main() -> None:
         called = called_at(out_of_fold(config, others, 0), table)
     else:
         table = out_of_fold(config, brains, options.lesions)
-        folds = [table["fold"] == fold for fold in range(FOLDS)]
-        called = pd.concat([called_at(table[~one], table[one]) for one in folds])
+        folds = table.groupby("fold")
+        called = pd.concat([called_at(table.drop(part.index), part) for _, part in folds])
     found = auc_by_bin(
-        ScoreTable(table.drop(columns="fold", errors="ignore")),
-        "volume_mm3",
-        SIZE_BINS_MM3,
-        draws=2000,
-        seed=config.seed,
+        ScoreTable(table), "volume_mm3", SIZE_BINS_MM3, draws=2000, seed=config.seed
     )
     shown = {
         f"{one.name} ({one.lesions})": {k: str(v) for k, v in (one.auc | one.places).items()}
@@ -96,7 +92,7 @@ def out_of_fold(config: RunConfig, brains: Sequence[Brain], per_subject: int) ->
     """Score all pairs, each against the norms of the other folds."""
     parts = [
         scored(config, brains_without(brains, fold), brains[fold::FOLDS], per_subject).assign(
-            fold=fold
+            fold=str(fold)  # a number would be a score
         )
         for fold in range(FOLDS)
     ]

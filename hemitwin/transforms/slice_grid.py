@@ -244,7 +244,7 @@ def _read_known(
 def _mean_of_known(
     nearest: list[np.ndarray], rests: list[np.ndarray], background: float
 ) -> Float[np.ndarray, "2 n"]:
-    """Weigh eight neighbours by nearness, the last axis first; the first may be written over."""
+    """Weigh eight neighbours by nearness, the last axis first, and write over them."""
     partly = np.zeros(len(rests[0]), dtype=bool)
     for values in nearest:
         partly |= values == background
@@ -256,8 +256,7 @@ def _mean_of_known(
         weight = shares[0][i] * shares[1][j] * shares[2][k] * (of_some != background)
         known += weight
         total += weight * of_some
-    while len(nearest) > 1:
-        rest = rests.pop()
+    for rest in reversed(rests):
         lows, steps = nearest[::2], nearest[1::2]
         for low, step in zip(lows, steps, strict=True):  # in place: memory is what takes the time
             np.subtract(step, low, out=step)

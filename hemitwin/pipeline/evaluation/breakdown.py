@@ -205,10 +205,7 @@ def by_role(
     for role in sorted(set(table.roles)):
         part = table.where((table.roles == role).to_numpy(bool))
         called = (part.scores(part.network_score) > threshold).astype(float)
-        weights = np.concatenate(list(part.clusters.weights_in_parts(draws, seed)))
-        with np.errstate(invalid="ignore"):
-            shares = weights @ called / weights.sum(1)
-        rows.append(RoleRow(role, called.size, Estimate.of(float(called.mean()), shares)))
+        rows.append(RoleRow(role, called.size, part.clusters.mean(called, draws, seed)))
     return tuple(rows)
 
 

@@ -1,23 +1,21 @@
 """Where lesions are, and where arithmetic looks for them: those missed, invisible or not found."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from hemitwin.models import NormativeAsymmetry, Reference
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
 from hemitwin.pipeline.statistics.bootstrap import Estimate
-from hemitwin.pipeline.training.sources.halves import batch_of
 from hemitwin.pipeline.training.sources.pairs import ScoredPair
 
 __all__ = ["found_places", "places_of"]
 
-Maps = Float[Tensor, "pairs h y z"]
-Place = Bool[Tensor, "h y z"]
+Map = Float[Tensor, "h y z"]
 
 
 def places_of(
@@ -47,11 +45,10 @@ def places_of(
         farther from the reference at that peak. Nothing of pairs without a lesion, nor of one that
         is smaller than a voxel.
     """
-    healthy = torch.cat(
-        [_maps(normative, [pair]) for group in groups for pair in group if pair.role == "healthy"]
-        or [torch.zeros(0, *normative.norms.mean.shape)]
-    )
-    rows = [row for group in groups for row in _rows(normative, reference, group, healthy)]
+    pairs = [pair for group in groups for pair in group]
+    found = [_map(normative, pair) for pair in pairs if pair.role == "healthy"]
+    healthy = torch.stack(found) if found else torch.zeros(0, *normative.norms.mean.shape)
+    rows = [_row(normative, reference, pair, healthy) for pair in pairs]
     return pd.DataFrame(rows, columns=["known_place", "peak_inside", "side_found"])
 
 
@@ -81,41 +78,34 @@ def found_places(table: ScoreTable, *, draws: int = 2000, seed: int = 0) -> dict
         "peak_inside": some.rows["peak_inside"],
         "right_side": right if some.rows["side_found"].notna().any() else None,
     }
-    weights = np.concatenate(list(some.clusters.weights_in_parts(draws, seed)))
     return {
-        name: _mean(column.to_numpy(float), weights)
+        name: some.clusters.mean(column.to_numpy(float), draws, seed)
         for name, column in values.items()
         if column is not None
     }
 
 
-def _mean(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]) -> Estimate:
-    with np.errstate(invalid="ignore"):  # a draw of people without a lesion
-        return Estimate.of(float(values.mean()), weights @ values / weights.sum(1))
-
-
-def _rows(
+def _row(
     normative: NormativeAsymmetry,
     reference: Reference | None,
-    group: Sequence[ScoredPair],
-    healthy: Maps,
-) -> Iterator[tuple[float | None, float | None, str | None]]:
-    for pair, found in zip(group, _maps(normative, group), strict=True):
-        if pair.changed is None or not pair.lesioned or not pair.changed.any():
-            yield None, None, None
-            continue
-        own = found[pair.changed].mean().abs()
-        others = healthy[:, pair.changed].mean(dim=1).abs()
-        known = (own > others).float() + (own == others).float() / 2
-        peak = np.unravel_index(int(found.abs().argmax()), found.shape)
-        side = None if reference is None else _side(reference, pair, peak)
-        yield float(known.mean()), float(pair.changed[peak]), side
+    pair: ScoredPair,
+    healthy: Float[Tensor, "pairs h y z"],
+) -> tuple[float | None, float | None, str | None]:
+    if pair.changed is None or not pair.lesioned or not pair.changed.any():
+        return None, None, None
+    found = _map(normative, pair)
+    own = found[pair.changed].mean().abs()
+    others = healthy[:, pair.changed].mean(dim=1).abs()
+    known = (own > others).float() + (own == others).float() / 2
+    peak = np.unravel_index(int(found.abs().argmax()), found.shape)
+    side = None if reference is None else _side(reference, pair, peak)
+    return float(known.mean()), float(pair.changed[peak]), side
 
 
-def _maps(normative: NormativeAsymmetry, pairs: Sequence[ScoredPair]) -> Maps:
-    batch = batch_of(pairs).to(normative.norms.mean.device)
+def _map(normative: NormativeAsymmetry, pair: ScoredPair) -> Map:
+    left, right = (half[None].to(normative.norms.mean.device) for half in (pair.left, pair.right))
     with torch.inference_mode():
-        return normative.map(batch.left, batch.right)[:, 0].cpu()
+        return normative.map(left, right)[0, 0].cpu()
 
 
 def _side(reference: Reference, pair: ScoredPair, place: tuple[np.intp, ...]) -> str | None:

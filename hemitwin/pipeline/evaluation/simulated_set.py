@@ -16,8 +16,8 @@ from hemitwin.pipeline.stage.errors import UserError, reading
 from hemitwin.pipeline.stage.json_files import digest_file
 from hemitwin.pipeline.stage.records import content_digest, read_product
 from hemitwin.pipeline.training.compared import split_brain
-from hemitwin.pipeline.training.sources.pairs import ScoredPair
-from hemitwin.transforms import coarsen, load_mask, split_hemispheres
+from hemitwin.pipeline.training.sources.pairs import ScoredPair, in_either_half
+from hemitwin.transforms import coarsen, load_mask
 
 __all__ = ["pairs_of_set", "truths_of_set"]
 
@@ -132,5 +132,4 @@ def _truth_of(path: Path, brain: Brain) -> Truth:
             raise UserError(msg)
         scan = load_mask(mask)
         whole, _ = coarsen(torch.from_numpy(scan.data)[None], scan.affine, factor=brain.factor)
-    halves = split_hemispheres((whole >= _INSIDE).float(), brain.affine)
-    return (halves.left + halves.right)[0] > 0
+    return in_either_half(whole[0] >= _INSIDE, brain.affine)

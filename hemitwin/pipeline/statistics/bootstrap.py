@@ -152,6 +152,12 @@ class Clusters:
         meeting = np.where(self.first == self.second, 1, times[:, self.second])
         return (times[:, self.first] * meeting).astype(float)
 
+    def mean(self, values: Float[np.ndarray, " n"], draws: int, seed: int) -> Estimate:
+        """Average one value a row; a draw without any row does not count."""
+        weights = np.concatenate(list(self.weights_in_parts(draws, seed)))
+        with np.errstate(invalid="ignore"):
+            return Estimate.of(float(values.mean()), weights @ values / weights.sum(1))
+
     def weights_in_parts(self, draws: int, seed: int) -> Iterator[Float[np.ndarray, "part n"]]:
         """Yield the weights of all draws, so many at once that they take little memory."""
         times = self.draw(draws, seed)

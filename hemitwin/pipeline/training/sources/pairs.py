@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hemitwin._shapes import Batch, Volume
+from hemitwin._shapes import Affine, Batch, Volume
 from hemitwin.models import Items
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.stage.errors import UserError
@@ -31,6 +31,7 @@ __all__ = [
     "TrainingBatch",
     "draw_lesions",
     "halves_of",
+    "in_either_half",
     "join",
     "mirror_difference",
     "pairs_of",
@@ -215,10 +216,15 @@ def pairs_of(
     for spec in specs:
         volume, mask = source.inject(brain, spec)
         pair = split_brain(brain, volume)
-        lesion = split_hemispheres(mask[None].float(), brain.affine)
-        changed = (lesion.left + lesion.right)[0] > 0
+        changed = in_either_half(mask, brain.affine)
         pairs.append(ScoredPair(brain.subject, pair.left, pair.right, spec, changed))
     return tuple(pairs)
+
+
+def in_either_half(mask: Bool[Tensor, " x y z"], affine: Affine) -> Bool[Tensor, " h y z"]:
+    """Lay both halves of a mask onto one another, the right one mirrored onto the left."""
+    halves = split_hemispheres(mask[None].float(), affine)
+    return (halves.left + halves.right)[0] > 0
 
 
 def mirror_difference(left: Volume, right: Volume) -> dict[str, float]:
