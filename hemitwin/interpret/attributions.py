@@ -49,6 +49,10 @@ class ComparesPairs(HasEncoder, Protocol):
         """Compare two batches, pair by pair."""
         ...
 
+    def exchanged(self) -> "ComparesPairs":
+        """Return what treats a right image as this does a left one."""
+        ...
+
 
 class AttributionConfig(Frozen):
     """
@@ -195,9 +199,10 @@ def attribute_embedding(
     if isinstance(model, nn.Module):
         check_evaluation(model)
     if config.method == "lrp":
-        seen = model.encoder_input(image)
+        seen = model.seen.of_images(image)
         relevance, ledger = explain_embedding(model.encoder, seen, direction, config.lrp)
-        return model.sum_channels(relevance), ledger
+        size, channels = tuple(image.shape[2:]), image.shape[1]
+        return model.seen.to_images(relevance, size, channels, pairs=False)[0], ledger
     if config.method != "grad_cam":
         msg = f"an embedding's map must be made by lrp or grad_cam; got {config.method}"
         raise ValueError(msg)
@@ -205,7 +210,8 @@ def attribute_embedding(
     def forward(seen: Tensor) -> Tensor:
         return model.encoder(seen) @ direction
 
-    return _grad_cam(forward, model, model.encoder_input(image)), None
+    size = tuple(image.shape[2:])
+    return _grad_cam(forward, model, model.seen.of_images(image), size), None
 
 
 def _input_x_gradient(forward: Score, pair: PairMaps, config: AttributionConfig) -> PairMaps:
@@ -308,14 +314,17 @@ def _exchanged(forward: Score) -> Score:
 
 
 def _grad_cam_of_pair(forward: Score, model: HasEncoder, pair: PairMaps) -> PairMaps:
-    one, other = _grad_cam(forward, model, pair).chunk(2)
+    one, other = _grad_cam(forward, model, pair, tuple(pair[0].shape[2:])).chunk(2)
     return one, other
 
 
 def _grad_cam(
-    forward: Callable[..., Tensor], model: HasEncoder, inputs: Tensor | PairMaps
+    forward: Callable[..., Tensor],
+    model: HasEncoder,
+    inputs: Tensor | PairMaps,
+    size: tuple[int, ...],
 ) -> Tensor:
-    """Give the maps of all images that go through the encoder, on the images' grid."""
+    """Give the maps of all images that go through the encoder, on their grid of this size."""
     if not isinstance(model.encoder, nn.Module):
         msg = f"grad_cam must be given an encoder with layers; got {type(model.encoder).__name__}"
         raise TypeError(msg)
@@ -340,7 +349,6 @@ def _grad_cam(
         )
         raise ValueError(msg) from error
     coarse = cast("Tensor", found)  # a tuple only of a layer that gives several maps
-    size = tuple(tracked[0].shape[2:])
     mode = "trilinear" if len(size) == 3 else "bilinear"
     maps: Tensor = LayerAttribution.interpolate(coarse.detach(), size, mode)
     return maps

@@ -150,7 +150,7 @@ def match_regions(  # noqa: PLR0913 - two images with their labels, and how
         len(regions),
     )
     with torch.no_grad():
-        embeddings = model.encoder(model.encoder_input(images)).double().cpu()
+        embeddings = model.encoder(model.seen.of_images(images)).double().cpu()
     norms = torch.linalg.vector_norm(embeddings, dim=1).clamp_min(1e-12)
     one, other = sums.div(norms[None, :, None]).unbind(1)
     matrix = (one.T @ other).numpy()

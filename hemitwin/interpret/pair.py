@@ -1,7 +1,7 @@
 """Why two images differ for a Siamese network."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -25,21 +25,49 @@ PairScore = Callable[[PairOutput], Float[Tensor, " pairs"]]
 
 
 @runtime_checkable
+class SeenChannels(Protocol):
+    """What an encoder is given of images, and the way of its relevance back to them."""
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether what is seen of an image depends on the one that it is compared with."""
+        ...
+
+    def of_images(self, images: Batch) -> Float[Tensor, " batch seen *grid"]:
+        """Make the channels of images that are encoded by themselves."""
+        ...
+
+    def of_pair(
+        self, left: Batch, right: Float[Tensor, " ..."]
+    ) -> Float[Tensor, " both seen *grid"]:
+        """Make the channels of pairs: those of the left images first."""
+        ...
+
+    def to_images(
+        self,
+        relevance: Float[Tensor, " batch seen *grid"],
+        size: tuple[int, ...],
+        channels: int = 1,
+        *,
+        pairs: bool,
+    ) -> tuple[Float[Tensor, " batch channels *spatial"], dict[str, float]]:
+        """Bring relevance back to images of a size, its sum kept; and tell each kind's share."""
+        ...
+
+
+@runtime_checkable
 class HasEncoder(Protocol):
     """A Siamese network: both images go through its one encoder."""
 
     encoder: Encoder
 
-    def encoder_input(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
-        """Return what the encoder is given of images."""
+    @property
+    def seen(self) -> SeenChannels:
+        """What the encoder is given of images."""
         ...
 
-    def sum_channels(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
-        """Bring relevance of what the encoder was given back to the images."""
-        ...
-
-    def compare(self, inputs: Batch) -> PairOutput:
-        """Compare the first half of what `encoder_input` gave with the second."""
+    def compare(self, inputs: Batch, size: tuple[int, ...]) -> PairOutput:
+        """Compare the two halves of what `seen.of_pair` gave, of images of this size."""
         ...
 
 
@@ -59,6 +87,9 @@ class PairExplanation:
         The balance of both.
     ledger_left, ledger_right : Ledger or None
         Where the score is a sum of one term a side, as the distance is.
+    channels : dict of str to float
+        What of the maps' sum comes from each kind of channel that the encoder is given; see
+        `InputChannels.to_images`.
     """
 
     relevance_left: Float[Tensor, " 1 channels *spatial"]
@@ -67,6 +98,7 @@ class PairExplanation:
     ledger: Ledger
     ledger_left: Ledger | None = None
     ledger_right: Ledger | None = None
+    channels: dict[str, float] = field(default_factory=dict)
 
 
 def explain_pair(
@@ -102,12 +134,18 @@ def explain_pair(
         that matters.
     """
     check_pair(left, right)
-    seen = model.encoder_input(torch.cat([left, right]))
+    seen = model.seen.of_pair(left, right)
     run = run_forward(model.encoder, (seen,), config or LrpConfig())
     directions, distance = _directions(run.output.detach().double())
     (explanation,) = run.explain(directions[None])
-    maps, (one, other) = model.sum_channels(explanation.relevance[0]), explanation.ledgers
-    return PairExplanation(maps[:1], maps[1:], distance, one + other, one, other)
+    maps, shares = _on_images(model, explanation.relevance[0], left)
+    one, other = explanation.ledgers
+    # What a side sees of the other is the other's relevance: no side has a balance of its own.
+    left_side, right_side = (None, None) if model.seen.needs_pairs else (one, other)
+    balance = one + other
+    return PairExplanation(
+        maps[:1], maps[1:], distance, balance, left_side, right_side, channels=shares
+    )
 
 
 def explain_score(
@@ -153,16 +191,20 @@ def explain_score(
     if isinstance(model, nn.Module):
         check_evaluation(model)
 
-    seen = model.encoder_input(torch.cat([left, right]))
+    seen, size = model.seen.of_pair(left, right), tuple(left.shape[2:])
     run = run_forward(
-        lambda images: score(model.compare(images)), (seen,), config or LrpConfig(), samples=1
+        lambda images: score(model.compare(images, size)),
+        (seen,),
+        config or LrpConfig(),
+        samples=1,
     )
     if run.output.shape != (1,):
         msg = f"the score must be one number, (1,); got {tuple(run.output.shape)}; pick or sum"
         raise ValueError(msg)
     (explanation,) = run.explain(torch.ones_like(run.output)[None])
-    maps, (ledger,) = model.sum_channels(explanation.relevance[0]), explanation.ledgers
-    return PairExplanation(maps[:1], maps[1:], ledger.explained, ledger)
+    (ledger,) = explanation.ledgers
+    maps, shares = _on_images(model, explanation.relevance[0], left)
+    return PairExplanation(maps[:1], maps[1:], ledger.explained, ledger, channels=shares)
 
 
 def explain_embeddings(
@@ -202,13 +244,15 @@ def explain_embeddings(
     >>> [len(one.score) for one in explain_embeddings(network, torch.rand(2, 1, 16, 16))]
     [2, 2, 2]
     """
-    run = run_forward(model.encoder, (model.encoder_input(images),), config or LrpConfig())
+    run = run_forward(model.encoder, (model.seen.of_images(images),), config or LrpConfig())
     count, dim = run.output.shape
     if directions is None:
         directions = torch.eye(dim, device=run.output.device)
     weights = directions[:, None].expand(-1, count, -1)
     for found in run.explain(weights, memory_mb=memory_mb):
-        yield replace(found, relevance=(model.sum_channels(found.relevance[0]),))
+        size, channels = tuple(images.shape[2:]), images.shape[1]
+        maps, _ = model.seen.to_images(found.relevance[0], size, channels, pairs=False)
+        yield replace(found, relevance=(maps,))
 
 
 def explain_embedding(
@@ -249,6 +293,14 @@ def explain_embedding(
     run = run_forward(encoder, (image,), config or LrpConfig())
     (explanation,) = run.explain(direction[None, None])
     return explanation.relevance[0], explanation.ledgers[0]
+
+
+def _on_images(
+    model: HasEncoder, relevance: Tensor, image: Tensor
+) -> tuple[Batch, dict[str, float]]:
+    """Bring relevance of a pair's channels back to its two images."""
+    size, channels = tuple(image.shape[2:]), image.shape[1]
+    return model.seen.to_images(relevance, size, channels, pairs=True)
 
 
 def _directions(embeddings: Float[Tensor, "2 dim"]) -> tuple[Float[Tensor, "2 dim"], float]:

@@ -57,6 +57,8 @@ def check_swap(explain: Explain, model: ComparesPairs, left: Batch, right: Batch
     """
     Exchange the images: the maps must be exchanged, and nothing else.
 
+    What a network knows of left and right, the norms of their difference, is exchanged with them.
+
     Parameters
     ----------
     explain : callable
@@ -71,7 +73,7 @@ def check_swap(explain: Explain, model: ComparesPairs, left: Batch, right: Batch
     Verdict
         Largest difference over the largest relevance.
     """
-    there, back = explain(model, left, right), explain(model, right, left)
+    there, back = explain(model, left, right), explain(model.exchanged(), right, left)
     return same_maps("swap", there, back[::-1], "of a map when the images are exchanged")
 
 

@@ -4,6 +4,7 @@ from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderNa
 from hemitwin.models.config import (
     EncoderConfig,
     HeadConfig,
+    InputConfig,
     LossConfig,
     Negatives,
     TransferConfig,
@@ -26,6 +27,7 @@ from hemitwin.models.heads import (
     SingleClassifier,
     WeightedL1Head,
 )
+from hemitwin.models.input_channels import InputChannels, coarse_inside, pack
 from hemitwin.models.memory_bank import MemoryBank
 from hemitwin.models.normative_asymmetry import NormativeAsymmetry
 from hemitwin.models.objectives import Objective, map_loss, mine
@@ -54,6 +56,8 @@ __all__ = [
     "EncoderConfig",
     "EncoderName",
     "HeadConfig",
+    "InputChannels",
+    "InputConfig",
     "Items",
     "JointHead",
     "LocalEncoder",
@@ -79,12 +83,14 @@ __all__ = [
     "WeightedL1Head",
     "build_encoder",
     "build_head",
+    "coarse_inside",
     "count_parameters",
     "embed_in_chunks",
     "freeze",
     "load_weights",
     "map_loss",
     "mine",
+    "pack",
     "pair_distance",
     "relate_brains",
     "relate_classes",

@@ -171,6 +171,27 @@ class TransferConfig(Frozen):
     )
 
 
+class InputConfig(Frozen):
+    """What an encoder is given beside each image itself."""
+
+    packing: Literal[1, 2] = Field(
+        default=1,
+        description="2: blocks of 2 voxels an axis become channels, so that fine voxels cost what "
+        "voxels of twice their size do.",
+    )
+    other: bool = Field(default=False, description="The other image of the pair, too.")
+    difference: bool = Field(
+        default=False,
+        description="Halves: where they differ more than is usual, as z values of several widths "
+        "(of `normative_asymmetry`).",
+    )
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether an image cannot be encoded without the one that it is compared with."""
+        return self.other or self.difference
+
+
 class HeadConfig(Frozen):
     """Settings of one head."""
 
@@ -231,6 +252,12 @@ class LossConfig(Frozen):
     temperature: float = Field(default=0.1, gt=0, description="ntxent: scale of similarities.")
     contrastive_weight: float = Field(
         default=1.0, ge=0, description="joint: weight of the contrastive part."
+    )
+    lesion_weight: float = Field(
+        default=0.5,
+        gt=0,
+        description="map: weight of the lesions' voxels beside all healthy ones together; small: "
+        "a voxel must be much unlike healthy ones to count.",
     )
     pair_weight: float = Field(
         default=0.1,

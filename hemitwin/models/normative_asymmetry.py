@@ -22,6 +22,7 @@ _COMMON = 0.9
 _MODES = 8
 _PAIRS_PER_MODE = 4
 _FOLDS = 5
+_LARGEST = 8.0
 _NORMAL_MAD = 0.6745  # of a standard normal distribution
 
 Grid = Float[Tensor, " *spatial"]
@@ -72,11 +73,18 @@ class NormativeAsymmetry(nn.Module):
     norms : AsymmetryNorms
         Of pairs without lesions.
 
+    Attributes
+    ----------
+    channels : int
+        Of what `seen` gives: 4.
+
     References
     ----------
     A few modes and independent noise as a model of many variables: Tipping and Bishop 1999,
     doi:10.1111/1467-9868.00196.
     """
+
+    channels = 4
 
     def __init__(self, norms: AsymmetryNorms) -> None:
         super().__init__()
@@ -144,6 +152,34 @@ class NormativeAsymmetry(nn.Module):
             return None
         return cls(AsymmetryNorms(*(tensors[prefix + name] for name in AsymmetryNorms._fields)))
 
+    def exchanged(self) -> "NormativeAsymmetry":
+        """Return the norms of the pairs with left and right exchanged."""
+        norms = self.norms
+        return NormativeAsymmetry(norms._replace(mean=-norms.mean, wide_mean=-norms.wide_mean))
+
+    def seen(
+        self, left: Batch, right: Float[Tensor, " ..."]
+    ) -> Float[Tensor, " batch kinds *spatial"]:
+        """
+        Return the difference as a network sees it, at several widths and in several units.
+
+        Parameters
+        ----------
+        left, right : (B, 1, *spatial) float
+            On the norms' grid.
+
+        Returns
+        -------
+        (B, 4, *spatial) float
+            `map`; the same over the root of the pair's own scale, as in `score`; the z values
+            before their second smoothing, at most 8 SDs either way: without the modes, and with
+            them. A lesion with many neighbours to be mistaken for is told by what is about it.
+        """
+        values, known, rest, plain = self._map(left, right)
+        scaled = values / self._scale(values, known).reshape(-1, *(1,) * (values.ndim - 1))
+        fine = [one.clamp(-_LARGEST, _LARGEST) for one in (rest, plain)]
+        return torch.cat([values, scaled, *fine], dim=1)
+
     def map(self, left: Batch, right: Float[Tensor, " ..."]) -> Batch:
         """
         Return where pairs differ more than is usual.
@@ -182,13 +218,21 @@ class NormativeAsymmetry(nn.Module):
             scale (from the median): some brains are less even everywhere. No scale above the
             largest of the reference counts, or a large lesion would hide behind its own.
         """
-        values, known = (one[:, 0] for one in self._map(left, right))
+        values, known, _, _ = self._map(left, right)
+        scale = self._scale(values, known)
+        return mean_of_highest(values[:, 0].abs(), known[:, 0]) / scale
+
+    def _scale(
+        self, values: Batch, known: Bool[Tensor, " batch channels *spatial"]
+    ) -> Float[Tensor, " batch"]:
         scale = _own_scale(values, known).clamp(max=float(self.norms.own_limit)).sqrt()
-        return mean_of_highest(values.abs(), known) / scale.clamp(min=torch.finfo().eps)
+        limited: Tensor = scale.clamp(min=torch.finfo().eps)
+        return limited
 
     def _map(
         self, left: Batch, right: Float[Tensor, " ..."]
-    ) -> tuple[Batch, Bool[Tensor, " batch channels *spatial"]]:
+    ) -> tuple[Batch, Bool[Tensor, " batch channels *spatial"], Batch, Batch]:
+        """Return `map`, where it is known, and the fine z values: without the modes, and with."""
         norms = self.norms
         if left.shape[1:] != (1, *norms.mean.shape) or left.shape != right.shape:
             grid = ", ".join(map(str, norms.mean.shape))
@@ -201,11 +245,15 @@ class NormativeAsymmetry(nn.Module):
         common = norms.sd.isfinite()
         with torch.autocast(left.device.type, enabled=False):
             values, inside = (one[:, 0] for one in _difference(left, right, norms.fine))
-            rows = ((values - norms.mean) / norms.sd * inside)[:, common]
-            rest = _without(rows, norms.modes.float())
-            smooth = _smoothed(rest, common, inside, norms.wide)
+            plain = (values - norms.mean) / norms.sd * inside
+            rest = torch.zeros_like(plain)
+            rest[:, common] = _without(plain[:, common], norms.modes.to(plain))
+            rest = rest * inside
+            smooth = smooth_inside(rest[:, None], inside[:, None], norms.wide)[:, 0]
+            found = (smooth - norms.wide_mean) / norms.wide_sd
         known = inside & common
-        return ((smooth - norms.wide_mean) / norms.wide_sd * known)[:, None], known[:, None]
+        wide, rest, plain = ((one * known)[:, None] for one in (found, rest, plain))
+        return wide, known[:, None], rest, plain
 
 
 def _difference(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from pytorch_metric_learning.losses import ContrastiveLoss, NTXentLoss, TripletMarginLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +17,6 @@ from hemitwin.models.relations import Relations
 Triplets = tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]
 """Rows of the anchors, positives and negatives."""
 
-_LESION_WEIGHT = 0.5
 
 _PairMatrix = Bool[Tensor, "anchors others"]
 
@@ -236,25 +235,28 @@ def _class_cross_entropy(embeddings: Embedding, relations: Relations, head: Pair
 
 def map_loss(
     anomaly: Float[Tensor, "batch 2 *spatial"],
-    truth: Bool[Tensor, "batch 2 *spatial"],
+    lesions: UInt8[Tensor, "batch 2 *spatial"],
     logit: Float[Tensor, " batch"],
     *,
+    lesion_weight: float = 0.5,
     pair_weight: float = 0.1,
 ) -> Float[Tensor, ""]:
     """
     Score the decoder's maps: cross-entropy of voxels, and of the pair.
 
-    Every lesion counts alike, however small: its voxels' mean is taken first, and weighs half of
-    what all healthy voxels do.
+    Every lesion counts alike, however small: its voxels' mean is taken first.
 
     Parameters
     ----------
     anomaly : (B, 2, *spatial) float
         Logits of both sides.
-    truth : (B, 2, *spatial) bool
-        The injected lesion; empty for pairs without one.
+    lesions : (B, 2, *spatial) uint8
+        Which of the pair's lesions lies at a voxel, counted from 1; 0 for none.
     logit : (B,) float
-        Of the pair; its label is whether `truth` holds anything.
+        Of the pair; its label is whether it has a lesion.
+    lesion_weight : float
+        Of the lesions' voxels, beside all healthy ones together. Where it is small, a voxel must
+        be much unlike healthy ones before it counts.
     pair_weight : float
         Of the pair's cross-entropy. The logit is the map's peak: much weight on it pulls all
         voxels down before there is any peak, and nothing is learnt.
@@ -264,12 +266,20 @@ def map_loss(
     () float
         Their sum.
     """
-    target = truth.float().flatten(1)
+    number = lesions.flatten(1).long()
+    inside = number > 0
     voxels = F.binary_cross_entropy_with_logits(
-        anomaly.float().flatten(1), target, reduction="none"
+        anomaly.float().flatten(1), inside.float(), reduction="none"
     )
-    healthy = (voxels * (1 - target)).sum() / (1 - target).sum()
-    inside = (voxels * target).sum(dim=1) / target.sum(dim=1).clamp(min=1)
-    label = truth.flatten(1).any(dim=1).float()
+    healthy = (voxels * ~inside).sum() / (~inside).sum()
+    most = int(number.max()) + 1
+    owner = torch.arange(len(number), device=number.device)[:, None] * most + number
+    sums = voxels.new_zeros(len(number) * most).index_add(0, owner[inside], voxels[inside])
+    sizes = torch.bincount(owner[inside], minlength=len(sums))
+    found = sums / sizes.clamp(min=1)
+    # As a share of all pairs: a batch without lesions has nothing to say of them.
+    count = (sizes > 0).sum().clamp(min=1)
+    label = inside.any(dim=1).float()
+    each = found.sum() / count * label.mean()
     pair = F.binary_cross_entropy_with_logits(logit.float(), label)
-    return healthy + _LESION_WEIGHT * inside.mean() + pair_weight * pair
+    return healthy + lesion_weight * each + pair_weight * pair

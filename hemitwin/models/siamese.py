@@ -1,13 +1,14 @@
 """One encoder, two images, one head that compares them."""
 
 import itertools
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hemitwin._shapes import Batch, Embedding
-from hemitwin.models.config import HeadConfig
+from hemitwin.models.config import HeadConfig, InputConfig
 from hemitwin.models.decoder import AnomalyDecoder
 from hemitwin.models.encoders.build import Encoder
 from hemitwin.models.encoders.local import LocalEncoder
@@ -23,6 +24,7 @@ from hemitwin.models.heads import (
     SingleClassifier,
     WeightedL1Head,
 )
+from hemitwin.models.input_channels import InputChannels, coarse_inside, repeat
 from hemitwin.models.normative_asymmetry import NormativeAsymmetry
 from hemitwin.models.reference import Reference
 
@@ -41,9 +43,11 @@ class SiameseNetwork(nn.Module):
     head : PairHead, optional
         What compares them; the Euclidean distance by default.
     reference : Reference, optional
-        Gives each image its second channel.
+        Gives each image its deviation as a channel.
     normative : NormativeAsymmetry, optional
-        What the network is held against; it takes no part in what the network says.
+        What the network is held against; with `input.difference` what it sees, too.
+    inputs : InputConfig, optional
+        Which channels the encoder is given; by default the image, and its deviation.
     """
 
     encoder: Encoder
@@ -57,12 +61,19 @@ class SiameseNetwork(nn.Module):
         head: PairHead | None = None,
         reference: Reference | None = None,
         normative: NormativeAsymmetry | None = None,
+        inputs: InputConfig | None = None,
     ) -> None:
         super().__init__()
+        self.inputs = inputs or InputConfig()
         self.encoder = encoder
         self.head = head or DistanceHead()
         self.reference = reference
         self.normative = normative
+
+    @property
+    def seen(self) -> InputChannels:
+        """What the encoder is given of images."""
+        return InputChannels(self.inputs, self.reference, self.normative)
 
     @property
     def device(self) -> torch.device:
@@ -96,29 +107,45 @@ class SiameseNetwork(nn.Module):
                 f"{tuple(right.shape)}; split or crop them onto one grid"
             )
             raise ValueError(msg)
-        return self.compare(self.encoder_input(torch.cat([left, right])))
+        return self.compare(self.seen.of_pair(left, right), tuple(left.shape[2:]))
 
-    def compare(self, inputs: Batch) -> PairOutput:
-        """Compare the first half of what `encoder_input` gave with the second."""
+    def compare(self, inputs: Batch, size: tuple[int, ...]) -> PairOutput:
+        """Compare the two halves of what `seen.of_pair` gave, of images of this size."""
         both, pairs = self.encode(inputs), len(inputs) // 2
-        output: PairOutput = self.head(both.select(slice(pairs)), both.select(slice(pairs, None)))
-        return output
+        return self.decide(both.select(slice(pairs)), both.select(slice(pairs, None)), size)
 
-    def encoder_input(self, images: Batch) -> Float[Tensor, " batch seen *spatial"]:
-        """Return what the encoder is given of images: themselves, or with their deviation."""
-        return images if self.reference is None else self.reference(images)
+    def decide(
+        self, left: EncodedImages, right: EncodedImages, size: tuple[int, ...]
+    ) -> PairOutput:
+        """Let the head compare; its maps lie on the images' grid, whatever the encoder's is."""
+        output: PairOutput = self.head(left, right)
+        if output.anomaly is None:
+            return output
+        return replace(output, anomaly=repeat(output.anomaly, self.inputs.packing, size))
+
+    def exchanged(self) -> "SiameseNetwork":
+        """Return what treats a right image as this does a left one; weights are shared.
+
+        A network that sees how far a difference is from the norms knows left from right: it says
+        of exchanged images, by exchanged norms, what it says of the images.
+        """
+        if self.normative is None or not self.inputs.difference:
+            return self
+        norms = self.normative.exchanged()
+        other = SiameseNetwork(self.encoder, self.head, self.reference, norms, self.inputs)
+        return other.train(self.training)
+
+    def on_norms_grid(self, images: Batch) -> Float[Tensor, " batch channels *grid"]:
+        """Bring images to the grid that reference and norms lie on: the encoder's."""
+        return coarse_inside(images, self.inputs.packing)
 
     def embed(self, images: Batch) -> Embedding:
-        """Embed images one by one, as a pair's two sides are."""
-        embeddings: Embedding = self.encoder(self.encoder_input(images))
+        """Embed images one by one, as a pair's two sides are; see `InputChannels.of_images`."""
+        embeddings: Embedding = self.encoder(self.seen.of_images(images))
         return embeddings
 
-    def sum_channels(self, relevance: Batch) -> Float[Tensor, " batch own *spatial"]:
-        """Add up the relevance of the channels that `encoder_input` made of one."""
-        return relevance if self.reference is None else relevance.sum(dim=1, keepdim=True)
-
     def encode(self, inputs: Batch) -> EncodedImages:
-        """Run the encoder once on what `encoder_input` gave, and keep the maps a head needs."""
+        """Run the encoder once on what `seen` gave, and keep the maps a head needs."""
         if self.head.needs_maps:
             encoder = self.encoder
             if not isinstance(encoder, PooledEncoder):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hemitwin._atomic import atomic_path
 from hemitwin._error_text import error_text
-from hemitwin.models.config import EncoderConfig, HeadConfig
+from hemitwin.models.config import EncoderConfig, HeadConfig, InputConfig
 from hemitwin.models.encoders.build import build_encoder
 from hemitwin.models.encoders.local import LocalEncoder, LocalEncoderConfig
 from hemitwin.models.normative_asymmetry import NormativeAsymmetry
@@ -53,6 +53,7 @@ def save_weights(
     header = {
         "encoder": encoder.config.model_dump(mode="json"),
         "head": (head or HeadConfig()).model_dump(mode="json"),
+        "inputs": siamese.inputs.model_dump(mode="json"),
         "metadata": dict(metadata),
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in siamese.state_dict().items()}
@@ -93,7 +94,9 @@ def load_weights(path: Path) -> tuple[SiameseNetwork, dict[str, str]]:
     encoder = _rebuild(header["encoder"])
     head = build_head(HeadConfig.model_validate(header.get("head", {})), encoder)
     norms = NormativeAsymmetry.read(tensors, "normative.")
-    siamese = SiameseNetwork(encoder, head, Reference.read(tensors, "reference."), norms)
+    inputs = InputConfig.model_validate(header.get("inputs", {}))
+    reference = Reference.read(tensors, "reference.")
+    siamese = SiameseNetwork(encoder, head, reference, norms, inputs)
     siamese.load_state_dict(tensors)
     return siamese.eval(), header["metadata"]
 

@@ -16,7 +16,13 @@ from hemitwin.interpret import (
     explain_pair,
     explain_score,
 )
-from hemitwin.models import HeadConfig, SiameseNetwork, build_head
+from hemitwin.models import (
+    HeadConfig,
+    InputChannels,
+    InputConfig,
+    SiameseNetwork,
+    build_head,
+)
 
 
 def siamese(make_encoder, shake, head="distance", **settings):
@@ -61,12 +67,17 @@ def by_constant(_, left, right):
     return torch.full_like(left, 0.1), torch.full_like(right, 0.1)
 
 
+class OneSidedChannels(InputChannels):
+    def of_pair(self, left, right):
+        return torch.cat([left, right.relu()])
+
+
 class OneSided(SiameseNetwork):
     """See only the bright part of the right image: not the same for exchanged images."""
 
-    def encoder_input(self, images):
-        left, right = images.chunk(2)
-        return torch.cat([left, right.relu()])
+    @property
+    def seen(self):
+        return OneSidedChannels(InputConfig())
 
 
 @pytest.mark.parametrize("head", ["distance", "classifier"])
@@ -234,8 +245,8 @@ def test_what_has_no_weights_to_draw_anew_is_refused(make_encoder, shake):
     network, images = siamese(make_encoder, shake), pair()
 
     class Wrapped:
-        encoder, encoder_input = network.encoder, network.encoder_input
-        sum_channels, compare = network.sum_channels, network.compare
+        encoder, seen, compare = network.encoder, network.seen, network.compare
+        exchanged = network.exchanged
         __call__ = network.forward
 
     with pytest.raises(TypeError, match=r"must be an nn.Module .* got .*Wrapped"):

@@ -323,10 +323,10 @@ def test_the_map_loss_is_lowest_for_the_true_map():
     right = torch.where(truth, 9.0, -9.0)
     wrong_side = right.flip(1)
     logit = torch.tensor([9.0, -9.0])
-    best = map_loss(right, truth, logit)
+    best = map_loss(right, truth.byte(), logit)
     assert best < 0.01
-    assert map_loss(wrong_side, truth, logit) > best + 0.5
-    assert map_loss(right, truth, -logit, pair_weight=1.0) > best + 5
+    assert map_loss(wrong_side, truth.byte(), logit) > best + 0.5
+    assert map_loss(right, truth.byte(), -logit, pair_weight=1.0) > best + 5
 
 
 def test_a_small_lesion_counts_as_much_as_a_large_one():
@@ -335,7 +335,24 @@ def test_a_small_lesion_counts_as_much_as_a_large_one():
     truth[1, 1, 0, 0, 0] = True
     seen, logit = torch.where(truth, 9.0, -9.0), torch.full((2,), 9.0)
     missed = [seen.index_fill(0, torch.tensor([k]), -9.0) for k in range(2)]
-    large, small = (map_loss(anomaly, truth, logit) for anomaly in missed)
+    large, small = (map_loss(anomaly, truth.byte(), logit) for anomaly in missed)
     torch.testing.assert_close(large, small)
     # Half of the mean over both pairs of a miss, whose cross-entropy is 9.
     assert float(large) == pytest.approx(0.5 * 9 / 2, abs=0.01)
+
+
+def test_two_lesions_of_one_pair_count_alike_and_as_much_as_one():
+    lesions = torch.zeros(2, 2, 6, 6, 6, dtype=torch.uint8)
+    lesions[0, 0, :5, :5, :5] = 1
+    lesions[0, 1, 0, 0, 0] = 2
+    found, logit = torch.where(lesions > 0, 9.0, -9.0), torch.tensor([9.0, -9.0])
+    large, small = (
+        map_loss(torch.where(lesions == number, -9.0, found), lesions, logit, lesion_weight=1.0)
+        for number in (1, 2)
+    )
+    torch.testing.assert_close(large, small)
+    # Half of the pairs have a lesion, and half of the lesions there are missed.
+    assert float(large) == pytest.approx(9.0 / 4, rel=0.01)
+    missed = torch.where(lesions > 0, -9.0, found)
+    weak = map_loss(missed, lesions, logit, lesion_weight=0.1)
+    assert float(weak) == pytest.approx(0.1 * 9.0 / 2, rel=0.01)

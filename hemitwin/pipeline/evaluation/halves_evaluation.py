@@ -103,7 +103,9 @@ def evaluate_halves(
     )
     pairs = score_pairs(run.network, groups, split=run.split, fold="test")
     if run.network.normative is not None:  # a run of before there were norms has none
-        places = places_of(run.network.normative, groups, reference=run.network.reference)
+        packing = run.network.inputs.packing
+        coarse = [[pair.coarse(packing) for pair in group] for group in groups]
+        places = places_of(run.network.normative, coarse, reference=run.network.reference)
         pairs = pairs.join(places)
     table = ScoreTable(pairs, read_families(run.folder / FAMILIES))
     result = _summarise(run, stem, table, _validation_pairs(run, brains))

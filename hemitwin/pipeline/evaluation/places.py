@@ -65,24 +65,29 @@ def found_places(table: ScoreTable, *, draws: int = 2000, seed: int = 0) -> dict
     Returns
     -------
     dict of str to Estimate
-        ``known_place``, an AUC; ``peak_inside`` and ``right_side``, shares.
+        ``known_place``, an AUC; ``peak_inside`` and ``right_side``, shares; and of a network's own
+        map ``map_inside`` and ``map_right_side``.
     """
-    if "known_place" not in table.rows:
+    asked = table.rows["side"].notna() & (table.rows["role"] == "lesion")
+    rows = table.rows.where(asked)
+    found: dict[str, Estimate] = {}
+    for name in ("known_place", "peak_inside", "map_inside"):
+        found |= _mean(table, name, rows.get(name), draws, seed)
+    for name, column in (("right_side", "side_found"), ("map_right_side", "map_side")):
+        if column in rows and rows[column].notna().any():
+            known = rows["known_place" if column == "side_found" else "map_inside"].notna()
+            right = (rows[column] == rows["side"]).astype(float).where(known)
+            found |= _mean(table, name, right, draws, seed)
+    return found
+
+
+def _mean(
+    table: ScoreTable, name: str, values: "pd.Series[float] | None", draws: int, seed: int
+) -> dict[str, Estimate]:
+    if values is None or values.isna().all():
         return {}
-    some = table.where(table.rows["known_place"].notna().to_numpy(bool))
-    if some.rows.empty:
-        return {}
-    right = some.rows["side_found"] == some.rows["side"]
-    values = {
-        "known_place": some.rows["known_place"],
-        "peak_inside": some.rows["peak_inside"],
-        "right_side": right if some.rows["side_found"].notna().any() else None,
-    }
-    return {
-        name: some.clusters.mean(column.to_numpy(float), draws, seed)
-        for name, column in values.items()
-        if column is not None
-    }
+    some = table.where(values.notna().to_numpy(bool))
+    return {name: some.clusters.mean(values.dropna().to_numpy(float), draws, seed)}
 
 
 def _row(

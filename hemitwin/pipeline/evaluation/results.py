@@ -27,6 +27,8 @@ _PLACES = {
     "known_place": "AUC at the known place, arithmetic",
     "peak_inside": "peak inside the lesion, arithmetic",
     "right_side": "right side, arithmetic",
+    "map_inside": "peak inside the lesion, network",
+    "map_right_side": "right side, network",
 }
 
 

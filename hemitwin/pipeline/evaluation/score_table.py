@@ -33,7 +33,7 @@ KEYS = (
 )
 """What a pair is, as far as its table has it; every other column of numbers is a score."""
 
-FOUND = ("known_place", "peak_inside", "side_found")
+FOUND = ("known_place", "peak_inside", "side_found", "map_inside", "map_side")
 """What was found at a lesion's place (`places_of`): neither a score, nor what a pair is."""
 
 _NETWORK = ("score", "distance")

@@ -45,8 +45,16 @@ class Directions:
         Raises
         ------
         UserError
-            There are fewer embeddings, or dimensions, than directions.
+            The network sees images in pairs alone, or there are fewer embeddings, or dimensions,
+            than directions.
         """
+        if run.config.input.needs_pairs:
+            msg = (
+                "an embedding must be of one image to be explained, but this network sees each "
+                "half beside the other (input.other, input.difference); name a run without them, "
+                "or explain the pair's score"
+            )
+            raise UserError(msg)
         if count is None:
             return cls(run, None, ())
         data = run.config.volumes

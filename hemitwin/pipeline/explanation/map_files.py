@@ -176,6 +176,7 @@ def _sidecar(run: Run, made: MapContent, request: MapRequest, target: str) -> di
         "Rule": run.config.lrp.model_dump(mode="json") if request.method == "lrp" else None,
         "Ledger": made.ledger.to_dict(),
         "LedgerOfPair": found.ledger.to_dict(),
+        "ChannelShares": found.channels or None,
         "LedgerCloses": found.ledger.closes(run.reference_of(target)),
         **{name: side.to_dict() for name, side in sides.items() if side is not None},
         "Checks": None if made.checks is None else {**made.checks, "Atlas": hcpmmp_atlas().digest},

@@ -12,6 +12,7 @@ from hemitwin.interpret import LrpConfig
 from hemitwin.models import (
     EncoderConfig,
     HeadConfig,
+    InputConfig,
     Items,
     LocalEncoderConfig,
     LossConfig,
@@ -52,6 +53,13 @@ class TrainingConfig(Frozen):
     )
     lesions_per_side: int = Field(
         default=1, ge=1, description="Lesioned copies of each hemisphere in a batch."
+    )
+    lesions_per_pair: int = Field(
+        default=1,
+        ge=1,
+        le=32,
+        description="loss.objective=map: half of the lesioned pairs have from two to so many "
+        "lesions, in either half.",
     )
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak of the one-cycle schedule.")
     warmup: float = Field(
@@ -178,6 +186,9 @@ class RunConfig(Frozen):
         | Annotated[LocalEncoderConfig, Tag("LocalEncoderConfig")],
         Discriminator(_kind_of_encoder),
     ] = Field(default=EncoderConfig(), description="The network.")
+    input: InputConfig = Field(
+        default=InputConfig(), description="What the encoder is given beside each image."
+    )
     transfer: TransferConfig | None = Field(
         default=None, description="Weights that the encoder starts from; drawn by default."
     )
@@ -296,6 +307,12 @@ class RunConfig(Frozen):
     def _volumes_suit_the_rest(self) -> "RunConfig":
         if not isinstance(self.data, DataConfig):
             return self
+        if self.pairs is not None and self.input.needs_pairs:
+            msg = (
+                "input.other and input.difference must be left out where pairs of brains are the "
+                "task, whose embeddings are of each brain alone; got one of them set"
+            )
+            raise ValueError(msg)
         fit = ("lesion", "subject") if self.pairs is None else ("subject", "relative")
         if self.loss.negatives not in fit:
             msg = (
@@ -319,6 +336,7 @@ class RunConfig(Frozen):
             "pairs": self.pairs is not None,
             "lesions": self.lesions != LesionConfig(),
             "lesion_masks": self.lesion_masks is not None,
+            "input": self.input != InputConfig(),
         }
         if given := [name for name, there in foreign.items() if there]:
             msg = f"{', '.join(given)} must be left out where images are learnt from; got it set"
@@ -366,6 +384,9 @@ class RunConfig(Frozen):
                 "trained; got it set"
             )
             raise ValueError(msg)
+        if self.input != InputConfig() and isinstance(self.encoder, LocalEncoderConfig):
+            msg = "input must be left out where encoder.name=local, which is fitted; got it set"
+            raise ValueError(msg)
         if self.head.name == "decoder" and isinstance(self.encoder, LocalEncoderConfig):
             msg = (
                 "encoder.name must be one with feature maps where head.name=decoder; got local; "
@@ -382,6 +403,12 @@ class RunConfig(Frozen):
 
     @model_validator(mode="after")
     def _lesions_suit_training(self) -> "RunConfig":
+        if self.training.lesions_per_pair > 1 and self.loss.objective != "map":
+            msg = (
+                "training.lesions_per_pair must be 1 where loss.objective is not map: which half "
+                f"is the changed one must be known; got {self.training.lesions_per_pair}"
+            )
+            raise ValueError(msg)
         if not isinstance(self.data, DataConfig):
             return self
         if set(self.lesions.roles) != {"lesion"}:

@@ -9,17 +9,12 @@ from typing import Any
 
 import torch
 
-from hemitwin.models import (
-    LocalEncoder,
-    NormativeAsymmetry,
-    Reference,
-    SiameseNetwork,
-    count_parameters,
-)
+from hemitwin.models import LocalEncoder, SiameseNetwork, count_parameters
 from hemitwin.pipeline.cohort.split import Fold, Split
 from hemitwin.pipeline.stage.records import Record
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import TrainingData, Validation
+from hemitwin.pipeline.training.norms import NO_NORMS, TrainingNorms
 from hemitwin.pipeline.training.task import SiameseTask
 
 __all__ = ["SHOWN", "TrainingPlan", "TrainingSetup", "described", "transferred"]
@@ -64,39 +59,34 @@ class TrainingSetup:
         Training and validation batches.
     validation : Validation
         What the training is checked on.
-    reference : Reference or None
-        Of the training fold, where the network sees deviations from it.
+    norms : TrainingNorms
+        Of the training fold.
     local : LocalEncoder or None
         Patterns of the training fold, where the configuration asks for them.
     classes : tuple of str
         Of labelled images.
     told : mapping
         What else the run's summary says of its data, as JSON.
-    normative : NormativeAsymmetry or None
-        Of the training fold's halves: what the network is held against.
     """
 
     config: RunConfig
     data: TrainingData
     validation: Validation
-    reference: Reference | None
-    local: LocalEncoder | None
+    norms: TrainingNorms = NO_NORMS
+    local: LocalEncoder | None = None
     classes: tuple[str, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
-    normative: NormativeAsymmetry | None = None
 
     def task(self, steps: int) -> SiameseTask:
         """Return the Lightning module of a training of so many optimizer steps."""
-        task = SiameseTask(
+        return SiameseTask(
             self.config,
             steps=steps,
-            reference=self.reference,
+            norms=self.norms,
             local=deepcopy(self.local),
             scores=self.validation.epoch_scores(),
             classes=len(self.classes),
         )
-        task.network.normative = self.normative  # learns nothing: it is kept with the weights
-        return task
 
 
 def transferred(config: RunConfig) -> dict[str, Path]:

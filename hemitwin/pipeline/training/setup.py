@@ -11,7 +11,6 @@ from hemitwin._shapes import Volume
 from hemitwin.models import (
     LocalEncoder,
     LocalEncoderConfig,
-    NormativeAsymmetry,
     Reference,
     SiameseNetwork,
 )
@@ -29,6 +28,7 @@ from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import TrainingData, Validation
 from hemitwin.pipeline.training.device import chosen_device
+from hemitwin.pipeline.training.norms import TrainingNorms, norm_images
 from hemitwin.pipeline.training.plan import (
     SHOWN,
     TrainingPlan,
@@ -115,14 +115,16 @@ class VolumePlan(TrainingPlan):
         """Make what the training needs; the reference is taken on the device."""
         config, place = self.config, chosen_device(device)
         drawn, validation = _halves(self) if config.compared is HALVES else _brains(self)
-        reference = _reference(config, _images(self), place)
+        known = self.fold("train")
+        norms = TrainingNorms.fit(
+            config, norm_images(config, known, place), [brain.subject for brain in known]
+        )
         return TrainingSetup(
             config,
             TrainingData(config, drawn, validation.batches),
             validation,
-            reference,
-            _local_patterns(config, reference, _images(self), place),
-            normative=_normative(self, place),
+            norms,
+            _local_patterns(config, norms.whole.reference, _images(self), place),
         )
 
 
@@ -216,27 +218,6 @@ def _brains(plan: VolumePlan) -> tuple[Dataset[TrainingBatch], Validation]:
     families = plan.people.kinship.groups(plan.subjects)
     drawn = BrainSets(config, plan.fold("train"), pairs=learnt, families=families)
     return drawn, BrainsValidation(validation, checked, plan.people.demographics)
-
-
-def _reference(
-    config: RunConfig, images: Iterable[Volume], device: torch.device
-) -> Reference | None:
-    """Take the reference of the training fold alone, unchanged by augmentation."""
-    if not config.volumes.reference:
-        return None
-    data = config.volumes
-    seen = (image.to(device) for image in images)
-    return Reference.fit(seen, smooth_voxels=data.reference_mm / data.resolution_mm)
-
-
-def _normative(plan: VolumePlan, device: torch.device) -> NormativeAsymmetry | None:
-    """Take the norms of the halves' difference of the training fold alone."""
-    config = plan.config
-    if config.compared is not HALVES:
-        return None
-    halves = (config.compared.images(brain) for brain in plan.fold("train"))
-    pairs = ((left.to(device), right.to(device)) for left, right in halves)
-    return NormativeAsymmetry.fit(pairs, voxel_mm=config.volumes.resolution_mm)
 
 
 def _local_patterns(

@@ -14,13 +14,13 @@ from hemitwin._shapes import Batch
 from hemitwin.models import (
     BuiltEncoder,
     EncoderConfig,
+    InputChannels,
     Items,
     LocalEncoder,
     MemoryBank,
     Objective,
     PairOutput,
     PooledEncoder,
-    Reference,
     Relations,
     SiameseNetwork,
     build_encoder,
@@ -37,6 +37,7 @@ from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import EpochScores
 from hemitwin.pipeline.training.device import chosen_device
 from hemitwin.pipeline.training.distributed import gather_batch
+from hemitwin.pipeline.training.norms import NO_NORMS, TrainingNorms, training_channels
 from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 
 __all__ = ["SiameseTask", "channels_last", "memory_format", "resolve_precision", "side_pairs"]
@@ -55,8 +56,8 @@ class SiameseTask(pl.LightningModule):
         Network, objective and schedule.
     steps : int
         Optimizer steps in the whole run, for the one-cycle schedule.
-    reference : Reference, optional
-        Of the training images; it gives the encoder its second channel.
+    norms : TrainingNorms, optional
+        Of the training fold.
     local : LocalEncoder, optional
         The encoder, where the configuration asks for local patterns: they are of images.
     scores : EpochScores, optional
@@ -75,19 +76,24 @@ class SiameseTask(pl.LightningModule):
         config: RunConfig,
         *,
         steps: int,
-        reference: Reference | None = None,
+        norms: TrainingNorms = NO_NORMS,
         local: LocalEncoder | None = None,
         scores: EpochScores | None = None,
         classes: int = 0,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
-        encoder = _encoder(config, reference, local, generator)
+        whole = norms.whole
+        seen = InputChannels(config.input, whole.reference, whole.normative)
+        encoder = _encoder(config, seen, local, generator)
         self.head_config = config.head
         if config.loss.objective == "softmax":
             self.head_config = config.head.model_copy(update={"classes": classes})
         head = build_head(self.head_config, encoder, generator)
-        self.network = SiameseNetwork(encoder, head, reference)
+        self.network = SiameseNetwork(
+            encoder, head, whole.reference, whole.normative, config.input
+        )
+        self._norms = norms
         self._objective = Objective(config.loss, config.head.metric)
         self._memory = MemoryBank(config.loss.memory, encoder.config.embedding_dim)
         self._loss = config.loss
@@ -103,11 +109,11 @@ class SiameseTask(pl.LightningModule):
         """Centre the untrained embeddings on a batch, so that training begins at once."""
         encoder = self.network.encoder
         if isinstance(encoder, PooledEncoder):
-            encoder.centre(channels_last(self.network.encoder_input(batch.images)))
+            encoder.centre(channels_last(self._channels(batch)))
 
     def training_step(self, batch: TrainingBatch, _: int) -> dict[str, Tensor]:
         """Return the loss, and beside it the distances of what belongs together and apart."""
-        images = channels_last(self.network.encoder_input(batch.images))
+        images = channels_last(self._channels(batch))
         if self._loss.objective == "map":
             loss, embeddings = self._map_step(images, batch)
             items = batch.items
@@ -159,6 +165,9 @@ class SiameseTask(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def _channels(self, batch: TrainingBatch) -> Tensor:
+        return training_channels(self.network, batch, self._norms)
+
     def _embedding_loss(self, embeddings: Tensor, items: Items) -> Tensor:
         older, old_items = self._memory.read()
         everyone = Items.join([items, old_items])
@@ -170,18 +179,22 @@ class SiameseTask(pl.LightningModule):
 
     def _map_step(self, images: Batch, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Decode every pair of the batch that one subject's halves make."""
-        if batch.masks is None:
-            msg = "the map objective must have the lesions' masks in its batches; got none"
+        if batch.lesions is None:
+            msg = "the map objective must have the lesions in its batches; got none"
             raise TypeError(msg)
-        left, right = side_pairs(batch.items)
-        truth = torch.stack([batch.masks[left], batch.masks[right]], dim=1)
+        left, right = side_pairs(batch)
+        size = tuple(batch.images.shape[2:])
+        truth = torch.stack([batch.lesions[left], batch.lesions[right]], dim=1)
         if self._training.chunk is None:
             sides = self.network.encode(images)
-            maps, logits = _maps(self.network.head(sides.select(left), sides.select(right)))
+            output = self.network.decide(sides.select(left), sides.select(right), size)
+            maps, logits = _maps(output)
             return self._map_loss(maps, truth, logits), sides.embedding.float()
         pairs = max(1, self._training.chunk // 2)
         decoded = [
-            checkpoint(self._decode, images[left[some]], images[right[some]], use_reentrant=False)
+            checkpoint(
+                self._decode, images[left[some]], images[right[some]], size, use_reentrant=False
+            )
             for some in torch.arange(len(left), device=left.device).split(pairs)
         ]
         maps, logits = (torch.cat(parts) for parts in zip(*decoded, strict=True))
@@ -191,22 +204,25 @@ class SiameseTask(pl.LightningModule):
         return loss, embeddings.float()
 
     def _map_loss(self, maps: Tensor, truth: Tensor, logits: Tensor) -> Tensor:
-        return map_loss(maps, truth, logits, pair_weight=self._loss.pair_weight)
+        weights = {
+            "lesion_weight": self._loss.lesion_weight,
+            "pair_weight": self._loss.pair_weight,
+        }
+        return map_loss(maps, truth, logits, **weights)
 
-    def _decode(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        return _maps(self.network.compare(torch.cat([left, right])))
+    def _decode(self, left: Tensor, right: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        return _maps(self.network.compare(torch.cat([left, right]), size))
 
 
 def _encoder(
     config: RunConfig,
-    reference: Reference | None,
+    seen: InputChannels,
     local: LocalEncoder | None,
     generator: torch.Generator,
 ) -> BuiltEncoder:
     if isinstance(config.encoder, EncoderConfig):
-        channels: int = 1 if config.images is None else config.images.channels
-        if reference is not None:
-            channels = reference.channels
+        own: int = 1 if config.images is None else config.images.channels
+        channels = sum(seen.widths(own, config.encoder.spatial_dims).values())
         encoder = build_encoder(
             config.encoder.model_copy(update={"in_channels": channels}), generator
         )
@@ -232,8 +248,16 @@ def _maps(output: PairOutput) -> tuple[Tensor, Tensor]:
     return output.anomaly, output.logit
 
 
-def side_pairs(items: Items) -> tuple[Tensor, Tensor]:
-    """Return the rows of every left and right half of one subject, not both lesioned."""
+def side_pairs(batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+    """Return the rows of the left and right halves that make a pair.
+
+    Those are the partners, where images have some; else all halves of one subject, not both
+    lesioned.
+    """
+    items = batch.items
+    if batch.partners is not None:
+        (left,) = torch.where(items.item == 0)
+        return left, batch.partners[left]
     same = items.group[:, None] == items.group[None]
     opposite = (items.item[:, None] == 0) & (items.item[None] == 1)
     one_healthy = ~(items.lesioned[:, None] & items.lesioned[None])

@@ -101,3 +101,33 @@ def test_a_classifier_of_single_images_is_refused_for_pairs_of_brains(config_fil
     overrides = ["pairs.positive=mz", "loss.objective=bce", "head.name=single"]
     with pytest.raises(UserError, match=r"head\.name must be one that compares"):
         load_config(config_file, overrides)
+
+
+def test_what_depends_on_the_other_image_is_refused_for_pairs_of_brains(config_file):
+    with pytest.raises(UserError, match=r"input\.other and input\.difference must be left out"):
+        load_config(config_file, ["pairs.positive=mz", "input.other=true"])
+    packed = load_config(config_file, ["pairs.positive=mz", "input.packing=2"])
+    assert packed.input.packing == 2
+
+
+def test_local_patterns_are_of_images_as_they_are(config_file):
+    with pytest.raises(UserError, match=r"input must be left out where encoder\.name=local"):
+        load_config(config_file, ["encoder.name=local", "input.packing=2"])
+
+
+def test_images_take_no_channels_of_halves(tmp_path):
+    path = tmp_path / "images.yaml"
+    path.write_text("data: {images: folder}\n")
+    with pytest.raises(UserError, match=r"input must be left out where images are learnt from"):
+        load_config(path, ["input.packing=2"])
+
+
+def test_several_lesions_in_a_pair_are_for_maps(config_file):
+    with pytest.raises(UserError, match=r"lesions_per_pair must be 1 .* got 4"):
+        load_config(config_file, ["training.lesions_per_pair=4"])
+    assert (
+        load_config(
+            config_file, ["training.lesions_per_pair=4", "loss.objective=map"]
+        ).training.lesions_per_pair
+        == 4
+    )

@@ -26,6 +26,7 @@ from hemitwin.pipeline.training.data import BatchSampler
 from hemitwin.pipeline.training.runs import load_run, write_config
 from hemitwin.pipeline.training.setup import plan_training
 from hemitwin.pipeline.training.sources.halves import HalvesScores, PairBatch
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 from hemitwin.pipeline.training.sources.whole_brains import BrainsScores, IndexedPairs
 from hemitwin.pipeline.training.step_probe import probe_step
 from hemitwin.pipeline.training.task import SiameseTask, side_pairs
@@ -263,8 +264,12 @@ def test_the_decoder_is_given_every_pair_with_a_healthy_half():
     n = torch.tensor
     sides, lesioned = n([0, 1, 0, 1]), n([False, False, True, True])
     items = Items(n([7, 7, 7, 7]), sides, n([7, 7, 7, 7]), lesioned)
-    left, right = side_pairs(items)
+    images = torch.zeros(4, 1, 2, 2, 2)
+    left, right = side_pairs(TrainingBatch(images, items))
     assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 1), (0, 3), (2, 1)]
+    whole = TrainingBatch(images, items, partners=n([1, 0, 3, 2]))
+    left, right = side_pairs(whole)
+    assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 1), (2, 3)]
 
 
 def test_a_sampler_gives_each_process_its_share(monkeypatch):
@@ -289,7 +294,8 @@ WORKER = """
     from torch import distributed
     from hemitwin.models import Items
     from hemitwin.pipeline.training.config import load_config
-    from hemitwin.pipeline.training.task import SiameseTask
+    from hemitwin.pipeline.training.sources.pairs import TrainingBatch
+from hemitwin.pipeline.training.task import SiameseTask
     from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 
     torch.set_num_threads(1)

@@ -28,6 +28,7 @@ from hemitwin.pipeline.training.sources.pairs import (
     join,
     mirror_difference,
     pairs_of,
+    whole_pairs_of,
 )
 from hemitwin.pipeline.training.task import channels_last
 from hemitwin.transforms import BrainAugmentation, LesionSpec
@@ -106,7 +107,10 @@ class LesionedHalves(Dataset[TrainingBatch]):
             brain.volume**gamma, brain.mask, seed=(self._config.seed, epoch, index)
         )
         changed = replace(brain, volume=volume, mask=mask)
-        return halves_of(changed, index, self._source, rng, copies=training.lesions_per_side)
+        copies, most = training.lesions_per_side, training.lesions_per_pair
+        if most > 1 or self._config.input.needs_pairs:
+            return whole_pairs_of(changed, index, self._source, rng, copies=copies, most=most)
+        return halves_of(changed, index, self._source, rng, copies=copies)
 
 
 class HalvesValidation(Validation):
@@ -290,7 +294,8 @@ def score_pairs(
     -------
     DataFrame
         One row a pair: subject, lesioned, role, side, volume_mm3, contrast and its unit
-        (contrast_from), distance, `score` where the head has a logit, and what needs no network:
+        (contrast_from), distance, `score` where the head has a logit, where it has maps the side
+        and place where they are highest (map_side, map_inside), and what needs no network:
         the voxel-wise mirror difference (mirror_mean, mirror_peak; with a reference
         mirror_deviation, see `Reference.asymmetry`), normative_asymmetry (see
         `NormativeAsymmetry.score`) and the halves' volumes (half_volume, half_tissue_volumes).
@@ -307,6 +312,7 @@ def score_pairs(
         with torch.inference_mode():
             output = network(batch.left, batch.right)
         known = _against_norms(network, batch)
+        places = [None] * len(group) if output.anomaly is None else output.anomaly.cpu()
         for k, (pair, distance, score) in enumerate(
             zip(group, output.distance, output.score, strict=True)
         ):
@@ -325,19 +331,33 @@ def score_pairs(
                     "mirror_mean": plain["mean"],
                     "mirror_peak": plain["peak"],
                     **{name: float(values[k]) for name, values in known.items()},
+                    **_place(pair, places[k]),
                     **hemisphere_baselines(pair),
                 }
             )
     return pd.DataFrame(rows)
 
 
+def _place(
+    pair: ScoredPair, anomaly: Float[torch.Tensor, "2 h y z"] | None
+) -> dict[str, float | str | None]:
+    """Tell where a decoder's maps are highest: on which side, and whether in the lesion."""
+    if anomaly is None:
+        return {}
+    side, *place = np.unravel_index(int(anomaly.argmax()), tuple(anomaly.shape))
+    asked = pair.changed is not None and pair.lesioned and bool(pair.changed.any())
+    inside = float(pair.changed[tuple(place)]) if asked and pair.changed is not None else None
+    return {"map_inside": inside, "map_side": "LR"[side] if asked else None}
+
+
 def _against_norms(network: SiameseNetwork, batch: PairBatch) -> dict[str, torch.Tensor]:
     """Score pairs by the norms that travel with the network, as far as it has some."""
+    left, right = (network.on_norms_grid(half) for half in (batch.left, batch.right))
     scores = {}
     if network.reference is not None:
-        scores["mirror_deviation"] = network.reference.asymmetry(batch.left, batch.right)
+        scores["mirror_deviation"] = network.reference.asymmetry(left, right)
     if network.normative is not None:  # a run of before there were norms has none
-        scores["normative_asymmetry"] = network.normative.score(batch.left, batch.right)
+        scores["normative_asymmetry"] = network.normative.score(left, right)
     return scores
 
 

@@ -373,9 +373,7 @@ class ImagePlan(TrainingPlan):
             "shortcuts": [asdict(one) for one in find_shortcuts(self.images)],
             "left_out": list(self.images.problems),
         }
-        return TrainingSetup(
-            self.config, data, validation, None, None, classes=self.images.classes, told=told
-        )
+        return TrainingSetup(self.config, data, validation, classes=self.images.classes, told=told)
 
 
 def plan_images(config: RunConfig) -> ImagePlan:

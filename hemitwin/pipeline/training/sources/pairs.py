@@ -1,16 +1,16 @@
 """Batches of images, and hemisphere pairs with and without injected lesions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from hemitwin._shapes import Affine, Batch, Volume
-from hemitwin.models import Items
+from hemitwin.models import Items, coarse_inside, pack
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.compared import split_brain
@@ -35,10 +35,15 @@ __all__ = [
     "join",
     "mirror_difference",
     "pairs_of",
+    "whole_pairs_of",
 ]
 
 Side = Literal["L", "R"]
 _SIDES: tuple[Side, Side] = ("L", "R")
+_LEAST_SHARE = 0.5
+"""Of a larger voxel that has to be changed."""
+_SEVERAL = 0.5
+"""Share of the pairs that have several lesions, where they may."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,19 +97,24 @@ class TrainingBatch:
         Hemispheres, all lying on the left (right ones mirrored), or brains.
     items : Items
         Whose they are.
-    masks : (B, *spatial) bool, optional
-        Where a lesion was injected.
+    lesions : (B, *spatial) uint8, optional
+        Which of its lesions was injected at a voxel, counted from 1; 0 for none.
+    partners : (B,) int, optional
+        Row of the image that each is seen beside, where what is seen of one depends on the other.
     """
 
     images: Batch
     items: Items
-    masks: Bool[Tensor, " batch *spatial"] | None = None
+    lesions: UInt8[Tensor, " batch *spatial"] | None = None
+    partners: Int[Tensor, " batch"] | None = None
 
     def to(self, device: torch.device) -> "TrainingBatch":
         """Return the batch on another device."""
         items = Items.unpack(self.items.pack().to(device))
-        masks = None if self.masks is None else self.masks.to(device)
-        return TrainingBatch(self.images.to(device), items, masks)
+        lesions, partners = (
+            None if one is None else one.to(device) for one in (self.lesions, self.partners)
+        )
+        return TrainingBatch(self.images.to(device), items, lesions, partners)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +144,15 @@ class ScoredPair:
         """The label: whether one half was changed and the other was not."""
         return self.spec is not None and self.spec.is_abnormal
 
+    def coarse(self, factor: int) -> "ScoredPair":
+        """Return the pair on a grid of larger voxels, as `coarse_inside` makes it."""
+        if factor == 1:
+            return self
+        left, right = (coarse_inside(half[None], factor)[0] for half in (self.left, self.right))
+        share = None if self.changed is None else pack(self.changed[None, None].float(), factor)
+        changed = None if share is None else share[0].mean(dim=0) >= _LEAST_SHARE
+        return replace(self, left=left, right=right, changed=changed)
+
     @property
     def role(self) -> str:
         """``healthy``, ``lesion``, ``control``, ``sham`` or ``asymmetry``."""
@@ -151,27 +170,109 @@ def halves_of(
     """
     healthy = split_brain(brain, brain.volume)
     images, sides = [healthy.left, healthy.right], [0, 1]
-    masks = [torch.zeros(images[0].shape[1:], dtype=torch.bool)] * 2
+    lesions = [torch.zeros(images[0].shape[1:], dtype=torch.uint8)] * 2
     for _ in range(copies):
         for side in _SIDES:
             volume, mask = source.inject(brain, source.sample(brain, rng, side))
             images.append(_half(split_brain(brain, volume), side))
-            lesion = split_hemispheres(mask[None].float(), brain.affine)
-            masks.append(_half(lesion, side)[0] > 0)
+            lesions.append(_labels(mask.byte(), brain)[_SIDES.index(side)])
             sides.append(_SIDES.index(side))
     count = len(images)
     subjects = torch.full((count,), number)
     items = Items(subjects, torch.tensor(sides), subjects, torch.arange(count) >= 2)
-    return TrainingBatch(torch.stack(images), items, torch.stack(masks))
+    return TrainingBatch(torch.stack(images), items, torch.stack(lesions))
+
+
+def whole_pairs_of(
+    brain: Brain,
+    number: int,
+    source: LesionSource,
+    rng: np.random.Generator,
+    *,
+    copies: int,
+    most: int = 1,
+) -> TrainingBatch:
+    """Make whole pairs of one brain: for networks that see what differs between two halves.
+
+    Parameters
+    ----------
+    brain : Brain
+        Without lesions.
+    number : int
+        Of the subject in its fold.
+    source : LesionSource
+        Where lesions come from.
+    rng : Generator
+        Decides everything.
+    copies : int
+        So many pairs with lesions on the left first, and as many on the right first.
+    most : int
+        A pair has from one to so many lesions, in either half, no two in one place or in mirrored
+        places. Half of the pairs have one alone: what a pair with several teaches of its map is
+        learnt at no further cost, what one with a single lesion scores must be learnt from such.
+
+    Returns
+    -------
+    TrainingBatch
+        Left and right half in turn: the pair without a lesion, then the others.
+    """
+    images: list[Tensor] = []
+    lesions: list[Tensor] = []
+    lesioned: list[bool] = []
+    for first in (None, *_SIDES * copies):
+        volume = brain.volume
+        labels = torch.zeros(volume.shape[1:], dtype=torch.uint8)
+        if first is not None:
+            several = most > 1 and rng.random() < _SEVERAL
+            count = int(rng.integers(2, most + 1)) if several else 1
+            volume, labels = _with_lesions(brain, source, rng, first, count)
+        halves = split_brain(brain, volume)
+        images += [halves.left, halves.right]
+        lesions += _labels(labels, brain)
+        lesioned += [bool(part.any()) for part in lesions[-2:]]
+    rows = torch.arange(len(images))
+    subjects = torch.full((len(rows),), number)
+    items = Items(subjects, rows % 2, subjects, torch.tensor(lesioned))
+    return TrainingBatch(torch.stack(images), items, torch.stack(lesions), rows ^ 1)
+
+
+def _with_lesions(
+    brain: Brain, source: LesionSource, rng: np.random.Generator, first: Side, count: int
+) -> tuple[Volume, UInt8[Tensor, " x y z"]]:
+    """Put lesions into one brain, sides in turn; fewer, where there is no room for more."""
+    changed, free = brain, brain.mask.copy()
+    labels = torch.zeros(brain.volume.shape[1:], dtype=torch.uint8)
+    for k in range(count):
+        side = _SIDES[(_SIDES.index(first) + k) % 2]
+        try:
+            spec = source.sample(replace(brain, mask=free), rng, side)
+            # A spec may reach out of its room a little: what is taken stays as it is.
+            volume, mask = source.inject(replace(changed, mask=free), spec)
+        except UserError:
+            if k == 0:
+                raise
+            break
+        changed = replace(changed, volume=volume)
+        labels[mask] = k + 1
+        taken = mask.numpy()
+        free = free & ~(taken | taken[::-1])
+    return changed.volume, labels
 
 
 def join(parts: Sequence[TrainingBatch]) -> TrainingBatch:
     """Put the images of several subjects into one batch."""
-    masks = [part.masks for part in parts if part.masks is not None]
+    lesions = [part.lesions for part in parts if part.lesions is not None]
+    starts = np.cumsum([0, *(len(part.images) for part in parts)])
+    partners = [
+        part.partners + int(start)
+        for part, start in zip(parts, starts[:-1], strict=True)
+        if part.partners is not None
+    ]
     return TrainingBatch(
         torch.cat([part.images for part in parts]),
         Items.join([part.items for part in parts]),
-        torch.cat(masks) if len(masks) == len(parts) else None,
+        torch.cat(lesions) if len(lesions) == len(parts) else None,
+        torch.cat(partners) if len(partners) == len(parts) else None,
     )
 
 
@@ -247,5 +348,13 @@ def mirror_difference(left: Volume, right: Volume) -> dict[str, float]:
     return {"mean": float(difference[brain].mean()), "peak": float(smooth.max())}
 
 
-def _half(pair: HemispherePair, side: Side) -> Float[Tensor, " c h y z"]:
+def _labels(
+    labels: UInt8[Tensor, " x y z"], brain: Brain
+) -> tuple[UInt8[Tensor, " h y z"], UInt8[Tensor, " h y z"]]:
+    """Split labels as the brain is split: left, right."""
+    halves = split_hemispheres(labels[None].float(), brain.affine)
+    return halves.left[0].byte(), halves.right[0].byte()
+
+
+def _half(pair: HemispherePair, side: Side) -> Tensor:
     return pair.left if side == "L" else pair.right

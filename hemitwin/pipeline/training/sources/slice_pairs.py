@@ -105,7 +105,7 @@ class DrawnSlicePairs(Dataset[TrainingBatch]):
         items = Items(numbers, torch.tensor(sides), numbers, torch.arange(count) >= 2)
         # In the units of the whole halves, which is what the test shows.
         shown = standardise_pixels(np.stack(images)[:, None])[..., *window].contiguous()
-        return TrainingBatch(shown, items, torch.from_numpy(np.stack(masks)))
+        return TrainingBatch(shown, items, torch.from_numpy(np.stack(masks)).byte())
 
 
 class SlicePairsValidation(Validation):
@@ -241,7 +241,7 @@ class SlicePairsPlan(TrainingPlan):
         validation = SlicePairsValidation(self.config, self.fold("validation"))
         drawn = DrawnSlicePairs(self.config, self.fold("train"))
         data = TrainingData(self.config, drawn, validation.batches)
-        return TrainingSetup(self.config, data, validation, None, None)
+        return TrainingSetup(self.config, data, validation)
 
 
 def plan_slice_pairs(config: RunConfig) -> SlicePairsPlan:

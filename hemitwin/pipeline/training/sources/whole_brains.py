@@ -364,7 +364,8 @@ def _unlikeness(
     pairs: IndexedPairs,
 ) -> Float[np.ndarray, " n"]:
     with torch.inference_mode():
-        rows = torch.cat([reference.profile(_seen(network, brain)) for brain in brains])
+        images = (network.on_norms_grid(_seen(network, brain)) for brain in brains)
+        rows = torch.cat([reference.profile(image) for image in images])
         likeness = [
             float(rows[k] @ rows[m]) for k, m in zip(pairs.first, pairs.second, strict=True)
         ]

@@ -93,8 +93,8 @@ def config_of(slices, data=None, **parts):
 
 
 def masks_of(batch) -> torch.Tensor:
-    assert batch.masks is not None
-    return batch.masks
+    assert batch.lesions is not None
+    return batch.lesions > 0
 
 
 def test_a_batch_has_halves_as_they_are_and_with_a_shape_in_each(slices):

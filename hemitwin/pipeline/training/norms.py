@@ -1,0 +1,172 @@
+"""Norms for the very brains that they are made of: each sees those of the others."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hemitwin._shapes import Volume
+from hemitwin.models import (
+    InputChannels,
+    NormativeAsymmetry,
+    Reference,
+    SiameseNetwork,
+    coarse_inside,
+)
+from hemitwin.pipeline.cohort.brains import Brain
+from hemitwin.pipeline.training.compared import HALVES
+from hemitwin.pipeline.training.config import RunConfig
+from hemitwin.pipeline.training.sources.pairs import TrainingBatch
+
+__all__ = ["NO_NORMS", "Norms", "TrainingNorms", "norm_images", "training_channels"]
+
+PARTS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Norms:
+    """What is known of brains without lesions.
+
+    Parameters
+    ----------
+    reference : Reference or None
+        Of images, where the network sees each one's deviation.
+    normative : NormativeAsymmetry or None
+        Of pairs of halves.
+    """
+
+    reference: Reference | None
+    normative: NormativeAsymmetry | None
+
+    def to(self, device: torch.device) -> "Norms":
+        """Return them on another device."""
+        return Norms(
+            None if self.reference is None else self.reference.to(device),
+            None if self.normative is None else self.normative.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingNorms:
+    """Norms of the training fold, and those by which its own brains are seen in training.
+
+    A brain looks too normal against a mean and an SD that it is part of, and an injected lesion
+    does not: a network trained so would take new brains for lesioned ones.
+
+    Parameters
+    ----------
+    whole : Norms
+        Of the whole fold; they travel with the network.
+    parts : sequence of Norms
+        Each of the brains of all parts but one; none where they take no part in what is seen.
+    part_of : (n,) int, optional
+        The part that each training brain is left out with.
+    """
+
+    whole: Norms
+    parts: Sequence[Norms] = ()
+    part_of: Int[Tensor, " n"] | None = None
+
+    @classmethod
+    def fit(
+        cls, config: RunConfig, images: Iterable[tuple[Volume, ...]], subjects: Sequence[str]
+    ) -> "TrainingNorms":
+        """Take them; all scans of a subject are left out together.
+
+        Parameters
+        ----------
+        config : RunConfig
+            Says which norms there are to be.
+        images : iterable of tuple of (1, *grid) float
+            Of `norm_images`: the training fold's, in the order of its numbers. Those of halves
+            are kept until the norms are made.
+        subjects : sequence of str
+            Whose they are.
+        """
+        if config.compared is not HALVES:
+            return cls(_fit(config, images))
+        groups = list(images)
+        whole = _fit(config, groups)
+        if not (config.volumes.reference or config.input.difference):
+            return cls(whole)
+        names = sorted(set(subjects))
+        count = min(PARTS, len(names))
+        places = [names.index(subject) % count for subject in subjects]
+        parts = [
+            _fit(config, [own for own, k in zip(groups, places, strict=True) if k != part])
+            for part in range(count)
+        ]
+        return cls(whole, parts, torch.tensor(places))
+
+
+NO_NORMS = TrainingNorms(Norms(None, None))
+"""Where nothing of other people is known."""
+
+
+def norm_images(
+    config: RunConfig, brains: Sequence[Brain], device: torch.device
+) -> Iterator[tuple[Volume, ...]]:
+    """Give what norms are made of: each brain's images, unchanged, on the encoder's grid."""
+    for brain in brains:
+        images = torch.stack(config.compared.images(brain)).to(device)
+        yield tuple(coarse_inside(images, config.input.packing))
+
+
+def _fit(config: RunConfig, images: Iterable[tuple[Volume, ...]]) -> Norms:
+    voxel_mm = config.volumes.resolution_mm * config.input.packing
+    groups, normative = images, None
+    if config.compared is HALVES:
+        groups = list(images)
+        pairs = ((left, right) for left, right in groups)
+        normative = NormativeAsymmetry.fit(pairs, voxel_mm=voxel_mm)
+    if not config.volumes.reference:
+        return Norms(None, normative)
+    smooth_voxels = config.volumes.reference_mm / voxel_mm
+    each = (image for group in groups for image in group)
+    return Norms(Reference.fit(each, smooth_voxels=smooth_voxels), normative)
+
+
+def training_channels(
+    network: SiameseNetwork, batch: TrainingBatch, norms: TrainingNorms
+) -> Float[Tensor, "batch seen *grid"]:
+    """Return what the encoder is given of a batch, each brain's by norms that it is no part of.
+
+    Parameters
+    ----------
+    network : SiameseNetwork
+        Says which channels there are.
+    batch : TrainingBatch
+        With partners, where what is seen of an image depends on the other one.
+    norms : TrainingNorms
+        Where they have no parts the network's own norms are used.
+    """
+    if norms.part_of is None:
+        return _of_rows(network.seen, batch, torch.arange(len(batch.images)))
+    device = batch.images.device
+    part_of = norms.part_of[batch.items.group.cpu()]
+    rows = [torch.where(part_of == part)[0] for part in range(len(norms.parts))]
+    found = [
+        _of_rows(_seen_by(network, norms.parts[part].to(device)), batch, some)
+        for part, some in enumerate(rows)
+        if len(some)
+    ]
+    return torch.cat(found)[torch.argsort(torch.cat(rows)).to(device)]
+
+
+def _seen_by(network: SiameseNetwork, norms: Norms) -> InputChannels:
+    return replace(network.seen, reference=norms.reference, normative=norms.normative)
+
+
+def _of_rows(
+    seen: InputChannels, batch: TrainingBatch, rows: Int[Tensor, " rows"]
+) -> Float[Tensor, "rows seen *grid"]:
+    """Return the channels of some rows, which rise; partners are among them."""
+    rows = rows.to(batch.images.device)
+    if batch.partners is None or not seen.needs_pairs:
+        return seen.of_images(batch.images[rows])
+    left = rows[batch.items.item[rows] == 0]
+    right = batch.partners[left]
+    found = seen.of_pair(batch.images[left], batch.images[right])
+    return found[torch.argsort(torch.cat([left, right]))]

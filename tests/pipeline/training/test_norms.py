@@ -1,0 +1,163 @@
+"""Norms for the brains that they are made of, and whole pairs of halves that see them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hemitwin.models import EncoderConfig, HeadConfig, InputConfig, LossConfig, PooledEncoder
+from hemitwin.models.config import ObjectiveName
+from hemitwin.pipeline.cohort.config import DataConfig
+from hemitwin.pipeline.training.config import RunConfig, TrainingConfig
+from hemitwin.pipeline.training.norms import TrainingNorms, norm_images, training_channels
+from hemitwin.pipeline.training.sources.halves import LesionedHalves
+from hemitwin.pipeline.training.sources.pairs import LesionSource, join, whole_pairs_of
+from hemitwin.pipeline.training.task import SiameseTask
+from hemitwin.transforms import LesionConfig
+from tests.pipeline.training.test_data import make_brain
+
+LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))
+CPU = torch.device("cpu")
+SEEN = InputConfig(packing=2, other=True, difference=True)
+
+
+def run_config(tmp_path, seen=SEEN, **training):
+    return RunConfig(
+        data=DataConfig(prepared=tmp_path, resolution_mm=8.0),
+        input=seen,
+        encoder=EncoderConfig(name="unet_encoder", width=4, levels=2),
+        head=HeadConfig(name="decoder", decoder_width=4),
+        loss=LossConfig(objective="map"),
+        lesions=LESIONS,
+        training=TrainingConfig(batch_subjects=2, **training),
+    )
+
+
+def uneven(number, tmp_path):
+    """A brain whose halves differ, each in its own way."""
+    brain = make_brain(number, tmp_path)
+    rng = np.random.default_rng(100 + number)
+    change = torch.from_numpy(rng.normal(1, 0.05, brain.mask.shape).astype(np.float32))
+    return replace(brain, volume=brain.volume * change)
+
+
+@pytest.fixture
+def brains(tmp_path):
+    return tuple(uneven(number, tmp_path) for number in range(10))
+
+
+def norms_of(config, brains):
+    subjects = [brain.subject for brain in brains]
+    return TrainingNorms.fit(config, norm_images(config, brains, CPU), subjects)
+
+
+def test_a_training_brain_is_seen_by_norms_that_it_is_no_part_of(tmp_path, brains):
+    config = run_config(tmp_path)
+    norms = norms_of(config, brains)
+    task = SiameseTask(config, steps=1, norms=norms)
+    batch = LesionedHalves(config, brains, LesionSource(LESIONS))[[(0, 6), (0, 1), (0, 3)]]
+    found = training_channels(task.network, batch, norms)
+    for row in range(0, len(batch.images), 2):
+        number = int(batch.items.group[row])
+        others = [brain for k, brain in enumerate(brains) if k % 5 != number % 5]
+        assert len(others) == 8
+        own = norms_of(config, others).whole
+        seen = replace(task.network.seen, reference=own.reference, normative=own.normative)
+        expected = seen.of_pair(*batch.images[row : row + 2].split(1))
+        torch.testing.assert_close(found[row : row + 2], expected)
+        by_all = task.network.seen.of_pair(*batch.images[row : row + 2].split(1))
+        assert not torch.allclose(found[row : row + 2], by_all, atol=0.05)
+
+
+def test_norms_of_others_are_wider_than_those_that_a_brain_is_part_of(tmp_path, brains):
+    config = run_config(tmp_path, InputConfig(difference=True))
+    norms = norms_of(config, brains)
+    task = SiameseTask(config, steps=1, norms=norms)
+    batch = LesionedHalves(config, brains, LesionSource(LESIONS))[[(0, k) for k in range(10)]]
+    healthy = torch.arange(0, len(batch.images), 6)  # of each brain the pair without a lesion
+    crossed = training_channels(task.network, batch, norms)[healthy]
+    by_all = training_channels(task.network, batch, TrainingNorms(norms.whole))[healthy]
+    fine = slice(4, 5)  # z values as fine as they are, with the modes
+    assert crossed[:, fine].std() > 1.1 * by_all[:, fine].std()
+
+
+def test_both_scans_of_a_subject_are_left_out_together(tmp_path, brains):
+    config = run_config(tmp_path)
+    subjects = [brain.subject for brain in brains]
+    subjects[7] = subjects[0]
+    images = list(norm_images(config, brains, CPU))
+    part_of = TrainingNorms.fit(config, images, subjects).part_of
+    assert part_of is not None
+    assert part_of[7] == part_of[0]
+    assert len(part_of.unique()) == 5
+
+
+def test_networks_that_see_no_norms_need_no_parts(tmp_path, brains):
+    config = run_config(tmp_path, InputConfig())
+    data = config.volumes.model_copy(update={"reference": False})
+    norms = norms_of(config.model_copy(update={"data": data}), brains)
+    assert norms.part_of is None
+    assert norms.whole.reference is None
+    assert norms.whole.normative is not None
+
+
+def test_whole_pairs_are_one_without_lesions_and_others_with_several(brains):
+    rng = np.random.default_rng(0)
+    source = LesionSource(LesionConfig(volume_mm3=(4000.0, 8000.0)))
+    batch = whole_pairs_of(brains[0], 3, source, rng, copies=8, most=4)
+    assert len(batch.images) == 2 + 2 * 2 * 8
+    assert batch.lesions is not None
+    assert batch.partners is not None
+    assert not batch.lesions[:2].any()
+    assert batch.items.item.tolist() == [0, 1] * 17
+    assert batch.partners.tolist() == [k ^ 1 for k in range(34)]
+    counts = [len(batch.lesions[k : k + 2].unique()) - 1 for k in range(2, 34, 2)]
+    assert set(counts) <= {1, 2, 3, 4}
+    assert 1 in counts
+    assert max(counts) > 2
+    for k in range(2, 34, 2):
+        left, right = batch.lesions[k : k + 2] > 0
+        assert not (left & right).any()  # no two in mirrored places
+        changed = batch.images[k : k + 2, 0] != batch.images[:2, 0]
+        assert changed[batch.lesions[k : k + 2] > 0].any()
+        lesioned = [bool(left.any()), bool(right.any())]
+        assert batch.items.lesioned[k : k + 2].tolist() == lesioned
+    first = [bool(batch.lesions[k].any()) for k in range(2, 34, 4)]
+    assert all(first)  # the left in every second pair
+
+
+def test_partners_stay_partners_in_a_joined_batch(brains):
+    rng = np.random.default_rng(0)
+    source = LesionSource(LESIONS)
+    parts = [whole_pairs_of(brains[k], k, source, rng, copies=1) for k in (0, 1)]
+    batch = join(parts)
+    assert batch.partners is not None
+    assert batch.partners.tolist() == [k ^ 1 for k in range(12)]
+    assert batch.items.group.tolist() == [0] * 6 + [1] * 6
+
+
+HEADS: dict[ObjectiveName, HeadConfig] = {
+    "map": HeadConfig(name="decoder", decoder_width=4),
+    "triplet": HeadConfig(name="distance"),
+    "bce": HeadConfig(name="joint"),
+}
+
+
+@pytest.mark.parametrize("objective", HEADS)
+def test_every_objective_learns_from_whole_pairs(tmp_path, brains, objective):
+    config = run_config(tmp_path)
+    update = {"loss": LossConfig(objective=objective), "head": HEADS[objective]}
+    config = config.model_copy(update=update)
+    norms = norms_of(config, brains)
+    task = SiameseTask(config, steps=1, norms=norms)
+    task.log_dict = lambda *_, **__: None
+    batch = LesionedHalves(config, brains, LesionSource(LESIONS))[[(0, 0), (0, 1)]]
+    assert batch.partners is not None
+    loss = task.training_step(batch, 0)["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert isinstance(task.network.encoder, PooledEncoder)
+    for one in task.network.encoder.trunk.parameters():
+        assert one.grad is not None
+        assert float(one.grad.abs().sum()) > 0
