@@ -210,6 +210,11 @@ class HeadConfig(Frozen):
     decoder_width: int = Field(
         default=16, ge=4, description="decoder: channels at the finest level; doubled below."
     )
+    fine_rounds: int = Field(
+        default=1,
+        ge=1,
+        description="decoder: convolutions at the finest level, which is the images themselves.",
+    )
     peak_voxels: int = Field(
         default=8, ge=1, description="decoder: the logit is the mean of so many highest voxels."
     )

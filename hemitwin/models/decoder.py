@@ -28,11 +28,37 @@ class _Fusion(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, own: FeatureMap, other: FeatureMap, coarser: FeatureMap | None) -> Features:
-        parts = [(own - other).abs(), own]
+        reduced = self._joined(own, other, coarser)
+        out: Features = self.relu(self.norm(self.blocks(reduced)))
+        return out
+
+    def _joined(self, own: FeatureMap, other: FeatureMap, coarser: FeatureMap | None) -> Features:
+        difference = (own - other).abs()
+        if self.training:
+            return self._added(difference, own, coarser)
+        parts = [difference, own]
         if coarser is not None:
             parts.append(F.interpolate(coarser, size=own.shape[2:], mode="nearest"))
-        out: Features = self.relu(self.norm(self.blocks(self.reduce(torch.cat(parts, dim=1)))))
-        return out
+        joined: Features = self.reduce(torch.cat(parts, dim=1))
+        return joined
+
+    def _added(
+        self, difference: FeatureMap, own: FeatureMap, coarser: FeatureMap | None
+    ) -> Features:
+        """Convolve the parts one by one: the same, without laying them side by side.
+
+        The coarser level is reduced on its own grid. Rules of relevance are of one convolution,
+        which is why this is for training alone.
+        """
+        convolve = F.conv3d if own.ndim == 5 else F.conv2d
+        count = own.shape[1]
+        weight = self.reduce.weight
+        reduced = convolve(difference, weight[:, :count])
+        reduced = reduced + convolve(own, weight[:, count : 2 * count])
+        if coarser is None:
+            return reduced
+        below = convolve(coarser, weight[:, 2 * count :])
+        return reduced + F.interpolate(below, size=own.shape[2:], mode="nearest")
 
 
 class AnomalyDecoder(PairHead):
@@ -51,6 +77,8 @@ class AnomalyDecoder(PairHead):
         The encoder's, from fine to coarse.
     width : int
         Channels at the finest level; twice as many at each coarser one, at most 8 times.
+    fine_rounds : int
+        Convolutions at the finest level.
     peak_voxels : int
         The logit of a pair is the mean of so many highest voxels of both maps.
     metric : {'euclidean', 'cosine', 'l1'}
@@ -70,6 +98,7 @@ class AnomalyDecoder(PairHead):
         pyramid_channels: tuple[int, ...],
         *,
         width: int = 16,
+        fine_rounds: int = 1,
         peak_voxels: int = 8,
         metric: Metric = "euclidean",
     ) -> None:
@@ -78,7 +107,7 @@ class AnomalyDecoder(PairHead):
         owns = (config.in_channels, *pyramid_channels)
         widths = [width * min(2**level, 8) for level in range(len(owns))]
         self.levels = nn.ModuleList(
-            _Fusion(config, own, coarser, channels, rounds=1 if level == 0 else 2)
+            _Fusion(config, own, coarser, channels, rounds=fine_rounds if level == 0 else 2)
             for level, (own, channels, coarser) in enumerate(
                 zip(owns, widths, [*widths[1:], 0], strict=True)
             )

@@ -208,6 +208,7 @@ def _decoder(config: HeadConfig, encoder: BuiltEncoder) -> AnomalyDecoder:
         encoder.config,
         encoder.pyramid_channels,
         width=config.decoder_width,
+        fine_rounds=config.fine_rounds,
         peak_voxels=config.peak_voxels,
         metric=config.metric,
     )

@@ -1,4 +1,4 @@
-"""Augmentation that favours no hemisphere: motion and gain are shared, noise is not."""
+"""Augmentation that favours no hemisphere: motion and gain are shared; noise and bends are not."""
 
 # mypy: disallow-untyped-calls=False
 # MONAI's constructors are not annotated throughout.
@@ -7,19 +7,25 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from monai.transforms.intensity.array import RandBiasField, RandGaussianNoise
 from monai.transforms.spatial.array import RandAffine, RandFlip
+from monai.transforms.transform import RandomizableTransform
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from hemitwin._frozen import Frozen
 from hemitwin._shapes import Mask, Volume
 
-__all__ = ["AugmentationConfig", "BrainAugmentation", "Comparison"]
+__all__ = ["AugmentationConfig", "BrainAugmentation", "Comparison", "RandElastic"]
 
 Comparison = Literal["hemispheres", "brains"]
 """What a task compares: the halves of one brain, or two brains."""
 
+_POINTS_MM = {40.0: 1.0, 20.0: 0.5}
+"""Distance of the points that a displacement is drawn at, and its share there."""
+_MIDPLANE_MM = 20.0
 _WHY_NO_FLIP: dict[Comparison, str | None] = {
     # A mirrored brain is the same pair with its halves exchanged, and scores are swap-symmetric.
     "hemispheres": None,
@@ -45,6 +51,17 @@ class AugmentationConfig(Frozen):
         ge=0,
         lt=0.5,
         description="Largest change of each axis's scale; 0.1 is 10 per cent.",
+    )
+    elastic_mm: float = Field(
+        default=0.0,
+        ge=0,
+        description="Largest SD of a smooth random displacement that both halves share.",
+    )
+    own_elastic_mm: float = Field(
+        default=0.0,
+        ge=0,
+        description="Halves: largest SD of one that each half has for itself: no two people's "
+        "halves differ alike, and a network that knows all its training brains learns nothing.",
     )
     bias_field: float = Field(
         default=0.0,
@@ -73,10 +90,14 @@ class BrainAugmentation:
     teach the network to overlook smooth differences, which lesions are too. Noise is drawn anew
     in every voxel of the whole brain, as a scanner's is: mirrored noise would cancel in the
     comparison of the halves and teach nothing. The brain is changed before it is split, so that
-    no mirrored half is ever moved by itself. (Contrast is `training.intensity_jitter`'s: one
+    both halves go through the same interpolation. (Contrast is `training.intensity_jitter`'s: one
     gamma a brain.)
 
-    The transforms are MONAI's.
+    What halves without lesions differ by is shape, above all. `own_elastic_mm` gives a brain other
+    such differences at each draw, by a smooth displacement of its own for each half; it must stay
+    within what people's halves differ by, or the network learns to overlook displaced tissue.
+
+    The transforms are MONAI's, and `RandElastic`, which is made as they are.
 
     Parameters
     ----------
@@ -90,7 +111,8 @@ class BrainAugmentation:
     Raises
     ------
     ValueError
-        A flip is asked for and the task is not invariant to it.
+        A flip is asked for and the task is not invariant to it, or displacements of each half's
+        own where brains are compared.
 
     Examples
     --------
@@ -113,6 +135,13 @@ class BrainAugmentation:
                 f"{reason}; leave it out"
             )
             raise ValueError(msg)
+        if config.own_elastic_mm and comparison == "brains":
+            msg = (
+                f"own_elastic_mm must be 0 where brains are compared, got "
+                f"{config.own_elastic_mm}: what their shapes differ by is what is asked for; "
+                f"take elastic_mm"
+            )
+            raise ValueError(msg)
         turn, shift = np.deg2rad(config.rotation_deg), config.shift_mm / voxel_mm
         motion = RandAffine(
             prob=1.0,
@@ -123,6 +152,8 @@ class BrainAugmentation:
         )
         moves = config.rotation_deg or config.shift_mm or config.scaling
         self._motion = motion if moves else None
+        elastic = RandElastic(config.elastic_mm, config.own_elastic_mm, voxel_mm=voxel_mm)
+        self._elastic = elastic if config.elastic_mm or config.own_elastic_mm else None
         limits = (-config.bias_field, config.bias_field)
         self._gain = RandBiasField(prob=1.0, coeff_range=limits) if config.bias_field else None
         self._noise = RandGaussianNoise(prob=1.0, std=config.noise) if config.noise else None
@@ -146,7 +177,8 @@ class BrainAugmentation:
             Not below 0; 0 outside the new mask.
         mask : (X, Y, Z) bool
         """
-        steps = (self._motion, self._gain, self._noise, self._flip)
+        # The last one came last: those before it draw as they did.
+        steps = (self._motion, self._gain, self._noise, self._flip, self._elastic)
         # Each transform its own stream; and not the one that the same numbers give elsewhere.
         states = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(len(steps))
         for step, state in zip(steps, states, strict=True):
@@ -154,6 +186,8 @@ class BrainAugmentation:
                 step.set_random_state(seed=int(state))
         if self._motion is not None:
             volume, mask = _moved(self._motion, volume, mask)
+        if self._elastic is not None:
+            volume, mask = _moved(self._elastic, volume, mask)
         if self._gain is not None:
             half = (1, (mask.shape[0] + 1) // 2, *mask.shape[1:])
             volume = volume * _mirrored(self._gain(torch.ones(half)), mask.shape[0])
@@ -165,7 +199,82 @@ class BrainAugmentation:
         return volume, mask
 
 
-def _moved(motion: RandAffine, volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
+class RandElastic(RandomizableTransform):
+    """Displace a brain at random and smoothly, both halves alike or each in its own way.
+
+    Displacements are drawn at points 40 mm apart, and again, half as large, 20 mm apart, and are
+    linear between them; how large they are is drawn for each brain. Nothing crosses the mid-plane:
+    the displacement across it falls to nothing within 20 mm.
+
+    Parameters
+    ----------
+    shared_mm, own_mm : float
+        Largest SD of what both halves share, and of what each has for itself.
+    voxel_mm : float
+        Edge of the cubic voxels.
+    prob : float
+        Share of the brains that are displaced: interpolation takes detail away, which no brain
+        that is tested has lost.
+
+    Examples
+    --------
+    >>> bend = RandElastic(4.0, 0.0, voxel_mm=4.0, prob=1.0).set_random_state(seed=0)
+    >>> volume = torch.rand(1, 6, 8, 7)
+    >>> volume = torch.cat((volume, volume.flip(1)), dim=1)
+    >>> bent = bend(volume)
+    >>> bool(torch.allclose(bent, bent.flip(1), atol=1e-5)), bool((bent != volume).any())
+    (True, True)
+    """
+
+    def __init__(
+        self, shared_mm: float, own_mm: float, *, voxel_mm: float, prob: float = 0.8
+    ) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self._largest = (shared_mm, own_mm)
+        self._voxel_mm = voxel_mm
+
+    def __call__(self, volume: Volume) -> Volume:
+        """Return the displaced brain; the given one is left as it is.
+
+        Parameters
+        ----------
+        volume : (C, X, Y, Z) float32
+            x = 0 at the centre of the first axis.
+        """
+        self.randomize(None)
+        if not self._do_transform:
+            return volume
+        shape = tuple(volume.shape[1:])
+        width, half = shape[0], (shape[0] + 1) // 2
+        shared, own = (self.R.uniform(0, largest) for largest in self._largest)
+        one = self._field((half, *shape[1:])) * shared
+        mirrored = one.flip(1) * torch.tensor([-1.0, 1.0, 1.0]).reshape(3, 1, 1, 1)
+        field = torch.cat((one, mirrored[:, width % 2 :]), dim=1) + self._field(shape) * own
+        away = (torch.arange(width) - (width - 1) / 2).abs() * self._voxel_mm / _MIDPLANE_MM
+        field[0] *= away.clamp(max=1).reshape(-1, 1, 1)
+        return _displaced(volume, field / self._voxel_mm)
+
+    def _field(self, shape: tuple[int, ...]) -> Float[Tensor, "3 x y z"]:
+        """Draw a smooth displacement, of about unit SD along each axis."""
+        whole = torch.zeros(3, *shape)
+        for spacing, share in _POINTS_MM.items():
+            points = [max(2, round(n * self._voxel_mm / spacing) + 1) for n in shape]
+            drawn = torch.from_numpy(self.R.normal(0, share, (1, 3, *points))).float()
+            whole += F.interpolate(drawn, size=shape, mode="trilinear", align_corners=True)[0]
+        return whole
+
+
+def _displaced(volume: Volume, voxels: Float[Tensor, "3 x y z"]) -> Volume:
+    """Look each voxel's value up so many voxels away."""
+    shape = volume.shape[1:]
+    axes = [torch.linspace(-1, 1, n) for n in shape]
+    unit = torch.tensor([2 / (n - 1) for n in shape]).reshape(3, 1, 1, 1)
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij")) + voxels * unit
+    grid = place.flip(0).permute(1, 2, 3, 0)[None]  # x fastest, as torch wants it
+    return F.grid_sample(volume[None], grid, mode="bilinear", align_corners=True)[0]
+
+
+def _moved(motion: RandAffine | RandElastic, volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
     share = torch.from_numpy(mask).float()[None]
     *moved, inside = _plain(motion(torch.cat((volume, share))))
     kept = inside >= 0.5

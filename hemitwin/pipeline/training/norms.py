@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hemitwin._shapes import Volume
 from hemitwin.models import (
-    InputChannels,
     NormativeAsymmetry,
     Reference,
     SiameseNetwork,
@@ -138,35 +137,33 @@ def training_channels(
     network : SiameseNetwork
         Says which channels there are.
     batch : TrainingBatch
-        With partners, where what is seen of an image depends on the other one.
+        Of pairs, where what is seen of an image depends on the other one.
     norms : TrainingNorms
         Where they have no parts the network's own norms are used.
     """
-    if norms.part_of is None:
-        return _of_rows(network.seen, batch, torch.arange(len(batch.images)))
-    device = batch.images.device
-    part_of = norms.part_of[batch.items.group.cpu()]
-    rows = [torch.where(part_of == part)[0] for part in range(len(norms.parts))]
-    found = [
-        _of_rows(_seen_by(network, norms.parts[part].to(device)), batch, some)
-        for part, some in enumerate(rows)
-        if len(some)
-    ]
-    return torch.cat(found)[torch.argsort(torch.cat(rows)).to(device)]
+    count = len(batch.images) // 2 if batch.paired else len(batch.images)
+    groups = batch.items.group[:count].cpu()
+    parts = torch.zeros_like(groups) if norms.part_of is None else norms.part_of[groups]
+    sides: list[list[Tensor]] = [[], []]
+    for part, rows in _runs(parts):
+        seen = network.seen
+        if norms.part_of is not None:
+            own = norms.parts[part].to(batch.images.device)
+            seen = replace(seen, reference=own.reference, normative=own.normative)
+        if not batch.paired:
+            sides[0].append(seen.of_images(batch.images[rows]))
+            continue
+        right = slice(rows.start + count, rows.stop + count)
+        found = seen.of_pair(batch.images[rows], batch.images[right])
+        for side, one in zip(sides, found.chunk(2), strict=True):
+            side.append(one)
+    return torch.cat([*sides[0], *sides[1]])
 
 
-def _seen_by(network: SiameseNetwork, norms: Norms) -> InputChannels:
-    return replace(network.seen, reference=norms.reference, normative=norms.normative)
-
-
-def _of_rows(
-    seen: InputChannels, batch: TrainingBatch, rows: Int[Tensor, " rows"]
-) -> Float[Tensor, "rows seen *grid"]:
-    """Return the channels of some rows, which rise; partners are among them."""
-    rows = rows.to(batch.images.device)
-    if batch.partners is None or not seen.needs_pairs:
-        return seen.of_images(batch.images[rows])
-    left = rows[batch.items.item[rows] == 0]
-    right = batch.partners[left]
-    found = seen.of_pair(batch.images[left], batch.images[right])
-    return found[torch.argsort(torch.cat([left, right]))]
+def _runs(parts: Int[Tensor, " n"]) -> Iterator[tuple[int, slice]]:
+    """Give each run of one value, with its rows."""
+    values, counts = parts.unique_consecutive(return_counts=True)
+    start = 0
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        yield value, slice(start, start + count)
+        start += count

@@ -114,6 +114,9 @@ class SiameseTask(pl.LightningModule):
     def training_step(self, batch: TrainingBatch, _: int) -> dict[str, Tensor]:
         """Return the loss, and beside it the distances of what belongs together and apart."""
         images = channels_last(self._channels(batch))
+        if batch.paired and torch.is_autocast_enabled(images.device.type):
+            # Every convolution would do it again, of each copy.
+            images = images.to(torch.get_autocast_dtype(images.device.type))
         if self._loss.objective == "map":
             loss, embeddings = self._map_step(images, batch)
             items = batch.items
@@ -185,6 +188,11 @@ class SiameseTask(pl.LightningModule):
         left, right = side_pairs(batch)
         size = tuple(batch.images.shape[2:])
         truth = torch.stack([batch.lesions[left], batch.lesions[right]], dim=1)
+        if self._training.chunk is None and batch.paired:
+            output = self.network.compare(images, size)
+            maps, logits = _maps(output)
+            embeddings = torch.cat([output.embedding_left, output.embedding_right])
+            return self._map_loss(maps, truth, logits), embeddings.float()
         if self._training.chunk is None:
             sides = self.network.encode(images)
             output = self.network.decide(sides.select(left), sides.select(right), size)
@@ -251,13 +259,12 @@ def _maps(output: PairOutput) -> tuple[Tensor, Tensor]:
 def side_pairs(batch: TrainingBatch) -> tuple[Tensor, Tensor]:
     """Return the rows of the left and right halves that make a pair.
 
-    Those are the partners, where images have some; else all halves of one subject, not both
-    lesioned.
+    Those that are paired; else all halves of one subject, not both lesioned.
     """
     items = batch.items
-    if batch.partners is not None:
-        (left,) = torch.where(items.item == 0)
-        return left, batch.partners[left]
+    if batch.paired:
+        left, right = torch.arange(len(batch.images), device=batch.images.device).chunk(2)
+        return left, right
     same = items.group[:, None] == items.group[None]
     opposite = (items.item[:, None] == 0) & (items.item[None] == 1)
     one_healthy = ~(items.lesioned[:, None] & items.lesioned[None])

@@ -58,16 +58,17 @@ def test_a_training_brain_is_seen_by_norms_that_it_is_no_part_of(tmp_path, brain
     task = SiameseTask(config, steps=1, norms=norms)
     batch = LesionedHalves(config, brains, LesionSource(LESIONS))[[(0, 6), (0, 1), (0, 3)]]
     found = training_channels(task.network, batch, norms)
-    for row in range(0, len(batch.images), 2):
+    count = len(batch.images) // 2
+    for row in range(count):
         number = int(batch.items.group[row])
         others = [brain for k, brain in enumerate(brains) if k % 5 != number % 5]
         assert len(others) == 8
         own = norms_of(config, others).whole
         seen = replace(task.network.seen, reference=own.reference, normative=own.normative)
-        expected = seen.of_pair(*batch.images[row : row + 2].split(1))
-        torch.testing.assert_close(found[row : row + 2], expected)
-        by_all = task.network.seen.of_pair(*batch.images[row : row + 2].split(1))
-        assert not torch.allclose(found[row : row + 2], by_all, atol=0.05)
+        expected = seen.of_pair(*batch.images[row::count].split(1))
+        torch.testing.assert_close(found[row::count], expected)
+        by_all = task.network.seen.of_pair(*batch.images[row::count].split(1))
+        assert not torch.allclose(found[row::count], by_all, atol=0.05)
 
 
 def test_norms_of_others_are_wider_than_those_that_a_brain_is_part_of(tmp_path, brains):
@@ -75,7 +76,7 @@ def test_norms_of_others_are_wider_than_those_that_a_brain_is_part_of(tmp_path, 
     norms = norms_of(config, brains)
     task = SiameseTask(config, steps=1, norms=norms)
     batch = LesionedHalves(config, brains, LesionSource(LESIONS))[[(0, k) for k in range(10)]]
-    healthy = torch.arange(0, len(batch.images), 6)  # of each brain the pair without a lesion
+    healthy = torch.arange(0, len(batch.images) // 2, 3)  # of each brain the pair without a lesion
     crossed = training_channels(task.network, batch, norms)[healthy]
     by_all = training_channels(task.network, batch, TrainingNorms(norms.whole))[healthy]
     fine = slice(4, 5)  # z values as fine as they are, with the modes
@@ -108,33 +109,34 @@ def test_whole_pairs_are_one_without_lesions_and_others_with_several(brains):
     batch = whole_pairs_of(brains[0], 3, source, rng, copies=8, most=4)
     assert len(batch.images) == 2 + 2 * 2 * 8
     assert batch.lesions is not None
-    assert batch.partners is not None
-    assert not batch.lesions[:2].any()
-    assert batch.items.item.tolist() == [0, 1] * 17
-    assert batch.partners.tolist() == [k ^ 1 for k in range(34)]
-    counts = [len(batch.lesions[k : k + 2].unique()) - 1 for k in range(2, 34, 2)]
+    assert batch.paired
+    assert not batch.lesions[::17].any()
+    assert batch.items.item.tolist() == [0] * 17 + [1] * 17
+    counts = [len(batch.lesions[k::17].unique()) - 1 for k in range(1, 17)]
     assert set(counts) <= {1, 2, 3, 4}
     assert 1 in counts
     assert max(counts) > 2
-    for k in range(2, 34, 2):
-        left, right = batch.lesions[k : k + 2] > 0
+    for k in range(1, 17):
+        left, right = batch.lesions[k::17] > 0
         assert not (left & right).any()  # no two in mirrored places
-        changed = batch.images[k : k + 2, 0] != batch.images[:2, 0]
-        assert changed[batch.lesions[k : k + 2] > 0].any()
+        changed = batch.images[k::17, 0] != batch.images[::17, 0]
+        assert changed[batch.lesions[k::17] > 0].any()
         lesioned = [bool(left.any()), bool(right.any())]
-        assert batch.items.lesioned[k : k + 2].tolist() == lesioned
-    first = [bool(batch.lesions[k].any()) for k in range(2, 34, 4)]
+        assert batch.items.lesioned[k::17].tolist() == lesioned
+    first = [bool(batch.lesions[k].any()) for k in range(1, 17, 2)]
     assert all(first)  # the left in every second pair
 
 
-def test_partners_stay_partners_in_a_joined_batch(brains):
+def test_pairs_stay_pairs_in_a_joined_batch(brains):
     rng = np.random.default_rng(0)
     source = LesionSource(LESIONS)
     parts = [whole_pairs_of(brains[k], k, source, rng, copies=1) for k in (0, 1)]
     batch = join(parts)
-    assert batch.partners is not None
-    assert batch.partners.tolist() == [k ^ 1 for k in range(12)]
-    assert batch.items.group.tolist() == [0] * 6 + [1] * 6
+    assert batch.paired
+    assert batch.items.item.tolist() == [0] * 6 + [1] * 6
+    assert batch.items.group.tolist() == [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3
+    whole = torch.cat([part.images[:3] for part in parts])
+    assert torch.equal(batch.images[:6], whole)
 
 
 HEADS: dict[ObjectiveName, HeadConfig] = {
@@ -153,7 +155,7 @@ def test_every_objective_learns_from_whole_pairs(tmp_path, brains, objective):
     task = SiameseTask(config, steps=1, norms=norms)
     task.log_dict = lambda *_, **__: None
     batch = LesionedHalves(config, brains, LesionSource(LESIONS))[[(0, 0), (0, 1)]]
-    assert batch.partners is not None
+    assert batch.paired
     loss = task.training_step(batch, 0)["loss"]
     loss.backward()
     assert torch.isfinite(loss)

@@ -267,9 +267,9 @@ def test_the_decoder_is_given_every_pair_with_a_healthy_half():
     images = torch.zeros(4, 1, 2, 2, 2)
     left, right = side_pairs(TrainingBatch(images, items))
     assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 1), (0, 3), (2, 1)]
-    whole = TrainingBatch(images, items, partners=n([1, 0, 3, 2]))
+    whole = TrainingBatch(images, items, paired=True)
     left, right = side_pairs(whole)
-    assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 1), (2, 3)]
+    assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 2), (1, 3)]
 
 
 def test_a_sampler_gives_each_process_its_share(monkeypatch):

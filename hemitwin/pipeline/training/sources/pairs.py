@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from hemitwin._shapes import Affine, Batch, Volume
@@ -99,22 +99,21 @@ class TrainingBatch:
         Whose they are.
     lesions : (B, *spatial) uint8, optional
         Which of its lesions was injected at a voxel, counted from 1; 0 for none.
-    partners : (B,) int, optional
-        Row of the image that each is seen beside, where what is seen of one depends on the other.
+    paired : bool
+        Whether the first half of the rows are left halves and the second half those that each is
+        seen beside, in order; else every image may be held against every other.
     """
 
     images: Batch
     items: Items
     lesions: UInt8[Tensor, " batch *spatial"] | None = None
-    partners: Int[Tensor, " batch"] | None = None
+    paired: bool = False
 
     def to(self, device: torch.device) -> "TrainingBatch":
         """Return the batch on another device."""
         items = Items.unpack(self.items.pack().to(device))
-        lesions, partners = (
-            None if one is None else one.to(device) for one in (self.lesions, self.partners)
-        )
-        return TrainingBatch(self.images.to(device), items, lesions, partners)
+        lesions = None if self.lesions is None else self.lesions.to(device)
+        return TrainingBatch(self.images.to(device), items, lesions, self.paired)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +213,7 @@ def whole_pairs_of(
     Returns
     -------
     TrainingBatch
-        Left and right half in turn: the pair without a lesion, then the others.
+        Left halves, of the pair without a lesion and then of the others; then the right ones.
     """
     images: list[Tensor] = []
     lesions: list[Tensor] = []
@@ -230,10 +229,15 @@ def whole_pairs_of(
         images += [halves.left, halves.right]
         lesions += _labels(labels, brain)
         lesioned += [bool(part.any()) for part in lesions[-2:]]
-    rows = torch.arange(len(images))
-    subjects = torch.full((len(rows),), number)
-    items = Items(subjects, rows % 2, subjects, torch.tensor(lesioned))
-    return TrainingBatch(torch.stack(images), items, torch.stack(lesions), rows ^ 1)
+    order = torch.arange(len(images)).reshape(-1, 2).T.flatten()
+    subjects = torch.full((len(images),), number)
+    items = Items(subjects, order % 2, subjects, torch.tensor(lesioned)[order])
+    return TrainingBatch(
+        torch.stack([images[k] for k in order]),
+        items,
+        torch.stack([lesions[k] for k in order]),
+        paired=True,
+    )
 
 
 def _with_lesions(
@@ -260,19 +264,21 @@ def _with_lesions(
 
 
 def join(parts: Sequence[TrainingBatch]) -> TrainingBatch:
-    """Put the images of several subjects into one batch."""
+    """Put the images of several subjects into one batch; of pairs, all left halves come first."""
     lesions = [part.lesions for part in parts if part.lesions is not None]
-    starts = np.cumsum([0, *(len(part.images) for part in parts)])
-    partners = [
-        part.partners + int(start)
-        for part, start in zip(parts, starts[:-1], strict=True)
-        if part.partners is not None
-    ]
-    return TrainingBatch(
+    joined = TrainingBatch(
         torch.cat([part.images for part in parts]),
         Items.join([part.items for part in parts]),
         torch.cat(lesions) if len(lesions) == len(parts) else None,
-        torch.cat(partners) if len(partners) == len(parts) else None,
+    )
+    if not all(part.paired for part in parts):
+        return joined
+    order = torch.argsort(joined.items.item, stable=True)
+    return TrainingBatch(
+        joined.images[order],
+        Items.unpack(joined.items.pack()[order]),
+        None if joined.lesions is None else joined.lesions[order],
+        paired=True,
     )
 
 
