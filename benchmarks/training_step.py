@@ -11,6 +11,12 @@ Forward and backward of 8 volumes of 48 x 96 x 80 voxels through a ResNet-18 of 
 - `hemitwin`: as `hemitwin train` runs it, which takes bf16 where the processor has units for it.
   The first line says whether it has; without them the two last rows are the same.
 
+A second table is of maps: the same eight volumes as four pairs, each voxel of which gets a logit.
+
+- `MONAI`: `monai.networks.nets.UNet` of the pair as two channels, 16 to 64 wide, float32.
+- `hemitwin, float32` and `hemitwin`: a U-Net decoder of both halves, as wide, on blocks of 2^3
+  voxels as channels (`input.packing`), with the other half's.
+
 All take turns in one process; `ratio` is the median over repeats of MONAI's time by theirs, each
 round in another order, after a round that does not count. `of peak`: floating-point operations of
 the convolutions by the time, of the fastest single convolution found in the same precision (3^3,
@@ -26,11 +32,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from monai.networks.nets import resnet18
+from monai.networks.nets import UNet, resnet18
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hemitwin.models import EncoderConfig, build_encoder
+from hemitwin.models import (
+    EncoderConfig,
+    HeadConfig,
+    InputChannels,
+    InputConfig,
+    SiameseNetwork,
+    build_encoder,
+    build_head,
+)
 from hemitwin.pipeline.training.task import resolve_precision
 
 SHAPE = (8, 1, 48, 96, 80)
@@ -64,16 +78,20 @@ def main() -> None:
         f"torch {torch.__version__}; {device}, {arguments.threads} threads, {units}; load {load}\n"
     )
     images = torch.rand(SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
-    contestants = contestants_on(device, bf16=bf16)
-    times = race(contestants, images, arguments.repeats)
     peak = {precision: peak_flops(device, bf16=precision) for precision in {False, bf16}}
-    print(f"{'':<26} {'ratio':>6} {'GFLOP/s':>8} {'of peak':>7}")
-    for name, contestant in contestants.items():
-        pairs = zip(times["MONAI"], times[name], strict=True)
-        ratio = statistics.median(one / other for one, other in pairs)
-        speed = flops(contestant, images) / statistics.median(times[name])
-        share = speed / peak[contestant.bf16]
-        print(f"{name:<26} {ratio:6.2f} {speed / 1e9:8.0f} {share:7.2f}")
+    for title, contestants in (
+        ("embeddings", contestants_on(device, bf16=bf16)),
+        ("maps", mapping_on(device, bf16=bf16)),
+    ):
+        times = race(contestants, images, arguments.repeats)
+        print(f"{title:<26} {'ratio':>6} {'GFLOP/s':>8} {'of peak':>7}")
+        for name, contestant in contestants.items():
+            pairs = zip(times["MONAI"], times[name], strict=True)
+            ratio = statistics.median(one / other for one, other in pairs)
+            speed = flops(contestant, images) / statistics.median(times[name])
+            share = speed / peak[contestant.bf16]
+            print(f"{name:<26} {ratio:6.2f} {speed / 1e9:8.0f} {share:7.2f}")
+        print()
     for precision, value in peak.items():
         print(f"peak, {'bf16' if precision else 'float32'}: {value / 1e9:.0f} GFLOP/s")
 
@@ -107,6 +125,43 @@ def contestants_on(device: torch.device, *, bf16: bool) -> dict[str, Contestant]
     if device.type == "cuda":
         found["hemitwin, compiled"] = Contestant(torch.compile(ours(last)), last, bf16=bf16)
     return found
+
+
+def mapping_on(device: torch.device, *, bf16: bool) -> dict[str, Contestant]:
+    """Give the networks that map pairs; each takes the volumes of all left halves first."""
+    plain, last = torch.contiguous_format, torch.channels_last_3d
+    whole = UNet(
+        spatial_dims=3, in_channels=2, out_channels=2, channels=(16, 32, 64), strides=(2, 2),
+        num_res_units=2,
+    ).to(device)  # fmt: skip
+
+    def monai(images: Tensor) -> Tensor:
+        maps: Tensor = whole(torch.cat(images.chunk(2), dim=1))
+        return maps
+
+    seen = InputConfig(packing=2, other=True)
+    channels = sum(InputChannels(seen).widths(1, 3).values())
+    encoder = build_encoder(
+        EncoderConfig(name="unet_encoder", width=16, levels=3, in_channels=channels)
+    )
+    head = build_head(HeadConfig(name="decoder", decoder_width=16, fine_rounds=2), encoder)
+    network = SiameseNetwork(encoder, head, inputs=seen).to(device).train()
+
+    def ours(images: Tensor) -> Tensor:
+        left, right = images.chunk(2)
+        inputs = network.seen.of_pair(left, right)
+        if torch.is_autocast_enabled(device.type):
+            inputs = inputs.to(torch.get_autocast_dtype(device.type))
+        inputs = inputs.contiguous(memory_format=last)
+        anomaly = network.compare(inputs, tuple(left.shape[2:])).anomaly
+        assert anomaly is not None  # noqa: S101 (a decoder's)
+        return anomaly
+
+    return {
+        "MONAI": Contestant(monai, plain, bf16=False),
+        "hemitwin, float32": Contestant(ours, plain, bf16=False),
+        "hemitwin": Contestant(ours, plain, bf16=bf16),
+    }
 
 
 def race(

@@ -19,7 +19,12 @@ from hemitwin.transforms.alignment.resampling import resample, resample_back
 from hemitwin.transforms.asymmetries.injection import asymmetry_region, inject_asymmetry
 from hemitwin.transforms.asymmetries.sampling import sample_asymmetry
 from hemitwin.transforms.asymmetries.spec import AsymmetryConfig, AsymmetrySpec
-from hemitwin.transforms.augmentation import AugmentationConfig, BrainAugmentation, Comparison
+from hemitwin.transforms.augmentation import (
+    AugmentationConfig,
+    BrainAugmentation,
+    Comparison,
+    RandElastic,
+)
 from hemitwin.transforms.coarsening import coarsen, refine_sum
 from hemitwin.transforms.hemispheres import (
     HemispherePair,
@@ -98,6 +103,7 @@ __all__ = [
     "LesionMaskLibrary",
     "LesionSpec",
     "Plane",
+    "RandElastic",
     "RandLesiond",
     "RequireLateralityd",
     "Scan",

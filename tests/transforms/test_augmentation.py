@@ -12,6 +12,7 @@ from hemitwin.transforms import (
     AugmentationConfig,
     BrainAugmentation,
     Comparison,
+    RandElastic,
     split_hemispheres,
 )
 
@@ -199,3 +200,60 @@ def test_inputs_are_left_and_outputs_are_plain_and_clean(track):
 def test_impossible_settings_are_refused(values):
     with pytest.raises(ValidationError, match=next(iter(values))):
         AugmentationConfig(**values)
+
+
+def bent(shared_mm, own_mm, volume, seed=0):
+    bend = RandElastic(shared_mm, own_mm, voxel_mm=4.0, prob=1.0)
+    return bend.set_random_state(seed=seed)(volume)
+
+
+@pytest.mark.parametrize("width", [19, 20])
+def test_shared_bends_commute_with_mirroring_and_own_ones_do_not(width):
+    volume, _ = make_brain(width=width)
+    shared, mirrored = (bent(6.0, 0.0, one) for one in (volume, volume.flip(1)))
+    torch.testing.assert_close(shared.flip(1), mirrored, atol=1e-5, rtol=0)
+    own, mirrored = (bent(0.0, 6.0, one) for one in (volume, volume.flip(1)))
+    assert (own.flip(1) - mirrored).abs().max() > 0.05
+
+
+def test_own_bends_make_a_symmetric_brain_asymmetric_by_shape_alone():
+    volume, _ = make_brain()
+    half = volume[:, :10]
+    whole = torch.cat((half, half.flip(1)), dim=1)
+    found = bent(0.0, 6.0, whole)
+    assert (found - found.flip(1)).abs().max() > 0.05
+    assert found.max() <= whole.max()
+    assert found.min() >= 0
+
+
+def test_bends_stay_on_their_side_and_are_as_large_as_said():
+    places = torch.stack(
+        torch.meshgrid(*(torch.arange(n).float() for n in (40, 48, 44)), indexing="ij")
+    )
+    moved = torch.stack([bent(0.0, 6.0, places, seed=seed) - places for seed in range(12)])
+    inner = moved[:, :, 6:-6, 6:-6, 6:-6] * 4.0
+    centre = moved[:, 0, 19:21, 6:-6, 6:-6] * 4.0
+    assert centre.abs().max() < 4.0  # 2 mm from the mid-plane a tenth of the displacement is left
+    assert 1.0 < inner[:, 1:].std() < 6.0
+
+
+def test_some_brains_are_left_as_they_are():
+    volume, _ = make_brain()
+    bend = RandElastic(6.0, 3.0, voxel_mm=4.0)
+    kept = [torch.equal(bend.set_random_state(seed=seed)(volume), volume) for seed in range(100)]
+    assert 5 < sum(kept) < 40
+
+
+def test_the_mask_is_bent_with_the_brain():
+    volume, mask = make_brain()
+    config = AugmentationConfig(elastic_mm=6.0, own_elastic_mm=3.0)
+    found = [augmentation(config)(volume, mask, seed=(seed,)) for seed in range(6)]
+    assert any((inside != mask).any() for _, inside in found)
+    for one, inside in found:
+        np.testing.assert_array_equal(one[0].numpy() > 0, inside)
+
+
+def test_bends_of_each_half_are_refused_where_brains_are_compared():
+    config = AugmentationConfig(own_elastic_mm=1.0)
+    with pytest.raises(ValueError, match=r"own_elastic_mm must be 0 .* got 1.0"):
+        augmentation(config, "brains")

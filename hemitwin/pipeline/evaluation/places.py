@@ -68,8 +68,7 @@ def found_places(table: ScoreTable, *, draws: int = 2000, seed: int = 0) -> dict
         ``known_place``, an AUC; ``peak_inside`` and ``right_side``, shares; and of a network's own
         map ``map_inside`` and ``map_right_side``.
     """
-    asked = table.rows["side"].notna() & (table.rows["role"] == "lesion")
-    rows = table.rows.where(asked)
+    rows = table.rows
     found: dict[str, Estimate] = {}
     for name in ("known_place", "peak_inside", "map_inside"):
         found |= _mean(table, name, rows.get(name), draws, seed)

@@ -5,10 +5,19 @@ import pandas as pd
 import pytest
 import torch
 
-from hemitwin.models import NormativeAsymmetry, Reference
+from hemitwin.models import (
+    EncoderConfig,
+    NormativeAsymmetry,
+    PairOutput,
+    Reference,
+    SiameseNetwork,
+    build_encoder,
+)
+from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.evaluation.breakdown import SIZE_BINS_MM3, auc_by_bin
 from hemitwin.pipeline.evaluation.places import found_places, places_of
 from hemitwin.pipeline.evaluation.score_table import ScoreTable
+from hemitwin.pipeline.training.sources.halves import score_pairs
 from hemitwin.pipeline.training.sources.pairs import ScoredPair
 from hemitwin.transforms import LesionSpec
 
@@ -120,3 +129,54 @@ def test_the_means_are_told_for_all_and_by_size_and_are_no_scores():
     (size,) = auc_by_bin(scored, "volume_mm3", SIZE_BINS_MM3, draws=50)
     assert size.places == found_places(scored, draws=50, seed=0)
     assert size.to_dict()["places"]["known_place"]["value"] == 0.75
+
+
+def test_a_networks_own_map_is_told_beside_the_arithmetics():
+    lines = [(None, None), (1.0, "L"), (None, None), (0.0, "R")]
+    rows = pd.DataFrame(lines, columns=["map_inside", "map_side"])
+    scored = ScoreTable(table(rows, side=[None, "L", None, "R"]))
+    assert scored.score_names == ("distance",)
+    found = found_places(scored, draws=50)
+    assert {name: one.value for name, one in found.items()} == {
+        "map_inside": 0.5,
+        "map_right_side": 1.0,
+    }
+
+
+class Mapping(SiameseNetwork):
+    """A network whose maps are handed in."""
+
+    def __init__(self, anomaly):
+        super().__init__(build_encoder(EncoderConfig(width=4, blocks=(1,), stem_stride=1)))
+        self.drawn = anomaly
+
+    def forward(self, left, right):
+        del right
+        count, nothing = len(left), torch.zeros(len(left))
+        anomaly = self.drawn.expand(count, -1, -1, -1, -1)
+        return PairOutput(nothing[:, None], nothing[:, None], nothing, nothing, anomaly)
+
+
+@pytest.mark.parametrize(("side", "inside"), [("L", True), ("R", True), ("R", False)])
+def test_a_map_names_the_side_and_the_place_where_it_is_highest(side, inside):
+    anomaly = torch.zeros(2, *SHAPE)
+    anomaly["LR".index(side)][BOX if inside else ELSEWHERE] = 5.0
+    pairs = [(healthy("a", 1), lesioned("a", 1, side, 1.0))]
+    network = Mapping(anomaly)
+    rows = score_pairs(network, pairs, split=Split({"a": "test"}, 0), fold="test")
+    assert rows["map_side"].tolist() == [None, side]
+    assert np.isnan(rows["map_inside"][0])
+    assert rows["map_inside"][1] == float(inside)
+
+
+def test_on_larger_voxels_a_pair_is_where_half_of_them_is():
+    pair = lesioned("a", 1, "L", 1.0)
+    coarse = pair.coarse(2)
+    assert coarse.left.shape == (1, 6, 7, 5)
+    assert pair.coarse(1) is pair
+    expected = torch.zeros(6, 7, 5)
+    expected[2, 3, 2:3] = 1  # 4-5, 6-7, 4-5: whole
+    expected[1, 3, 2] = expected[2, 2, 2] = expected[2, 3, 3] = 1  # halves
+    assert coarse.changed is not None
+    assert torch.equal(coarse.changed, expected > 0)
+    assert healthy("a", 1).coarse(2).changed is None

@@ -1,0 +1,144 @@
+"""Write what evaluated runs on halves reached into a table, a row for each range of sizes.
+
+    hemitwin train CONFIG -o RUN && hemitwin evaluate RUN
+    python benchmarks/record_runs.py RUN [RUN ...] --csv benchmarks/runs.csv
+
+Rows are added to the table, which is committed: runs are not kept. `network` and `arithmetic` are
+the AUC against all pairs without a lesion, of the network's score and of `normative_asymmetry`;
+`difference` is the one less the other on the same pairs, all with 95 % intervals over families
+(2,000 draws). `known_place`: for who knows where to look, in the arithmetic's map. `inside` and
+`side`: the share of the lesions that a map is highest in, and of those whose side it names.
+`false_alarms`: pairs without a lesion above the run's threshold, of how many.
+"""
+
+import argparse
+import csv
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from hemitwin.pipeline.evaluation.breakdown import SIZE_BINS_MM3
+from hemitwin.pipeline.evaluation.places import found_places
+from hemitwin.pipeline.evaluation.results import EVALUATION, pairs_path
+from hemitwin.pipeline.evaluation.score_table import ScoreTable
+from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.statistics.bootstrap import Estimate
+from hemitwin.pipeline.statistics.metrics import figure_draws
+from hemitwin.pipeline.training.runs import METRICS, Run, config_digest, load_run
+
+ARITHMETIC = "normative_asymmetry"
+DRAWS = 2000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="evaluated run folders")
+    parser.add_argument("--csv", type=Path, required=True, help="the table to add to")
+    parser.add_argument("--note", default="", help="what is special about them")
+    options = parser.parse_args()
+    for folder in options.runs:
+        try:
+            run = load_run(folder)
+            table = ScoreTable(pd.read_csv(pairs_path(folder, EVALUATION), sep="\t"))
+        except (OSError, UserError) as error:
+            msg = f"{folder} must be an evaluated run: {error}"
+            raise SystemExit(msg) from error
+        rows = rows_of(run, table, options.note)
+        new = not options.csv.exists()
+        with options.csv.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+        print(pd.DataFrame(rows).to_string(index=False))
+
+
+def rows_of(run: Run, table: ScoreTable, note: str) -> list[dict[str, object]]:
+    """Return the lines of one run."""
+    config = run.config
+    healthy = ~table.labels
+    calls = table.scores(table.network_score) > run.threshold
+    volumes = table.rows["volume_mm3"].to_numpy(float)
+    encoder, seen = config.encoder, config.input
+    folds = list(run.split.folds.values())
+    rows = []
+    for one in SIZE_BINS_MM3:
+        chosen = healthy | one.holds(volumes)
+        if not (chosen & table.labels).any():
+            continue
+        part = table.where(chosen)
+        network, arithmetic, difference = compared(part)
+        places = {name: f"{known.value:.3f}" for name, known in found_places(part).items()}
+        rows.append(
+            {
+                "commit": commit(),
+                "config": config_digest(config)[:12],
+                "seed": config.seed,
+                "note": note,
+                "network": f"{encoder.name}, {config.head.name}, {config.loss.objective}",
+                "seen": f"{config.volumes.resolution_mm:g} mm x {seen.packing}"
+                + (", other" if seen.other else "")
+                + (", difference" if seen.difference else ""),
+                "steps": steps_of(run),
+                "trained_on": folds.count("train"),
+                "tested_on": len(part.subjects),
+                "bin": one.name,
+                "lesions": int((chosen & table.labels).sum()),
+                "network_auc": network,
+                "arithmetic_auc": arithmetic,
+                "difference": difference,
+                **{name: places.get(name, "") for name in PLACES},
+                "false_alarms": f"{int(calls[healthy].sum())} of {int(healthy.sum())}",
+            }
+        )
+    return rows
+
+
+PLACES = ("known_place", "peak_inside", "map_inside", "right_side", "map_right_side")
+
+
+def compared(part: ScoreTable) -> tuple[Estimate, Estimate, Estimate]:
+    """Return the AUC of network and arithmetic, and the one less the other, pair by pair."""
+    labels, clusters = part.labels, part.clusters
+    ones = np.ones((1, labels.size))
+    weights = list(clusters.weights_in_parts(DRAWS, 0))
+    found = []
+    for name in (part.network_score, ARITHMETIC):
+        scores = part.scores(name)
+        draws = np.concatenate([auc_draws(labels, scores, some) for some in weights])
+        found.append((float(auc_draws(labels, scores, ones)[0]), draws))
+    (own, own_draws), (plain, plain_draws) = found
+    return (
+        Estimate.of(own, own_draws),
+        Estimate.of(plain, plain_draws),
+        Estimate.of(own - plain, own_draws - plain_draws),
+    )
+
+
+def auc_draws(
+    labels: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "draws n"],
+) -> Float[np.ndarray, " draws"]:
+    return figure_draws(labels, scores, weights, threshold=None)["auc"]
+
+
+def steps_of(run: Run) -> int:
+    """Count the optimizer's steps: those of an epoch times the epochs that there were."""
+    subjects = list(run.split.folds.values()).count("train")
+    epochs = len(pd.read_csv(run.folder / METRICS))
+    return epochs * -(-subjects // run.config.training.batch_subjects)
+
+
+def commit() -> str:
+    """Name the commit of this file's tree."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 (git)
+    return found.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
