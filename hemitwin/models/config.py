@@ -10,7 +10,7 @@ from hemitwin._frozen import Frozen
 from hemitwin.models.architectures import ARCHITECTURES, Architecture, EncoderName
 
 Norm = Literal["group", "instance", "batch"]
-Pooling = Literal["average", "max", "average+max"]
+Pooling = Literal["average", "max", "highest", "average+max", "average+highest"]
 HeadName = Literal[
     "distance", "joint", "weighted_l1", "classifier", "single", "decoder", "classes"
 ]
@@ -43,7 +43,8 @@ class EncoderConfig(Frozen):
     norm: Norm = Field(default="group", description="Normalisation after each convolution.")
     pooling: Pooling = Field(
         default="average",
-        description="Global pooling before the embedding; max sees small foci better.",
+        description="Global pooling before the embedding; small foci are lost in the average, and "
+        "in max to a single voxel: highest is the mean of the highest hundredth of each channel.",
     )
     pooling_grid: int = Field(
         default=1,
@@ -80,6 +81,16 @@ class EncoderConfig(Frozen):
             msg = (
                 "pooling must be max or average+max for mobilenet_v3 with instance norm; got "
                 "average, which is the same for every image after Hardswish; or use the group norm"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _the_highest_have_no_cells(self) -> "EncoderConfig":
+        if "highest" in self.pooling and self.pooling_grid > 1:
+            msg = (
+                f"pooling_grid must be 1 with pooling={self.pooling}, which looks for the highest "
+                f"wherever they are; got {self.pooling_grid}; take max"
             )
             raise ValueError(msg)
         return self

@@ -11,6 +11,8 @@ from hemitwin.models.config import EncoderConfig
 from hemitwin.models.encoders.layers import FeatureMap
 from hemitwin.models.encoders.trunks import Leaving, PyramidTrunk
 
+_HIGHEST = 0.01
+
 
 class PooledEncoder(nn.Module):
     """
@@ -205,12 +207,33 @@ class PooledEncoder(nn.Module):
 
 def _pools(config: EncoderConfig, maps: int) -> "OrderedDict[str, nn.Module]":
     """Build one module a map and kind: none is to run twice."""
-    kinds = {"average": Pool.ADAPTIVEAVG, "max": Pool.ADAPTIVEMAX}
     return OrderedDict(
-        (
-            name if maps == 1 else f"{name}{index}",
-            Pool[kinds[name], config.spatial_dims](config.pooling_grid),
-        )
+        (name if maps == 1 else f"{name}{index}", _pool(config, name))
         for index in range(1, maps + 1)
         for name in config.pooling.split("+")
     )
+
+
+def _pool(config: EncoderConfig, name: str) -> nn.Module:
+    if name == "highest":
+        return HighestMean()
+    kinds = {"average": Pool.ADAPTIVEAVG, "max": Pool.ADAPTIVEMAX}
+    pool: nn.Module = Pool[kinds[name], config.spatial_dims](config.pooling_grid)
+    return pool
+
+
+class HighestMean(nn.Module):
+    """
+    Pool each channel to the mean of its highest hundredth, one value at least.
+
+    Between the average, in which a small focus is lost, and the maximum, which learns from one
+    voxel at a time (top-k pooling of instances: Li and Vasconcelos 2015,
+    doi:10.1109/CVPR.2015.7299056).
+    """
+
+    def forward(self, x: Batch) -> FeatureMap:
+        """Pool (B, channels, *spatial) to (B, channels, 1)."""
+        values = x.flatten(2)
+        count = max(1, round(_HIGHEST * values.shape[2]))
+        pooled: FeatureMap = values.topk(count, dim=2).values.mean(dim=2, keepdim=True)
+        return pooled

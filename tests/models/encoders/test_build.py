@@ -5,8 +5,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from hemitwin.interpret import Lrp
 from hemitwin.models import BUILDERS, Encoder, EncoderConfig, build_encoder
 from hemitwin.models.encoders.layers import group_count
+from hemitwin.models.encoders.pooled import HighestMean
 
 NORM_TYPES = {
     ("group", 2): nn.GroupNorm,
@@ -39,15 +41,28 @@ def test_embedding_is_one_vector_per_image(small, case, dims):
 
 
 @pytest.mark.parametrize("case", ["vgg11", "unet_encoder+attention"])
-@pytest.mark.parametrize("pooling", ["average", "max", "average+max"])
+@pytest.mark.parametrize("pooling", ["average", "max", "average+max", "average+highest"])
 def test_every_map_that_leaves_the_trunk_is_pooled_and_embedded(small, case, pooling):
     encoder = build_encoder(small(case, spatial_dims=2, pooling=pooling)).eval()
     x = torch.randn(2, 1, 16, 16)
     leaving = encoder.trunk(x)
     maps = (leaving,) if torch.is_tensor(leaving) else leaving
     reduce = {"average": lambda m: m.mean(dim=(2, 3)), "max": lambda m: m.amax(dim=(2, 3))}
+    reduce["highest"] = reduce["max"]  # of so few voxels one is the highest hundredth
     pooled = [reduce[kind](features) for features in maps for kind in pooling.split("+")]
     torch.testing.assert_close(encoder(x), encoder.embed(torch.cat(pooled, dim=1)))
+
+
+def test_the_highest_are_a_hundredth_of_each_channel_and_their_relevance_closes(small):
+    values = torch.randn(2, 3, 20, 20)
+    ordered = values.flatten(2).sort(dim=2).values
+    torch.testing.assert_close(HighestMean()(values)[..., 0], ordered[..., -4:].mean(dim=2))
+    encoder = build_encoder(small("vgg11", spatial_dims=2, pooling="highest")).double().eval()
+    x = torch.randn(1, 1, 48, 40, dtype=torch.float64)
+    (ledger,) = Lrp(encoder).explain(x, 0).ledgers
+    assert ledger.closes(tolerance=1e-9)
+    with pytest.raises(ValidationError, match=r"pooling_grid must be 1 with pooling=highest"):
+        EncoderConfig(pooling="highest", pooling_grid=2)
 
 
 def test_a_grid_of_pooling_keeps_where_features_lie(small):
