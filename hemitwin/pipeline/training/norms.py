@@ -22,6 +22,8 @@ from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 __all__ = ["NO_NORMS", "Norms", "TrainingNorms", "norm_images", "training_channels"]
 
 PARTS = 5
+_LEAST = 3
+"""Subjects, so that norms are of two at least where one is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class TrainingNorms:
     def fit(
         cls, config: RunConfig, images: Iterable[tuple[Volume, ...]], subjects: Sequence[str]
     ) -> "TrainingNorms":
-        """Take them; all scans of a subject are left out together.
+        """Take them; all scans of a subject are left out together, where there are enough.
 
         Parameters
         ----------
@@ -88,9 +90,9 @@ class TrainingNorms:
             return cls(_fit(config, images))
         groups = list(images)
         whole = _fit(config, groups)
-        if not (config.volumes.reference or config.input.difference):
-            return cls(whole)
         names = sorted(set(subjects))
+        if len(names) < _LEAST or not (config.volumes.reference or config.input.difference):
+            return cls(whole)
         count = min(PARTS, len(names))
         places = [names.index(subject) % count for subject in subjects]
         parts = [

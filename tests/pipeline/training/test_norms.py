@@ -94,6 +94,14 @@ def test_both_scans_of_a_subject_are_left_out_together(tmp_path, brains):
     assert len(part_of.unique()) == 5
 
 
+def test_of_two_subjects_none_is_left_out(tmp_path, brains):
+    config = run_config(tmp_path)
+    assert norms_of(config, brains[:2]).part_of is None
+    three = norms_of(config, brains[:3]).part_of
+    assert three is not None
+    assert three.tolist() == [0, 1, 2]
+
+
 def test_networks_that_see_no_norms_need_no_parts(tmp_path, brains):
     config = run_config(tmp_path, InputConfig())
     data = config.volumes.model_copy(update={"reference": False})
