@@ -295,8 +295,7 @@ WORKER = """
     from hemitwin.models import Items
     from hemitwin.pipeline.training.config import load_config
     from hemitwin.pipeline.training.sources.pairs import TrainingBatch
-from hemitwin.pipeline.training.task import SiameseTask
-    from hemitwin.pipeline.training.sources.pairs import TrainingBatch
+    from hemitwin.pipeline.training.task import SiameseTask
 
     torch.set_num_threads(1)
     rank = int(sys.argv[1])
