@@ -31,6 +31,7 @@ from hemitwin.interpret.pair import (
     explain_embedding,
     explain_score,
     inside_either,
+    on_images,
 )
 from hemitwin.models import PairOutput
 
@@ -201,8 +202,7 @@ def attribute_embedding(
     if config.method == "lrp":
         seen = model.seen.of_images(image)
         relevance, ledger = explain_embedding(model.encoder, seen, direction, config.lrp)
-        size, channels = tuple(image.shape[2:]), image.shape[1]
-        return model.seen.to_images(relevance, size, channels, pairs=False)[0], ledger
+        return on_images(model, relevance, image, pairs=False)[0], ledger
     if config.method != "grad_cam":
         msg = f"an embedding's map must be made by lrp or grad_cam; got {config.method}"
         raise ValueError(msg)

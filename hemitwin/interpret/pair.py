@@ -138,7 +138,7 @@ def explain_pair(
     run = run_forward(model.encoder, (seen,), config or LrpConfig())
     directions, distance = _directions(run.output.detach().double())
     (explanation,) = run.explain(directions[None])
-    maps, shares = _on_images(model, explanation.relevance[0], left)
+    maps, shares = on_images(model, explanation.relevance[0], left, pairs=True)
     one, other = explanation.ledgers
     # What a side sees of the other is the other's relevance: no side has a balance of its own.
     left_side, right_side = (None, None) if model.seen.needs_pairs else (one, other)
@@ -203,7 +203,7 @@ def explain_score(
         raise ValueError(msg)
     (explanation,) = run.explain(torch.ones_like(run.output)[None])
     (ledger,) = explanation.ledgers
-    maps, shares = _on_images(model, explanation.relevance[0], left)
+    maps, shares = on_images(model, explanation.relevance[0], left, pairs=True)
     return PairExplanation(maps[:1], maps[1:], ledger.explained, ledger, channels=shares)
 
 
@@ -250,8 +250,7 @@ def explain_embeddings(
         directions = torch.eye(dim, device=run.output.device)
     weights = directions[:, None].expand(-1, count, -1)
     for found in run.explain(weights, memory_mb=memory_mb):
-        size, channels = tuple(images.shape[2:]), images.shape[1]
-        maps, _ = model.seen.to_images(found.relevance[0], size, channels, pairs=False)
+        maps, _ = on_images(model, found.relevance[0], images, pairs=False)
         yield replace(found, relevance=(maps,))
 
 
@@ -295,12 +294,12 @@ def explain_embedding(
     return explanation.relevance[0], explanation.ledgers[0]
 
 
-def _on_images(
-    model: HasEncoder, relevance: Tensor, image: Tensor
+def on_images(
+    model: HasEncoder, relevance: Tensor, image: Tensor, *, pairs: bool
 ) -> tuple[Batch, dict[str, float]]:
-    """Bring relevance of a pair's channels back to its two images."""
+    """Bring relevance of channels back to images like this one; see `SeenChannels.to_images`."""
     size, channels = tuple(image.shape[2:]), image.shape[1]
-    return model.seen.to_images(relevance, size, channels, pairs=True)
+    return model.seen.to_images(relevance, size, channels, pairs=pairs)
 
 
 def _directions(embeddings: Float[Tensor, "2 dim"]) -> tuple[Float[Tensor, "2 dim"], float]:

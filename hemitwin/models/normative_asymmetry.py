@@ -137,7 +137,8 @@ class NormativeAsymmetry(nn.Module):
         folds = torch.arange(len(rows)) % min(_FOLDS, len(rows))
         for fold in folds.unique():
             rest[folds == fold] = _without(rows[folds == fold], _modes(rows[folds != fold], modes))
-        smooth = _smoothed(rest, common, inside, wide)
+        rest = _on_grid(rest, common, inside)
+        smooth = smooth_inside(rest[:, None], inside[:, None], wide)[:, 0]
         wide_mean, variance = _moments(smooth, inside)
         floor = _WIDE_FLOOR * float(smooth[:, common].square().mean()) + torch.finfo().eps
         wide_sd = (variance + floor).sqrt()
@@ -246,9 +247,7 @@ class NormativeAsymmetry(nn.Module):
         with torch.autocast(left.device.type, enabled=False):
             values, inside = (one[:, 0] for one in _difference(left, right, norms.fine))
             plain = (values - norms.mean) / norms.sd * inside
-            rest = torch.zeros_like(plain)
-            rest[:, common] = _without(plain[:, common], norms.modes.to(plain))
-            rest = rest * inside
+            rest = _on_grid(_without(plain[:, common], norms.modes.to(plain)), common, inside)
             smooth = smooth_inside(rest[:, None], inside[:, None], norms.wide)[:, 0]
             found = (smooth - norms.wide_mean) / norms.wide_sd
         known = inside & common
@@ -286,16 +285,13 @@ def _without(rows: Rows, modes: Float[Tensor, "k voxels"]) -> Rows:
     return rest
 
 
-def _smoothed(
-    rows: Rows,
-    common: Bool[Tensor, " *spatial"],
-    inside: Bool[Tensor, " ..."],
-    kernel: Float[Tensor, " n"],
+def _on_grid(
+    rows: Rows, common: Bool[Tensor, " *spatial"], inside: Bool[Tensor, " ..."]
 ) -> Float[Tensor, " pairs ..."]:
-    """Put rows back on the grid, and smooth them where both halves have brain."""
+    """Put rows back where they are from; 0 where one half has no brain."""
     values = rows.new_zeros((len(rows), *common.shape))
     values[:, common] = rows
-    return smooth_inside((values * inside)[:, None], inside[:, None], kernel)[:, 0]
+    return values * inside
 
 
 def _own_scale(values: Float[Tensor, " ..."], known: Bool[Tensor, " ..."]) -> Tensor:

@@ -17,6 +17,12 @@ __all__ = ["found_places", "places_of"]
 
 Map = Float[Tensor, "h y z"]
 
+_SIDES = (
+    ("right_side", "side_found", "known_place"),
+    ("map_right_side", "map_side", "map_inside"),
+)
+"""A figure, the column of sides that it is of, and the one that has a value where one is asked."""
+
 
 def places_of(
     normative: NormativeAsymmetry,
@@ -72,10 +78,9 @@ def found_places(table: ScoreTable, *, draws: int = 2000, seed: int = 0) -> dict
     found: dict[str, Estimate] = {}
     for name in ("known_place", "peak_inside", "map_inside"):
         found |= _mean(table, name, rows.get(name), draws, seed)
-    for name, column in (("right_side", "side_found"), ("map_right_side", "map_side")):
+    for name, column, asked in _SIDES:
         if column in rows and rows[column].notna().any():
-            known = rows["known_place" if column == "side_found" else "map_inside"].notna()
-            right = (rows[column] == rows["side"]).astype(float).where(known)
+            right = (rows[column] == rows["side"]).astype(float).where(rows[asked].notna())
             found |= _mean(table, name, right, draws, seed)
     return found
 

@@ -21,7 +21,7 @@ from hemitwin.pipeline.training.sources.pairs import TrainingBatch
 
 __all__ = ["NO_NORMS", "Norms", "TrainingNorms", "norm_images", "training_channels"]
 
-PARTS = 5
+_PARTS = 5
 _LEAST = 3
 """Subjects, so that norms are of two at least where one is left out."""
 
@@ -93,7 +93,7 @@ class TrainingNorms:
         names = sorted(set(subjects))
         if len(names) < _LEAST or not (config.volumes.reference or config.input.difference):
             return cls(whole)
-        count = min(PARTS, len(names))
+        count = min(_PARTS, len(names))
         places = [names.index(subject) % count for subject in subjects]
         parts = [
             _fit(config, [own for own, k in zip(groups, places, strict=True) if k != part])
