@@ -44,6 +44,13 @@ class LesionConfig(Frozen):
         description="Size of generic lesions' change, up or down, in SDs of the tissue around "
         "them; in the place of contrast. Half of the tissue's pattern is lost to texture.",
     )
+    contrast_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of generic lesions that change by contrast although contrast_sd is "
+        "given: faint and strong ones together.",
+    )
     contrasts: dict[Pathology, dict[Modality, LesionContrasts]] = Field(
         default={}, description="Relative changes that stand in for a pathology's built-in ones."
     )
@@ -91,6 +98,16 @@ class LesionConfig(Frozen):
             if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
                 msg = f"{name} must hold shares of 0 or more, one above 0; got {dict(shares)}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_are_mixed_of_two(self) -> "LesionConfig":
+        if self.contrast_share > 0 and self.contrast_sd is None:
+            msg = (
+                f"contrast_share must come with contrast_sd, else all generic lesions change by "
+                f"contrast; got {self.contrast_share}; give contrast_sd or leave it out"
+            )
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

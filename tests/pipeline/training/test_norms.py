@@ -135,6 +135,17 @@ def test_whole_pairs_are_one_without_lesions_and_others_with_several(brains):
     assert all(first)  # the left in every second pair
 
 
+@pytest.mark.parametrize("role", ["control", "sham"])
+def test_controls_and_shams_are_no_lesions(brains, role):
+    lesions = LESIONS.model_copy(update={"roles": {role: 1.0}})
+    rng = np.random.default_rng(0)
+    batch = whole_pairs_of(brains[0], 0, LesionSource(lesions), rng, copies=2, most=3)
+    assert batch.lesions is not None
+    assert not batch.lesions.any()
+    assert not batch.items.lesioned.any()
+    assert all(not torch.equal(batch.images[k], batch.images[0]) for k in range(1, 5))
+
+
 def test_pairs_stay_pairs_in_a_joined_batch(brains):
     rng = np.random.default_rng(0)
     source = LesionSource(LESIONS)

@@ -42,6 +42,20 @@ def test_the_config_draws_both_signs_within_the_range():
     assert all(spec.texture_from == "surroundings" for spec in drawn)
 
 
+def test_a_share_of_generic_lesions_changes_by_contrast():
+    config = LesionConfig(
+        contrast_sd=(0.5, 1.5), contrast=(-0.4, -0.3), contrast_share=0.5, volume_mm3=(1e3, 5e3)
+    )
+    rng = np.random.default_rng(0)
+    drawn = [sample_lesion(rng, config, BRAIN, AFFINE) for _ in range(40)]
+    plain = [spec.contrast for spec in drawn if spec.contrast_from == "spec"]
+    assert 10 <= len(plain) <= 30
+    assert all(-0.4 <= contrast <= -0.3 for contrast in plain)
+    assert all(abs(spec.contrast) >= 0.5 for spec in drawn if spec.contrast_from != "spec")
+    with pytest.raises(ValidationError, match="contrast_share must come with contrast_sd"):
+        LesionConfig(contrast_share=0.5)
+
+
 def test_black_is_the_darkest_of_plain_contrasts():
     content = SUBTLE.model_dump() | {"contrast_from": "spec"}
     with pytest.raises(ValidationError, match="at least -1, which is black"):

@@ -209,6 +209,7 @@ def whole_pairs_of(
         A pair has from one to so many lesions, in either half, no two in one place or in mirrored
         places. Half of the pairs have one alone: what a pair with several teaches of its map is
         learnt at no further cost, what one with a single lesion scores must be learnt from such.
+        A control or a sham (`lesions.roles`) is no lesion: neither map nor pair is to show it.
 
     Returns
     -------
@@ -257,7 +258,8 @@ def _with_lesions(
                 raise
             break
         changed = replace(changed, volume=volume)
-        labels[mask] = k + 1
+        if spec.is_abnormal:
+            labels[mask] = k + 1
         taken = mask.numpy()
         free = free & ~(taken | taken[::-1])
     return changed.volume, labels
