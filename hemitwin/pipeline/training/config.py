@@ -411,11 +411,17 @@ class RunConfig(Frozen):
             raise ValueError(msg)
         if not isinstance(self.data, DataConfig):
             return self
-        if set(self.lesions.roles) != {"lesion"}:
+        if set(self.lesions.roles) != {"lesion"} and self.loss.objective != "map":
             msg = (
-                "lesions.roles must be lesions alone, since training takes its negatives from "
-                f"them; got {self.lesions.roles}; controls and shams belong to an evaluation "
-                "set ('hemitwin simulate lesions')"
+                "lesions.roles must be lesions alone where loss.objective is not map, since "
+                f"training takes its negatives from them; got {self.lesions.roles}; controls and "
+                "shams belong to a map or to an evaluation set ('hemitwin simulate lesions')"
+            )
+            raise ValueError(msg)
+        if not self.lesions.roles.get("lesion"):
+            msg = (
+                f"lesions.roles must have a share of lesions, got {self.lesions.roles}; without "
+                f"them there is nothing to learn"
             )
             raise ValueError(msg)
         if self.lesions.modality != self.volumes.modality:

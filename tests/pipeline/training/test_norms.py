@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from hemitwin.models import EncoderConfig, HeadConfig, InputConfig, LossConfig, PooledEncoder
 from hemitwin.models.config import ObjectiveName
@@ -12,9 +13,15 @@ from hemitwin.pipeline.cohort.config import DataConfig
 from hemitwin.pipeline.training.config import RunConfig, TrainingConfig
 from hemitwin.pipeline.training.norms import TrainingNorms, norm_images, training_channels
 from hemitwin.pipeline.training.sources.halves import LesionedHalves
-from hemitwin.pipeline.training.sources.pairs import LesionSource, join, whole_pairs_of
+from hemitwin.pipeline.training.sources.pairs import (
+    LesionSource,
+    draw_lesions,
+    join,
+    whole_pairs_of,
+)
 from hemitwin.pipeline.training.task import SiameseTask
 from hemitwin.transforms import LesionConfig
+from hemitwin.transforms.lesions.spec import LesionRole
 from tests.pipeline.training.test_data import make_brain
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))
@@ -144,6 +151,28 @@ def test_controls_and_shams_are_no_lesions(brains, role):
     assert not batch.lesions.any()
     assert not batch.items.lesioned.any()
     assert all(not torch.equal(batch.images[k], batch.images[0]) for k in range(1, 5))
+
+
+def test_what_a_run_is_judged_by_is_lesions_alone(brains):
+    roles: dict[LesionRole, float] = {"lesion": 1.0, "control": 8.0, "sham": 8.0}
+    source = LesionSource(LESIONS.model_copy(update={"roles": roles}))
+    drawn = draw_lesions(brains, source, per_subject=4, seed=0)
+    assert {spec.role for specs in drawn.values() for spec in specs} == {"lesion"}
+    assert drawn == draw_lesions(brains, LesionSource(LESIONS), per_subject=4, seed=0)
+
+
+def test_controls_and_shams_are_for_maps_beside_lesions(tmp_path):
+    roles: dict[LesionRole, float] = {"lesion": 1.0, "sham": 1.0}
+    content = run_config(tmp_path).model_dump()
+    content["lesions"] = LESIONS.model_copy(update={"roles": roles}).model_dump()
+    assert RunConfig(**content).lesions.roles == roles
+    content["lesions"]["roles"] = {"sham": 1.0}
+    with pytest.raises(ValidationError, match="must have a share of lesions"):
+        RunConfig(**content)
+    content["lesions"]["roles"] = roles
+    content |= {"loss": {"objective": "triplet"}, "head": {"name": "distance"}}
+    with pytest.raises(ValidationError, match="lesions alone where"):
+        RunConfig(**content)
 
 
 def test_pairs_stay_pairs_in_a_joined_batch(brains):

@@ -108,7 +108,8 @@ class LesionedHalves(Dataset[TrainingBatch]):
         )
         changed = replace(brain, volume=volume, mask=mask)
         copies, most = training.lesions_per_side, training.lesions_per_pair
-        if most > 1 or self._config.input.needs_pairs:
+        paired = self._config.input.needs_pairs or set(self._source.config.roles) != {"lesion"}
+        if most > 1 or paired:
             return whole_pairs_of(changed, index, self._source, rng, copies=copies, most=most)
         return halves_of(changed, index, self._source, rng, copies=copies)
 

@@ -287,7 +287,7 @@ def join(parts: Sequence[TrainingBatch]) -> TrainingBatch:
 def draw_lesions(
     brains: Sequence[Brain], source: LesionSource, *, per_subject: int, seed: int
 ) -> dict[str, tuple[LesionSpec, ...]]:
-    """Draw the lesions of an evaluation set, sides in turn.
+    """Draw the lesions of an evaluation set, sides in turn; no controls or shams.
 
     Parameters
     ----------
@@ -306,6 +306,9 @@ def draw_lesions(
         By case.
     """
     drawn = {}
+    # What a run is judged by is lesions and whole brains, whatever else it learns from.
+    lesions = source.config.model_copy(update={"roles": {"lesion": 1.0}})
+    source = replace(source, config=lesions)
     for brain in brains:
         rng = np.random.default_rng([seed, *brain.case.name.encode()])
         first = int(rng.integers(2))
