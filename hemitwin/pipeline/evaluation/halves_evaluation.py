@@ -32,7 +32,8 @@ from hemitwin.pipeline.stage.json_files import (
     write_json,
 )
 from hemitwin.pipeline.statistics.bootstrap import tell_of_few
-from hemitwin.pipeline.statistics.metrics import figures_with_intervals, rates_at, youden_threshold
+from hemitwin.pipeline.statistics.detection_threshold import threshold_of_validation
+from hemitwin.pipeline.statistics.metrics import figures_with_intervals, rates_at
 from hemitwin.pipeline.training.compared import HALVES
 from hemitwin.pipeline.training.runs import (
     PAIRS_DIGEST,
@@ -129,7 +130,7 @@ def _summarise(
     learnt = ScoreTable(validation) if validation is not None else None
     draws = {"draws": run.config.evaluation.bootstrap, "seed": run.config.seed}
     own = table.network_score
-    thresholds = _thresholds(learnt) | {own: run.threshold}
+    thresholds = _thresholds(learnt, run.config.evaluation.false_alarms) | {own: run.threshold}
     figures = {
         name: figures_with_intervals(
             table.labels,
@@ -154,11 +155,12 @@ def _summarise(
     )
 
 
-def _thresholds(learnt: ScoreTable | None) -> dict[str, float]:
+def _thresholds(learnt: ScoreTable | None, false_alarms: float | None) -> dict[str, float]:
     if learnt is None:
         return {}
     return {
-        name: youden_threshold(learnt.labels, learnt.scores(name)) for name in learnt.score_names
+        name: threshold_of_validation(learnt.labels, learnt.scores(name), false_alarms).value
+        for name in learnt.score_names
     }
 
 

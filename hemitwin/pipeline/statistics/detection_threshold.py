@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.stats import t as student
 
-__all__ = ["DetectionThreshold", "detection_threshold"]
+from hemitwin.pipeline.statistics.metrics import youden_threshold
+
+__all__ = ["DetectionThreshold", "detection_threshold", "threshold_of_validation"]
 
 _ENOUGH = 20
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def detection_threshold(
     38.0
     """
     count = healthy.size
-    if count < 3 or not np.isfinite(healthy).all():
+    if count < _FEWEST or not np.isfinite(healthy).all():
         msg = (
             f"a threshold needs 3 finite scores of healthy pairs, got {healthy.tolist()}; add some"
         )
@@ -73,3 +76,36 @@ def detection_threshold(
         f"since there are only {count} healthy validation pairs"
     )
     return DetectionThreshold(float(value), rule)
+
+
+def threshold_of_validation(
+    lesioned: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    false_alarms: float | None,
+) -> DetectionThreshold:
+    """Draw the threshold that a run is judged by from its validation pairs.
+
+    Parameters
+    ----------
+    lesioned : (n,) bool
+        The label.
+    scores : (n,) float
+        High for lesioned pairs.
+    false_alarms : float or None
+        Share of healthy pairs that may be above it, see `detection_threshold`; with `None`, or
+        with fewer than three healthy pairs, the largest sum of sensitivity and specificity
+        decides (`youden_threshold`).
+
+    Examples
+    --------
+    >>> threshold_of_validation(np.arange(44) >= 40, np.arange(44.0), 0.05).value
+    38.0
+    >>> threshold_of_validation(np.array([False, True]), np.array([0.0, 1.0]), 0.05).value
+    0.5
+    """
+    healthy = scores[~lesioned]
+    if false_alarms is not None and healthy.size >= _FEWEST:
+        return detection_threshold(healthy, false_positive_rate=false_alarms)
+    few = "" if false_alarms is None else f", since there are only {healthy.size} healthy pairs"
+    rule = f"largest sensitivity + specificity on validation{few}"
+    return DetectionThreshold(youden_threshold(lesioned, scores), rule)

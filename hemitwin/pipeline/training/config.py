@@ -128,6 +128,13 @@ class EvaluationConfig(Frozen):
         default=4, ge=1, description="Lesioned pairs a subject, beside its healthy pair."
     )
     bootstrap: int = Field(default=2000, ge=100, description="Bootstrap draws over subjects.")
+    false_alarms: float | None = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Halves of brains: share of those without a lesion that may score above the "
+        "threshold; null: the threshold has the largest sensitivity + specificity.",
+    )
     criterion: Literal["accuracy", "balanced_accuracy"] | None = Field(
         default=None,
         description="Labelled images: choose an offset of each class by validation, so that this "

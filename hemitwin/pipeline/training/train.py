@@ -21,12 +21,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hemitwin._atomic import sweep_leftovers
 from hemitwin.models import count_parameters, save_weights
+from hemitwin.pipeline.cohort.config import DataConfig
 from hemitwin.pipeline.cohort.split import Split, read_split, write_split
 from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import digest_file, write_json
 from hemitwin.pipeline.stage.records import Record
-from hemitwin.pipeline.statistics.metrics import rates_at, youden_threshold
+from hemitwin.pipeline.statistics.detection_threshold import threshold_of_validation
+from hemitwin.pipeline.statistics.metrics import rates_at
 from hemitwin.pipeline.training.config import RunConfig, load_config
 from hemitwin.pipeline.training.course import (
     EpochReport,
@@ -285,17 +287,20 @@ def _finish(config: RunConfig, task: SiameseTask, setup: TrainingSetup, out: Pat
     table = validation.write(out, scores)
     labels = validation.different(scores)
     values = scores["score" if task.network.head.gives_logit else "distance"].to_numpy(float)
-    threshold = youden_threshold(labels, values)
+    halves = isinstance(config.data, DataConfig) and config.pairs is None
+    allowed = config.evaluation.false_alarms if halves else None
+    threshold = threshold_of_validation(labels, values, allowed)
     metadata = {"config_sha256": config_digest(config)}
     save_weights(out / WEIGHTS, task.network, metadata, task.head_config)
     picture_of_training(out / METRICS, out / CURVES)
     write_json(
         out / SUMMARY,
         {
-            "threshold": threshold,
+            "threshold": threshold.value,
+            "threshold_rule": threshold.rule,
             "reference_score": float(scores["distance"].median()),
             "reference_logit": float(np.median(np.abs(values))),
-            "validation": rates_at(threshold, labels, values),
+            "validation": rates_at(threshold.value, labels, values),
             "parameters": count_parameters(task.network),
             "precision": resolve_precision(config.training.precision, task.network.device),
             "seed": config.seed,

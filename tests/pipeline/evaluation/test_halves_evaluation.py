@@ -1,12 +1,13 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.stage.json_files import digest_file, read_json, write_json
-from hemitwin.pipeline.statistics.metrics import youden_threshold
+from hemitwin.pipeline.statistics.detection_threshold import detection_threshold
 from hemitwin.pipeline.training.runs import load_run
 from hemitwin.pipeline.training.sources.halves import VALIDATION_PAIRS
 
@@ -64,7 +65,6 @@ def test_thresholds_come_from_the_runs_own_validation_pairs(copied):
     digest = digest_file(copied.folder / VALIDATION_PAIRS)
     write_json(copied.folder / "run.json", {**summary, "validation_pairs_sha256": digest})
     thresholds = evaluate_halves(copied).thresholds
-    labels, scores = pairs["lesioned"].to_numpy(bool), pairs["mirror_mean"].to_numpy(float)
-    assert thresholds["mirror_mean"] == youden_threshold(labels, scores) == 6.5
+    assert thresholds["mirror_mean"] == detection_threshold(np.array([1.0, 2.0, 3.0])).value
     assert thresholds["distance"] == copied.threshold
     assert "mirror_peak" not in thresholds

@@ -3,7 +3,11 @@ import pytest
 from scipy.stats import norm
 
 from hemitwin.pipeline.statistics.bootstrap import Clusters
-from hemitwin.pipeline.statistics.detection_threshold import detection_threshold
+from hemitwin.pipeline.statistics.detection_threshold import (
+    detection_threshold,
+    threshold_of_validation,
+)
+from hemitwin.pipeline.statistics.metrics import youden_threshold
 from hemitwin.pipeline.statistics.psychometric import Detections, fit_psychometric
 
 GUESS, LAPSE, MIDPOINT, SLOPE = 0.05, 0.04, 3.2, 4.0
@@ -104,6 +108,22 @@ def test_a_new_healthy_pair_exceeds_the_threshold_as_rarely_as_it_should(count):
     rng = np.random.default_rng(count)
     rates = [norm.sf(detection_threshold(rng.normal(size=count)).value) for _ in range(3000)]
     assert np.mean(rates) == pytest.approx(0.05 if count == 8 else 1 / 26, abs=0.004)
+
+
+def test_a_run_is_judged_at_its_stated_false_alarms_or_else_by_youden():
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.normal(size=99), rng.normal(1.0, size=40)])
+    lesioned = np.arange(139) >= 99
+    stated = threshold_of_validation(lesioned, scores, 0.05)
+    assert stated == detection_threshold(scores[:99])
+    looser = threshold_of_validation(lesioned, scores, 0.2)
+    assert (scores[:99] > looser.value).sum() == 19
+    balanced = threshold_of_validation(lesioned, scores, None)
+    assert balanced.value == youden_threshold(lesioned, scores)
+    assert "only" not in balanced.rule
+    few = threshold_of_validation(lesioned[97:], scores[97:], 0.05)
+    assert few.value == youden_threshold(lesioned[97:], scores[97:])
+    assert "only 2 healthy" in few.rule
 
 
 def test_few_healthy_pairs_are_said_and_two_refused():

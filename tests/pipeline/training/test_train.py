@@ -18,6 +18,7 @@ from hemitwin.pipeline.cohort.split import Split, write_split
 from hemitwin.pipeline.evaluation.halves_evaluation import evaluate_halves
 from hemitwin.pipeline.explanation.explain import explain
 from hemitwin.pipeline.stage.errors import UserError
+from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.stage.settings import validated
 from hemitwin.pipeline.statistics.bootstrap import Clusters
 from hemitwin.pipeline.training import train as train_module
@@ -74,6 +75,9 @@ def test_every_objective_trains_its_head_to_a_run(small, tmp_path, objective):
     pairs = pd.read_csv(made.folder / "validation_pairs.tsv", sep="\t")
     assert np.isfinite(pairs["score" if again.network.head.gives_logit else "distance"]).all()
     assert evaluate_halves(again).pairs["subject"].nunique() == 2
+    # A share of false alarms was asked for, as of all halves, but two brains cannot tell it.
+    rule = read_json(made.folder / "run.json")["threshold_rule"]
+    assert "since there are only 2 healthy pairs" in rule
 
 
 @pytest.fixture
