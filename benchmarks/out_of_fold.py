@@ -160,8 +160,8 @@ def called(rows: pd.DataFrame, column: str) -> "pd.Series[bool]":
         standard[part.index] = (part[column] - middle) / ((high - low) / 2)
     calls = pd.Series(data=False, index=rows.index)
     for subject, part in rows.groupby("subject"):
-        others = standard[healthy.index[healthy["subject"] != subject]].to_numpy(float)
-        threshold = detection_threshold(others, false_positive_rate=RATE).value
+        known = standard[healthy.index[healthy["subject"] != subject]].to_numpy(float)
+        threshold = detection_threshold(known, false_positive_rate=RATE).value
         calls[part.index] = standard[part.index] > threshold
     return calls
 

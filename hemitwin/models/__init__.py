@@ -38,6 +38,7 @@ from hemitwin.models.relations import (
     relate_brains,
     relate_classes,
     relate_halves,
+    relate_whole_pairs,
 )
 from hemitwin.models.siamese import BuiltEncoder, SiameseNetwork, build_head, count_parameters
 from hemitwin.models.transfer import Transfer, freeze, transfer_weights
@@ -95,6 +96,7 @@ __all__ = [
     "relate_brains",
     "relate_classes",
     "relate_halves",
+    "relate_whole_pairs",
     "save_weights",
     "transfer_weights",
 ]

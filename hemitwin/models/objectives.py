@@ -10,7 +10,11 @@ from torch.nn import functional as F
 
 from hemitwin._shapes import Embedding
 from hemitwin.models.config import LossConfig, Metric
-from hemitwin.models.distances import distance_matrix, metric_learning_distance
+from hemitwin.models.distances import (
+    distance_matrix,
+    metric_learning_distance,
+    pair_distance,
+)
 from hemitwin.models.heads import ClassHead, PairHead, SingleClassifier
 from hemitwin.models.relations import Relations
 
@@ -27,7 +31,8 @@ class Objective(nn.Module):
 
     - `triplet`: max(0, d(a, p) - d(a, n) + margin), averaged over the violated triplets
       (Schroff et al. 2015, arXiv:1503.03832; batch-hard mining: Hermans et al. 2017,
-      arXiv:1703.07737).
+      arXiv:1703.07737). Of whole pairs max(0, d(healthy pair) - d(lesioned pair) + margin): the
+      anchor is a half that is seen beside its healthy and beside its lesioned other half.
     - `contrastive`: max(0, d(a, p) - positive margin) and max(0, margin - d(a, n)), each averaged
       over what is not 0 (Hadsell et al. 2006, doi:10.1109/CVPR.2006.100, whose positives have no
       margin).
@@ -50,6 +55,7 @@ class Objective(nn.Module):
     def __init__(self, config: LossConfig, metric: Metric = "euclidean") -> None:
         super().__init__()
         self.config = config
+        self._metric: Metric = metric
         self._distance = metric_learning_distance(metric)
         self._triplet = TripletMarginLoss(margin=config.margin, distance=self._distance)
         # Of similarities the library takes the bounds of these.
@@ -110,11 +116,34 @@ class Objective(nn.Module):
         return loss
 
     def _triplets(self, embeddings: Embedding, relations: Relations, others: Tensor) -> Tensor:
+        if relations.compared is not None:
+            return self._triplets_of_pairs(embeddings, relations, relations.compared)
         with torch.no_grad():
             distances = distance_matrix(self._distance, embeddings, others)
             triplets = mine(distances, relations, self.config.mining)
         value: Tensor = self._triplet(embeddings, indices_tuple=triplets, ref_emb=others)
         return value
+
+    def _triplets_of_pairs(
+        self, embeddings: Embedding, relations: Relations, compared: Int[Tensor, " anchors"]
+    ) -> Tensor:
+        """Hold each healthy pair's distance against those of lesioned pairs."""
+        # Both directions of a pair are one distance.
+        near, far = (torch.where(one.triu()) for one in (relations.positive, relations.negative))
+        own, away = (
+            pair_distance(embeddings[one], embeddings[other], self._metric)
+            for one, other in (near, far)
+        )
+        healthy = len(own)
+        with torch.no_grad():  # each healthy pair is an anchor, and its own only positive
+            positive = torch.eye(healthy, dtype=torch.bool, device=own.device)
+            negative = compared[near[0]][:, None] == compared[far[0]][None]
+            found = Relations(F.pad(positive, (0, len(away))), F.pad(negative, (healthy, 0)))
+            distances = torch.cat([own.diag(), away.expand(healthy, -1)], dim=1)
+            anchor, _, other = mine(distances, found, self.config.mining)
+        lacking = F.relu(own[anchor] - away[other - healthy] + self.config.margin)
+        mean: Tensor = lacking.sum() / (lacking > 0).sum().clamp(min=1)
+        return mean + 0 * embeddings.sum()
 
     def _pairs(
         self, loss: nn.Module, embeddings: Embedding, relations: Relations, others: Tensor

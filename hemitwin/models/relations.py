@@ -64,12 +64,16 @@ class Relations:
         The anchors' own label, where they have one.
     classes : (A,) int or None
         The anchors' classes, where they have some.
+    compared : (A,) int or None
+        Of images that are each seen beside one other alone: the distances of pairs with one number
+        are held against one another.
     """
 
     positive: Bool[Tensor, "anchors others"]
     negative: Bool[Tensor, "anchors others"]
     abnormal: Bool[Tensor, " anchors"] | None = None
     classes: Int[Tensor, " anchors"] | None = None
+    compared: Int[Tensor, " anchors"] | None = None
 
 
 def relate_halves(anchors: Items, others: Items, negatives: Negatives = "lesion") -> Relations:
@@ -102,6 +106,47 @@ def relate_halves(anchors: Items, others: Items, negatives: Negatives = "lesion"
         negative = negative | ~same
     positive = usable & same & ~others.lesioned[None]
     return Relations(positive, usable & negative, anchors.lesioned)
+
+
+def relate_whole_pairs(
+    items: Items,
+    left: Int[Tensor, " pairs"],
+    right: Int[Tensor, " pairs"],
+    negatives: Negatives = "lesion",
+) -> Relations:
+    """
+    Relate the two halves of each pair, and no others.
+
+    What a network that sees both halves says of one depends on the other: a half of one pair
+    and a half of another are never compared.
+
+    Parameters
+    ----------
+    items : Items
+        Hemispheres.
+    left, right : (P,) int
+        Rows of the halves of each pair.
+    negatives : {'lesion', 'subject', 'relative'}
+        lesion: pairs are held against those of the same subject; else against all.
+
+    Returns
+    -------
+    Relations
+        Positive: both halves of a pair without a lesion. Negative: of one with a lesion.
+
+    Examples
+    --------
+    >>> n = torch.tensor
+    >>> items = Items(n([0] * 4), n([0, 0, 1, 1]), n([0] * 4), n([False, True, False, False]))
+    >>> found = relate_whole_pairs(items, n([0, 1]), n([2, 3]))
+    >>> found.positive.nonzero().tolist(), found.negative.nonzero().tolist()
+    ([[0, 2], [2, 0]], [[1, 3], [3, 1]])
+    """
+    own = torch.zeros(len(items.item), len(items.item), dtype=torch.bool, device=items.item.device)
+    own[left, right] = own[right, left] = True
+    lesioned = items.lesioned[:, None] | items.lesioned[None]
+    compared = items.group if negatives == "lesion" else torch.zeros_like(items.group)
+    return Relations(own & ~lesioned, own & lesioned, items.lesioned, compared=compared)
 
 
 def relate_brains(anchors: Items, others: Items, negatives: Negatives = "subject") -> Relations:

@@ -24,6 +24,7 @@ from hemitwin.models import (
     relate_brains,
     relate_classes,
     relate_halves,
+    relate_whole_pairs,
 )
 
 METRICS = ("euclidean", "cosine", "l1")
@@ -356,3 +357,70 @@ def test_two_lesions_of_one_pair_count_alike_and_as_much_as_one():
     missed = torch.where(lesions > 0, -9.0, found)
     weak = map_loss(missed, lesions, logit, lesion_weight=0.1)
     assert float(weak) == pytest.approx(0.1 * 9.0 / 2, rel=0.01)
+
+
+def whole_pairs(seed, pairs=9):
+    """Embeddings of whole pairs of three subjects: left halves, then right ones."""
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(2 * pairs, 4, generator=generator, dtype=torch.float64)
+    subject = (torch.arange(pairs) % 3).repeat(2)
+    lesioned = torch.zeros(2 * pairs, dtype=torch.bool)
+    # Of each subject one pair is healthy, one has its lesion on the left, one on the right.
+    lesioned[3:6] = lesioned[pairs + 6 :] = True
+    side = torch.arange(2).repeat_interleave(pairs)
+    items = Items(subject, side, subject, lesioned)
+    return embeddings, items, torch.arange(pairs), torch.arange(pairs, 2 * pairs)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("negatives", ["lesion", "subject"])
+@pytest.mark.parametrize("mining", ["all", "hard"])
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10_000))
+def test_triplets_of_whole_pairs_hold_distances_against_distances(metric, negatives, mining, seed):
+    embeddings, items, left, right = whole_pairs(seed)
+    own = pair_distance(embeddings[left], embeddings[right], metric)
+    losses = []
+    for healthy in range(3):
+        away = [k for k in range(3, 9) if negatives == "subject" or k % 3 == healthy]
+        nearest = min(away, key=lambda k: float(own[k]))
+        chosen = away if mining == "all" else [nearest]
+        losses += [float(own[healthy] - own[other]) + 0.5 for other in chosen]
+    violated = [loss for loss in losses if loss > 0]
+    expected = sum(violated) / max(1, len(violated))
+    objective = Objective(
+        LossConfig(objective="triplet", negatives=negatives, mining=mining), metric
+    )
+    relations = relate_whole_pairs(items, left, right, negatives)
+    found = objective(embeddings, relations, DistanceHead(metric=metric))
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
+def test_semihard_triplets_of_whole_pairs_are_beyond_the_healthy_one_where_there_is_one():
+    embeddings, items, left, right = whole_pairs(3)
+    own = pair_distance(embeddings[left], embeddings[right])
+    losses = []
+    for healthy in range(3):
+        away = [own[k] for k in (healthy + 3, healthy + 6)]
+        beyond = [one for one in away if one > own[healthy]]
+        losses.append(float(own[healthy] - (min(beyond) if beyond else max(away))) + 0.5)
+    violated = [loss for loss in losses if loss > 0]
+    objective = Objective(LossConfig(objective="triplet", mining="semihard"))
+    relations = relate_whole_pairs(items, left, right)
+    found = objective(embeddings, relations, DistanceHead())
+    assert float(found) == pytest.approx(sum(violated) / len(violated), abs=1e-6)
+
+
+@pytest.mark.parametrize("pairs", [range(3), range(3, 9)], ids=["healthy", "lesioned"])
+def test_whole_pairs_of_one_kind_alone_teach_nothing_and_keep_a_gradient(pairs):
+    embeddings, items, _, _ = whole_pairs(0)
+    rows = torch.tensor([*pairs, *(9 + k for k in pairs)])
+    some = embeddings[rows].requires_grad_()
+    chosen = Items.unpack(items.pack()[rows])
+    left, right = torch.arange(len(rows)).chunk(2)
+    loss = Objective(LossConfig(objective="triplet"))(
+        some, relate_whole_pairs(chosen, left, right), DistanceHead()
+    )
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert some.grad is not None

@@ -394,6 +394,14 @@ class RunConfig(Frozen):
         if self.input != InputConfig() and isinstance(self.encoder, LocalEncoderConfig):
             msg = "input must be left out where encoder.name=local, which is fitted; got it set"
             raise ValueError(msg)
+        if self.input.needs_pairs and (self.loss.objective == "ntxent" or self.loss.memory):
+            msg = (
+                "loss.objective must not be ntxent, nor loss.memory be set, with input.other or "
+                "input.difference: what is said of a half that is seen beside its other one is "
+                f"not to be held against halves of other pairs; got {self.loss.objective} with "
+                f"memory {self.loss.memory}"
+            )
+            raise ValueError(msg)
         if self.head.name == "decoder" and isinstance(self.encoder, LocalEncoderConfig):
             msg = (
                 "encoder.name must be one with feature maps where head.name=decoder; got local; "

@@ -29,6 +29,7 @@ from hemitwin.models import (
     freeze,
     map_loss,
     pair_distance,
+    relate_whole_pairs,
     transfer_weights,
 )
 from hemitwin.pipeline.stage.errors import UserError
@@ -123,8 +124,16 @@ class SiameseTask(pl.LightningModule):
         else:
             own = embed_in_chunks(self._embed[0], images, self._training.chunk).float()
             embeddings, items = gather_batch(own, batch.items)
-            loss = self._embedding_loss(embeddings, items)
-        relations = self._relate(items, items, self._loss.negatives)
+            loss = (
+                self._whole_pairs_loss(embeddings, items, len(own))
+                if batch.paired
+                else self._embedding_loss(embeddings, items)
+            )
+        relations = (
+            self._related_pairs(items, len(batch.images))
+            if batch.paired
+            else self._relate(items, items, self._loss.negatives)
+        )
         positive, negative = _mean_distances(embeddings.detach(), relations, self.network)
         values = {"loss": loss, "positive_distance": positive, "negative_distance": negative}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(images))
@@ -178,6 +187,17 @@ class SiameseTask(pl.LightningModule):
         relations = self._relate(items, everyone, self._loss.negatives)
         loss: Tensor = self._objective(embeddings, relations, self.network.head, others)
         self._memory.push(embeddings, items)
+        return loss
+
+    def _related_pairs(self, items: Items, share: int) -> Relations:
+        """Relate the halves of each pair: of `share` rows of a process the first half is left."""
+        rows = torch.arange(len(items.item), device=items.item.device).reshape(-1, 2, share // 2)
+        left, right = rows.transpose(0, 1).flatten(1)
+        return relate_whole_pairs(items, left, right, self._loss.negatives)
+
+    def _whole_pairs_loss(self, embeddings: Tensor, items: Items, share: int) -> Tensor:
+        relations = self._related_pairs(items, share)
+        loss: Tensor = self._objective(embeddings, relations, self.network.head)
         return loss
 
     def _map_step(self, images: Batch, batch: TrainingBatch) -> tuple[Tensor, Tensor]:

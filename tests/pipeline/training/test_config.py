@@ -131,3 +131,13 @@ def test_several_lesions_in_a_pair_are_for_maps(config_file):
         ).training.lesions_per_pair
         == 4
     )
+
+
+@pytest.mark.parametrize("seen", ["input.other=true", "input.difference=true"])
+@pytest.mark.parametrize("setting", ["loss.objective=ntxent", "loss.memory=8"])
+def test_halves_of_different_pairs_are_not_compared_where_pairs_are_seen(
+    config_file, seen, setting
+):
+    with pytest.raises(UserError, match=r"not to be held against halves of other pairs"):
+        load_config(config_file, [seen, setting])
+    assert load_config(config_file, [setting])

@@ -7,7 +7,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hemitwin.models import EncoderConfig, HeadConfig, InputConfig, LossConfig, PooledEncoder
+from hemitwin.models import (
+    EncoderConfig,
+    HeadConfig,
+    InputConfig,
+    Items,
+    LossConfig,
+    PooledEncoder,
+)
 from hemitwin.models.config import ObjectiveName
 from hemitwin.pipeline.cohort.config import DataConfig
 from hemitwin.pipeline.training.config import RunConfig, TrainingConfig
@@ -185,6 +192,18 @@ def test_pairs_stay_pairs_in_a_joined_batch(brains):
     assert batch.items.group.tolist() == [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3
     whole = torch.cat([part.images[:3] for part in parts])
     assert torch.equal(batch.images[:6], whole)
+
+
+def test_the_pairs_of_two_processes_stay_pairs_when_they_are_gathered(tmp_path, brains):
+    task = SiameseTask(run_config(tmp_path), steps=1, norms=norms_of(run_config(tmp_path), brains))
+    rng = np.random.default_rng(0)
+    source = LesionSource(LESIONS)
+    parts = [whole_pairs_of(brains[k], k, source, rng, copies=1).items for k in (0, 1)]
+    found = task._related_pairs(Items.join(parts), 6)
+    pairs = (found.positive | found.negative).nonzero().tolist()
+    own = [(k, k + 3) for k in (0, 1, 2, 6, 7, 8)]
+    assert sorted(map(tuple, pairs)) == sorted([*own, *((b, a) for a, b in own)])
+    assert found.positive.sum() == 4  # of each subject one pair has no lesion
 
 
 HEADS: dict[ObjectiveName, HeadConfig] = {
