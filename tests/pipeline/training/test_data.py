@@ -7,10 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.data.dataloader import DataLoader as MonaiLoader
-from monai.data.dataset import Dataset as MonaiDataset
-from monai.transforms.intensity.dictionary import RandGaussianSmoothd
-from monai.transforms.spatial.dictionary import Orientationd
 
 from hemitwin.models import EncoderConfig
 from hemitwin.pipeline.cohort.brains import Brain
@@ -24,7 +20,6 @@ from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, Train
 from hemitwin.pipeline.training.data import BatchSampler, TrainingData
 from hemitwin.pipeline.training.sources import halves
 from hemitwin.pipeline.training.sources.brain_transforms import (
-    brains_transforms,
     entries_of,
     halves_transforms,
     seeds_of,
@@ -36,7 +31,7 @@ from hemitwin.pipeline.training.sources.halves import (
 )
 from hemitwin.pipeline.training.sources.pairs import LesionSource, in_either_half, pairs_of
 from hemitwin.pipeline.training.sources.whole_brains import BrainSets
-from hemitwin.transforms import AugmentationConfig, GuardedCompose, LesionConfig, LesionSpec
+from hemitwin.transforms import AugmentationConfig, LesionConfig, LesionSpec
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))
 SYMMETRIC = AugmentationConfig(rotation_deg=10.0, shift_mm=6.0, scaling=0.1, bias_field=0.3)
@@ -107,81 +102,6 @@ def test_a_sample_without_augmentation_is_what_the_functions_make_of_its_specs(t
         assert torch.equal(found.images[row], pair.left if side == "L" else pair.right)
         assert torch.equal(found.lesions[row] > 0, where)
         assert set(found.lesions[row].unique().tolist()) == {0, 1}
-
-
-def test_a_brain_without_room_for_a_lesion_is_named(tmp_path, brains):
-    small = np.zeros_like(brains[0].mask)
-    small[4:6, 10:14, 8:10] = small[14:16, 10:14, 8:10] = True
-    tight = replace(brains[0], volume=brains[0].volume * torch.from_numpy(small), mask=small)
-    drawn = LesionedHalves(run_config(tmp_path), (tight,), LesionSource(LESIONS))
-    with pytest.raises(
-        UserError, match="sub-00: a lesion must have 80% of its shape in the brain"
-    ):
-        drawn[[(0, 0)]]
-
-
-def whole_chain(config, *more, side="L"):
-    steps = halves_transforms(config, LesionSource(LESIONS))
-    return GuardedCompose(
-        [*steps.augmentation.transforms, *steps.lesioned[side].transforms, *more]
-    )
-
-
-def loaded(config, brains, *more, seed=0, workers=0):
-    """Batches of a plain MONAI loader over the training's transforms."""
-    torch.manual_seed(seed)
-    chain = whole_chain(config, *more).set_random_state(seed=seed)
-    dataset = MonaiDataset([entries_of(brain) for brain in brains], chain)
-    return list(MonaiLoader(dataset, batch_size=2, num_workers=workers))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_transforms_are_repeatable_in_a_plain_monai_loader(tmp_path, brains, workers):
-    several = TrainingConfig(augmentation=EVERYTHING, lesions_per_pair=3)
-    config = run_config(tmp_path).model_copy(update={"training": several})
-    first, again, other = (
-        loaded(config, brains, seed=seed, workers=workers) for seed in (0, 0, 1)
-    )
-    assert [batch["image_left"].shape for batch in first] == [(2, 1, 10, 24, 18)] * 2
-    assert all(batch["image_lesions_left"].flatten(1).any(dim=1).all() for batch in first)
-    specs = [one for batch in first for one in batch["image_lesion_specs"]]
-    assert len({len(json.loads(one)) for one in specs}) > 1  # lists of several lengths in a batch
-    assert len(set(specs)) == len(brains)
-    for one, same in zip(first, again, strict=True):
-        assert one["image_lesion_specs"] == same["image_lesion_specs"]
-        assert torch.equal(one["image_left"], same["image_left"])
-        assert torch.equal(one["image_right"], same["image_right"])
-    assert not torch.equal(first[0]["image_left"], other[0]["image_left"])
-
-
-def test_workers_do_not_draw_alike(tmp_path, brains):
-    same = [replace(brains[0], case=brain.case) for brain in brains]
-    batches_ = loaded(run_config(tmp_path), same, workers=2)
-    assert len({spec for batch in batches_ for spec in batch["image_lesion_specs"]}) == 4
-
-
-def test_a_monai_transform_can_follow_the_trainings(tmp_path, brains):
-    config = run_config(tmp_path)
-    smooth = RandGaussianSmoothd(("image_left", "image_right"), prob=1.0)
-    plain, smoothed = (loaded(config, brains, *more, seed=4)[0] for more in ((), (smooth,)))
-    assert plain["image_lesion_specs"] == smoothed["image_lesion_specs"]
-    for name in ("image_left", "image_right"):
-        assert smoothed[name].std() < plain[name].std()
-    chain = whole_chain(config, Orientationd("image_right", "RAS", labels=None))
-    with pytest.raises((RuntimeError, ValueError), match="Orientationd"):
-        chain(entries_of(brains[0]))  # it would undo the mirror
-
-
-def test_brains_transforms_are_repeatable_in_a_plain_monai_loader(tmp_path, brains):
-    made = []
-    for seed in (0, 0, 1):
-        chain = brains_transforms(run_config(tmp_path, augmentation=EVERYTHING))
-        torch.manual_seed(seed)
-        dataset = MonaiDataset([entries_of(brain) for brain in brains], chain)
-        made.append(next(iter(MonaiLoader(dataset, batch_size=4)))["image"])
-    assert made[0].shape == (4, 1, 20, 24, 18)
-    assert torch.equal(made[0], made[1])
-    assert not torch.equal(made[0], made[2])
 
 
 @pytest.mark.parametrize("augmentation", [AugmentationConfig(), EVERYTHING], ids=["off", "on"])

@@ -197,6 +197,6 @@ def tensor_of(entries: Entries, key: str) -> Tensor:
 
 def seeds_of(*numbers: int, count: int) -> list[int]:
     """Return seeds that these numbers decide, below 2**32."""
-    # A spawn key keeps apart what lists of different length give: zeros are appended to them.
-    sequence = np.random.SeedSequence(numbers, spawn_key=(1,))
+    # Numbers are filled up with zeros: without the key (0, 3) and (0, 3, 0) would be one.
+    sequence = np.random.SeedSequence(numbers, spawn_key=(len(numbers),))
     return [int(seed) for seed in sequence.generate_state(count)]
