@@ -200,11 +200,11 @@ class RandAugmentBraind(MapTransform, Randomizable):
         result = dict(data)
         volumes = {key: volume_entry(data, key) for key in self.key_iterator(result)}
         mask = mask_entry(data, self.mask_key, next(iter(volumes.values())))
-        changed, inside = self._changed(_joined(volumes), _plain(mask)[0])
+        changed, inside = self._changed(_joined(volumes), mask)
         parts = changed.split([len(volume) for volume in volumes.values()])
         for (key, volume), part in zip(volumes.items(), parts, strict=True):
             result[key] = with_values(volume, part)
-        result[self.mask_key] = with_values(mask, inside[None])
+        result[self.mask_key] = with_values(data[self.mask_key], inside[None])
         return result
 
     def _changed(self, volume: Volume, mask: _Inside) -> tuple[Volume, _Inside]:

@@ -41,13 +41,13 @@ def volume_entry(data: Mapping[Hashable, object], key: Hashable) -> MetaTensor:
 
 def mask_entry(
     data: Mapping[Hashable, object], key: Hashable, volume: Volume
-) -> Bool[Tensor, "1 x y z"]:
+) -> Bool[Tensor, " x y z"]:
     """Return the mask of a volume's brain.
 
     Parameters
     ----------
     data : mapping
-        From key to entry.
+        From key to entry; the mask's is (1, X, Y, Z) bool.
     key : hashable
         The mask's.
     volume : (C, X, Y, Z)
@@ -55,8 +55,8 @@ def mask_entry(
 
     Returns
     -------
-    (1, X, Y, Z) bool
-        As it lies in the dictionary.
+    (X, Y, Z) bool
+        Without metadata; it shares its memory with the entry.
 
     Raises
     ------
@@ -74,23 +74,23 @@ def mask_entry(
         found = f"{getattr(value, 'dtype', type(value).__name__)} {getattr(value, 'shape', '')}"
         msg = f"{key!r} must be a bool tensor of shape {wanted}, got {found}; cast or resample it"
         raise ValueError(msg)
-    return value
+    return value.as_subclass(Tensor)[0]
 
 
-def with_values(entry: Tensor, values: Tensor) -> Tensor:
+def with_values(entry: object, values: Tensor) -> Tensor:
     """Return other values with an entry's affine, metadata and trace, if it has any.
 
     Parameters
     ----------
     entry : (C, *spatial)
-        A `MetaTensor`, or a plain tensor. Not changed.
+        A `MetaTensor`, or what has no metadata. Not changed.
     values : (C, *spatial)
         On its grid.
 
     Returns
     -------
     (C, *spatial)
-        Of the entry's type; shares its memory with `values`.
+        A `MetaTensor` where the entry is one; shares its memory with `values`.
 
     Examples
     --------

@@ -193,7 +193,7 @@ class StandardiseBraind(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             volume = volume_entry(data, key)
-            mask = mask_entry(data, self.mask_key, volume)[0].numpy()
+            mask = mask_entry(data, self.mask_key, volume).numpy()
             result[key] = with_values(volume, standardise(volume.as_tensor(), mask))
         return result
 

@@ -1,5 +1,7 @@
 """Augmentation favours no side, loses none, and is decided by its seed alone."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -364,3 +366,11 @@ def test_another_mask_can_be_named():
     given = entries(volume, mask)
     made = change.set_random_state(seed=1)({"image": given["image"], "brain": given["mask"]})
     assert not torch.equal(made["brain"], given["mask"])
+
+
+def test_a_pickled_transform_draws_as_it_would_have():
+    volume, mask = make_brain()
+    change = augmentation(gamma_sd=0.1).set_random_state(seed=5)
+    copy = pickle.loads(pickle.dumps(change))  # noqa: S301  # our own bytes
+    one, other = (each(entries(volume, mask))["image"].as_tensor() for each in (change, copy))
+    assert torch.equal(one, other)

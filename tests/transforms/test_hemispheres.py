@@ -126,6 +126,14 @@ def test_the_dictionary_transform_splits_marks_and_inverts(width):
     assert "mirrored" not in back["image"].meta
 
 
+def test_labels_are_split_as_labels():
+    labels = torch.arange(12, dtype=torch.uint8).reshape(1, 6, 2, 1)
+    halves = SplitHemispheresd("labels")({"labels": MetaTensor(labels, affine=centred(6))})
+    assert halves["labels_left"].dtype == halves["labels_right"].dtype == torch.uint8
+    assert torch.equal(halves["labels_left"].as_tensor(), labels[:, :3])
+    assert torch.equal(halves["labels_right"].as_tensor(), labels[:, 3:].flip(1))
+
+
 def test_a_tensor_without_affine_is_refused():
     with pytest.raises(TypeError, match="'image' must be a MetaTensor with an affine, got Tensor"):
         SplitHemispheresd("image")({"image": volume(1, 4, 2, 2)})

@@ -196,7 +196,7 @@ class RandLesionsd(MapTransform, Randomizable):
     Raises
     ------
     ValueError
-        `most` is out of range, or real masks are asked for without a library.
+        `most` or `side` is out of range, or real masks are asked for without a library.
 
     Examples
     --------
@@ -225,6 +225,9 @@ class RandLesionsd(MapTransform, Randomizable):
         super().__init__(keys)
         if not 1 <= most <= _MOST_LABELS:
             msg = f"most must be from 1 to {_MOST_LABELS}, got {most}; labels have 8 bits"
+            raise ValueError(msg)
+        if side not in {None, *SIDES}:
+            msg = f"side must be 'L' or 'R', or None to draw it, got {side!r}"
             raise ValueError(msg)
         if config.mask_share > 0 and mask_library is None:
             raise ValueError(_NO_LIBRARY)
@@ -257,7 +260,7 @@ class RandLesionsd(MapTransform, Randomizable):
             volume = volume_entry(data, key)
             brain = volume.as_tensor()[0] != 0
             if self.mask_key is not None:
-                brain = mask_entry(data, self.mask_key, volume)[0]
+                brain = mask_entry(data, self.mask_key, volume)
             config = self.config
             if _NATIVE_KEY in data:
                 config = config.model_copy(update={_NATIVE_KEY: _positive(data[_NATIVE_KEY])})

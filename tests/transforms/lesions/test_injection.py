@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Hashable
 from pathlib import Path
@@ -404,12 +405,20 @@ def test_the_native_scale_of_the_subject_at_hand_is_taken(template, scale):
     [
         (SMALL, {"most": 0}, "most must be from 1 to 255, got 0"),
         (SMALL, {"most": 256}, "most must be from 1 to 255, got 256"),
+        (SMALL, {"side": "left"}, "side must be 'L' or 'R', or None to draw it, got 'left'"),
         (LesionConfig(mask_share=0.1), {}, "must come with a mask library"),
     ],
 )
 def test_a_transform_that_cannot_work_is_refused_when_it_is_made(config, more, reason):
     with pytest.raises(ValueError, match=reason):
         RandLesionsd("image", config, **more)
+
+
+def test_a_pickled_transform_draws_as_it_would_have(template):
+    transform = RandLesionsd("image", SMALL, most=3).set_random_state(seed=5)
+    copy = pickle.loads(pickle.dumps(transform))  # noqa: S301  # our own bytes
+    one, other = (each(item(template))["image_lesion_specs"] for each in (transform, copy))
+    assert one == other
 
 
 def test_several_lesions_off_the_mid_plane_are_refused(template):
