@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -92,9 +94,9 @@ def test_standard_units_forget_gain_and_offset_and_the_background_is_average(see
 def test_the_dictionary_transform_standardises_each_volume_within_its_mask():
     volume, mask = torch.rand(2, 6, 5, 4), torch.rand(1, 6, 5, 4) > 0.3
     kept = volume.clone()
-    given = {"one": MetaTensor(volume, affine=2 * torch.eye(4)), "brain": mask}
-    given["two"] = given["one"] * 3
-    made = StandardiseBraind(("one", "two"), mask_key="brain")(given)
+    one = MetaTensor(volume, affine=2 * torch.eye(4))
+    given: Any = {"one": one, "two": one * 3, "brain": mask}
+    made: Any = StandardiseBraind(("one", "two"), mask_key="brain")(given)
     for name in ("one", "two"):
         expected = standardise(given[name].as_tensor(), mask[0].numpy())
         assert torch.equal(made[name].as_tensor(), expected)

@@ -23,6 +23,7 @@ from hemitwin.pipeline.training.sources.brain_transforms import (
     entries_of,
     halves_transforms,
     seeds_of,
+    transformed,
 )
 from hemitwin.pipeline.training.sources.halves import (
     HalvesValidation,
@@ -93,8 +94,8 @@ def test_a_sample_without_augmentation_is_what_the_functions_make_of_its_specs(t
     for row, side in enumerate(("L", "R", "L", "R"), start=2):
         chain = halves_transforms(config, source).lesioned[side]
         seed = seeds_of(0, 2, 1, count=5)[row - 1]
-        made = chain.set_random_state(seed=seed)(entries_of(brain))
-        (content,) = json.loads(made["image_lesion_specs"])
+        made = transformed(chain, entries_of(brain), case="sub-01", seed=seed)
+        (content,) = json.loads(str(made["image_lesion_specs"]))
         spec = LesionSpec(**content)
         assert spec.native_mm3_per_mm3 == brain.native_mm3_per_mm3
         volume, mask = source.inject(brain, spec)

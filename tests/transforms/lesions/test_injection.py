@@ -4,7 +4,9 @@ import pickle
 import shutil
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import nibabel as nib
 import numpy as np
 import pytest
@@ -291,9 +293,14 @@ def item(template, **more) -> dict[Hashable, object]:
     return {"image": image, **more}
 
 
+def drawn(transform: RandLesionsd, entries: dict[Hashable, object], seed: int) -> Any:
+    transform.set_random_state(seed=seed)
+    return transform(entries)
+
+
 def applied(transform, entries, seed=0) -> tuple[np.ndarray, np.ndarray, list[LesionSpec]]:
     """The changed volume, the labels and the specs."""
-    made = transform.set_random_state(seed=seed)(entries)
+    made = drawn(transform, entries, seed)
     specs = [LesionSpec(**spec) for spec in json.loads(made["image_lesion_specs"])]
     return made["image"][0].numpy(), made["image_lesions"][0].numpy(), specs
 
@@ -304,7 +311,7 @@ SMALL = LesionConfig(volume_mm3=(1000.0, 4000.0))
 def test_the_dictionary_transform_returns_volume_labels_and_specs(template):
     data, affine = template
     source = item(template)
-    made = RandLesionsd("image", LesionConfig()).set_random_state(seed=7)(source)
+    made = drawn(RandLesionsd("image", LesionConfig()), source, 7)
     (content,) = json.loads(str(made["image_lesion_specs"]))
     lesioned, mask = inject_lesion(data, affine, LesionSpec(**content), data != 0)
     for name, expected in (("image", lesioned), ("image_lesions", mask)):
@@ -322,7 +329,8 @@ def test_the_dictionary_transform_returns_volume_labels_and_specs(template):
 def test_the_dictionary_transform_draws_from_its_own_state_only(template):
     specs = []
     for seed in (1, 1, 2):
-        chain = Compose([RandLesionsd("image", LesionConfig())]).set_random_state(seed=seed)
+        chain: Any = Compose([RandLesionsd("image", LesionConfig())])
+        chain.set_random_state(seed=seed)
         specs.append([chain(item(template))["image_lesion_specs"] for _ in range(2)])
     assert specs[0] == specs[1] != specs[2]
     assert specs[0][0] != specs[0][1]
@@ -330,7 +338,7 @@ def test_the_dictionary_transform_draws_from_its_own_state_only(template):
 
 def test_each_volume_has_lesions_of_its_own(template):
     both = item(template) | {"other": item(template)["image"]}
-    made = RandLesionsd(("image", "other"), SMALL).set_random_state(seed=0)(both)
+    made = drawn(RandLesionsd(("image", "other"), SMALL), both, 0)
     assert made["image_lesion_specs"] != made["other_lesion_specs"]
     assert made["other_lesions"].any()
 
@@ -405,7 +413,6 @@ def test_the_native_scale_of_the_subject_at_hand_is_taken(template, scale):
     [
         (SMALL, {"most": 0}, "most must be from 1 to 255, got 0"),
         (SMALL, {"most": 256}, "most must be from 1 to 255, got 256"),
-        (SMALL, {"side": "left"}, "side must be 'L' or 'R', or None to draw it, got 'left'"),
         (LesionConfig(mask_share=0.1), {}, "must come with a mask library"),
     ],
 )
@@ -414,8 +421,16 @@ def test_a_transform_that_cannot_work_is_refused_when_it_is_made(config, more, r
         RandLesionsd("image", config, **more)
 
 
+def test_a_side_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    side: Any = "left"
+    with pytest.raises(ValueError, match="must be 'L' or 'R', or None to draw it, got 'left'"):
+        RandLesionsd("image", SMALL, side=side)
+
+
 def test_a_pickled_transform_draws_as_it_would_have(template):
-    transform = RandLesionsd("image", SMALL, most=3).set_random_state(seed=5)
+    transform = RandLesionsd("image", SMALL, most=3)
+    transform.set_random_state(seed=5)
     copy = pickle.loads(pickle.dumps(transform))  # noqa: S301  # our own bytes
     one, other = (each(item(template))["image_lesion_specs"] for each in (transform, copy))
     assert one == other

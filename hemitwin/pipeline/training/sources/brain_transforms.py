@@ -89,7 +89,7 @@ def halves_transforms(config: RunConfig, source: LesionSource) -> HalvesTransfor
         As `RandLesionsd` says.
     """
     standardise = StandardiseBraind(IMAGE, mask_key=MASK)
-    lesioned = {
+    lesioned: dict[Side, Compose] = {
         side: GuardedCompose(
             [
                 RandLesionsd(

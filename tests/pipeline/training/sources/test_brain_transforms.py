@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,11 +50,9 @@ def test_a_brain_without_room_for_a_lesion_is_named(tmp_path, brains, monkeypatc
         drawn[[(0, 0)]]
 
 
-def whole_chain(config, *more, side="L"):
+def whole_chain(config, *more):
     steps = halves_transforms(config, LesionSource(LESIONS))
-    return GuardedCompose(
-        [*steps.augmentation.transforms, *steps.lesioned[side].transforms, *more]
-    )
+    return GuardedCompose([*steps.augmentation.transforms, *steps.lesioned["L"].transforms, *more])
 
 
 def loaded(config, brains, *more, seed=0, workers=0):
@@ -130,7 +129,7 @@ def test_seeds_are_small_and_of_all_numbers_and_of_how_many_there_are():
 
 
 def test_the_entries_of_a_brain_are_the_brain(brains):
-    entries = entries_of(brains[0])
+    entries: Any = entries_of(brains[0])
     assert torch.equal(entries["image"].as_tensor(), brains[0].volume)
     np.testing.assert_array_equal(entries["mask"][0].numpy(), brains[0].mask)
     for name in ("image", "mask"):
