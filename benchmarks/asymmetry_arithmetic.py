@@ -1,7 +1,6 @@
 """What is found of lesions in halves without any training, by their size?
 
-    python benchmarks/asymmetry_arithmetic.py examples/configs/hemispheres_bids.yaml \\
-        --prepared DERIVATIVES
+    python benchmarks/asymmetry_arithmetic.py benchmarks/faint_4mm.yaml --prepared DERIVATIVES
 
 Draws the configuration's lesions into every subject, and scores the pairs with and without one in
 five folds of subjects: norms are of the other folds' pairs without lesions, or with `--norms` of

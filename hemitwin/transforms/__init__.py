@@ -21,8 +21,8 @@ from hemitwin.transforms.asymmetries.sampling import sample_asymmetry
 from hemitwin.transforms.asymmetries.spec import AsymmetryConfig, AsymmetrySpec
 from hemitwin.transforms.augmentation import (
     AugmentationConfig,
-    BrainAugmentation,
     Comparison,
+    RandAugmentBraind,
     RandElastic,
 )
 from hemitwin.transforms.coarsening import coarsen, refine_sum
@@ -31,10 +31,12 @@ from hemitwin.transforms.hemispheres import (
     SplitHemispheresd,
     mirror_affine,
     rejoin,
+    require_centred,
     split_hemispheres,
 )
 from hemitwin.transforms.image_augmentation import ImageAugmentationConfig, augment_images
 from hemitwin.transforms.intensity import (
+    StandardiseBraind,
     above_darkest,
     robust_scale,
     standardise,
@@ -46,8 +48,8 @@ from hemitwin.transforms.lesions.box import LesionBox, lesion_alpha, lesion_box
 from hemitwin.transforms.lesions.config import LesionConfig
 from hemitwin.transforms.lesions.injection import inject_lesion, lesion_support
 from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
-from hemitwin.transforms.lesions.sampling import RandLesiond, sample_lesion
-from hemitwin.transforms.lesions.spec import LesionSpec
+from hemitwin.transforms.lesions.sampling import RandLesionsd, sample_lesion
+from hemitwin.transforms.lesions.spec import SIDES, LesionSpec, Side
 from hemitwin.transforms.lesions.tissue import grey_matter_limits
 from hemitwin.transforms.loading import (
     Scan,
@@ -85,12 +87,12 @@ from hemitwin.transforms.synthetic.scanner import (
 )
 
 __all__ = [
+    "SIDES",
     "AnatomyConfig",
     "AnatomySpec",
     "AsymmetryConfig",
     "AsymmetrySpec",
     "AugmentationConfig",
-    "BrainAugmentation",
     "Comparison",
     "CutPlanes",
     "Deformation",
@@ -103,16 +105,19 @@ __all__ = [
     "LesionMaskLibrary",
     "LesionSpec",
     "Plane",
+    "RandAugmentBraind",
     "RandElastic",
-    "RandLesiond",
+    "RandLesionsd",
     "RequireLateralityd",
     "Scan",
     "ScannerConfig",
     "ScannerSpec",
     "ShapeConfig",
     "ShapeSpec",
+    "Side",
     "SliceGrid",
     "SplitHemispheresd",
+    "StandardiseBraind",
     "above_darkest",
     "apply_scanner",
     "asymmetry_region",
@@ -151,6 +156,7 @@ __all__ = [
     "register_similarity",
     "rejoin",
     "render_anatomy",
+    "require_centred",
     "require_laterality",
     "resample",
     "resample_back",

@@ -2,26 +2,31 @@
 
 # mypy: disallow-untyped-calls=False
 # MONAI's constructors are not annotated throughout.
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from monai.config.type_definitions import KeysCollection
+from monai.data.meta_tensor import MetaTensor
 from monai.transforms.intensity.array import RandBiasField, RandGaussianNoise
 from monai.transforms.spatial.array import RandAffine, RandFlip
-from monai.transforms.transform import RandomizableTransform
+from monai.transforms.transform import MapTransform, Randomizable, RandomizableTransform
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from hemitwin._frozen import Frozen
-from hemitwin._shapes import Mask, Volume
+from hemitwin._shapes import Volume
+from hemitwin.transforms.entries import mask_entry, volume_entry, with_values
 
-__all__ = ["AugmentationConfig", "BrainAugmentation", "Comparison", "RandElastic"]
+__all__ = ["AugmentationConfig", "Comparison", "RandAugmentBraind", "RandElastic"]
 
 Comparison = Literal["hemispheres", "brains"]
 """What a task compares: the halves of one brain, or two brains."""
+
+_Inside = Bool[Tensor, " x y z"]
 
 _POINTS_MM = {40.0: 1.0, 20.0: 0.5}
 """Distance of the points that a displacement is drawn at, and its share there."""
@@ -80,8 +85,10 @@ class AugmentationConfig(Frozen):
     )
 
 
-class BrainAugmentation:
+class RandAugmentBraind(MapTransform, Randomizable):
     """Change a whole brain at random, favouring neither half.
+
+    First comes contrast: one gamma, whose logarithm is normal.
 
     Motions are those that commute with mirroring at the mid-plane: rotation about x, shifts along
     y and z, and scales. Roll, yaw and shifts along x would tear the mid-plane from the grid's
@@ -90,8 +97,7 @@ class BrainAugmentation:
     teach the network to overlook smooth differences, which lesions are too. Noise is drawn anew
     in every voxel of the whole brain, as a scanner's is: mirrored noise would cancel in the
     comparison of the halves and teach nothing. The brain is changed before it is split, so that
-    both halves go through the same interpolation. (Contrast is `training.intensity_jitter`'s: one
-    gamma a brain.)
+    both halves go through the same interpolation.
 
     What halves without lesions differ by is shape, above all. `own_elastic_mm` gives a brain other
     such differences at each draw, by a smooth displacement of its own for each half; it must stay
@@ -101,47 +107,54 @@ class BrainAugmentation:
 
     Parameters
     ----------
+    keys : collection of hashable
+        Entries holding a `MetaTensor` (C, X, Y, Z) float32: volumes of one brain on one grid, 0
+        outside it and not below 0; x = 0 at the centre of the first axis. All are changed alike,
+        but for noise.
     config : AugmentationConfig
         How strongly.
+    mask_key : hashable
+        Entry of the brain, (1, X, Y, Z) bool; it moves with it.
     voxel_mm : float
         Edge of the cubic voxels.
     comparison : {"hemispheres", "brains"}
         What the task compares.
+    gamma_sd : float
+        SD of the logarithm of the gamma.
 
     Raises
     ------
     ValueError
         A flip is asked for and the task is not invariant to it, or displacements of each half's
-        own where brains are compared.
+        own where brains are compared; or `gamma_sd` is negative.
 
     Examples
     --------
-    >>> nod = BrainAugmentation(
-    ...     AugmentationConfig(rotation_deg=10.0), voxel_mm=4.0, comparison="hemispheres"
-    ... )
-    >>> volume, mask = torch.ones(1, 4, 6, 6), np.ones((4, 6, 6), dtype=bool)
-    >>> moved, inside = nod(volume, mask, seed=(0, 3, 1))
-    >>> bool((moved == moved.flip(1)).all()), bool((inside == inside[::-1]).all())
-    (True, True)
+    >>> nod = RandAugmentBraind(
+    ...     "image", AugmentationConfig(rotation_deg=10.0), voxel_mm=4.0, comparison="hemispheres"
+    ... ).set_random_state(seed=0)
+    >>> brain = {"image": MetaTensor(torch.ones(1, 4, 6, 6)), "mask": torch.ones(1, 4, 6, 6) > 0}
+    >>> moved = nod(brain)
+    >>> bool((moved["image"] == moved["image"].flip(1)).all())
+    True
     """
 
     def __init__(
-        self, config: AugmentationConfig, *, voxel_mm: float, comparison: Comparison
+        self,
+        keys: KeysCollection,
+        config: AugmentationConfig,
+        *,
+        mask_key: Hashable = "mask",
+        voxel_mm: float,
+        comparison: Comparison,
+        gamma_sd: float = 0.0,
     ) -> None:
-        reason = _WHY_NO_FLIP[comparison]
-        if config.flip_left_right and reason is not None:
-            msg = (
-                f"flip_left_right must be false where {comparison} are compared, got true: "
-                f"{reason}; leave it out"
-            )
-            raise ValueError(msg)
-        if config.own_elastic_mm and comparison == "brains":
-            msg = (
-                f"own_elastic_mm must be 0 where brains are compared, got "
-                f"{config.own_elastic_mm}: what their shapes differ by is what is asked for; "
-                f"take elastic_mm"
-            )
-            raise ValueError(msg)
+        super().__init__(keys)
+        _require_fitting(config, comparison, gamma_sd)
+        self.R = np.random.RandomState()  # the base class shares one state among all transforms
+        self.mask_key = mask_key
+        self.gamma_sd = gamma_sd
+        self._gamma = 1.0
         turn, shift = np.deg2rad(config.rotation_deg), config.shift_mm / voxel_mm
         motion = RandAffine(
             prob=1.0,
@@ -159,31 +172,44 @@ class BrainAugmentation:
         self._noise = RandGaussianNoise(prob=1.0, std=config.noise) if config.noise else None
         self._flip = RandFlip(prob=0.5, spatial_axis=0) if config.flip_left_right else None
 
-    def __call__(self, volume: Volume, mask: Mask, *, seed: Sequence[int]) -> tuple[Volume, Mask]:
-        """Return a changed brain; the given one is left as it is.
+    def randomize(self, data: object = None) -> None:
+        """Draw the gamma and a state for each transform from `self.R`."""
+        del data  # nothing depends on it
+        self._gamma = float(np.exp(self.gamma_sd * self.R.normal()))
+        for step in (self._motion, self._elastic, self._gain, self._noise, self._flip):
+            # Drawn for those that are left out too: what one does depends on no other's strength.
+            state = int(self.R.randint(2**32, dtype=np.int64))
+            if step is not None:
+                step.set_random_state(seed=state)
 
-        Parameters
-        ----------
-        volume : (C, X, Y, Z) float32
-            0 outside the brain; x = 0 at the centre of the first axis.
-        mask : (X, Y, Z) bool
-            The brain.
-        seed : sequence of int
-            For example run, epoch and index; it decides the change, and nothing else does.
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return a changed brain; the given dictionary and its volumes are left as they are.
 
         Returns
         -------
-        volume : (C, X, Y, Z) float32
-            Not below 0; 0 outside the new mask.
-        mask : (X, Y, Z) bool
+        dict
+            The volumes, float32, not below 0 and 0 outside the new mask; the mask; and what else
+            was given.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            As `volume_entry` and `mask_entry` say, or a volume has values below 0.
         """
-        # The last one came last: those before it draw as they did.
-        steps = (self._motion, self._gain, self._noise, self._flip, self._elastic)
-        # Each transform its own stream; and not the one that the same numbers give elsewhere.
-        states = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(len(steps))
-        for step, state in zip(steps, states, strict=True):
-            if step is not None:
-                step.set_random_state(seed=int(state))
+        self.randomize(data)
+        result = dict(data)
+        volumes = {key: volume_entry(data, key) for key in self.key_iterator(result)}
+        mask = mask_entry(data, self.mask_key, next(iter(volumes.values())))
+        changed, inside = self._changed(_joined(volumes), mask)
+        parts = changed.split([len(volume) for volume in volumes.values()])
+        for (key, volume), part in zip(volumes.items(), parts, strict=True):
+            result[key] = with_values(volume, part)
+        result[self.mask_key] = with_values(data[self.mask_key], inside[None])
+        return result
+
+    def _changed(self, volume: Volume, mask: _Inside) -> tuple[Volume, _Inside]:
+        if self.gamma_sd:
+            volume = volume**self._gamma
         if self._motion is not None:
             volume, mask = _moved(self._motion, volume, mask)
         if self._elastic is not None:
@@ -193,10 +219,48 @@ class BrainAugmentation:
             volume = volume * _mirrored(self._gain(torch.ones(half)), mask.shape[0])
         if self._noise is not None:
             noisy = volume + _plain(self._noise(torch.zeros_like(volume)))
-            volume = torch.where(torch.from_numpy(mask), noisy.clamp(min=0), 0.0)
+            volume = torch.where(mask, noisy.clamp(min=0), 0.0)
         if self._flip is not None:
             volume, mask = _flipped(self._flip, volume, mask)
         return volume, mask
+
+
+def _require_fitting(config: AugmentationConfig, comparison: Comparison, gamma_sd: float) -> None:
+    reason = _WHY_NO_FLIP[comparison]
+    if config.flip_left_right and reason is not None:
+        msg = (
+            f"flip_left_right must be false where {comparison} are compared, got true: "
+            f"{reason}; leave it out"
+        )
+        raise ValueError(msg)
+    if config.own_elastic_mm and comparison == "brains":
+        msg = (
+            f"own_elastic_mm must be 0 where brains are compared, got "
+            f"{config.own_elastic_mm}: what their shapes differ by is what is asked for; "
+            f"take elastic_mm"
+        )
+        raise ValueError(msg)
+    if gamma_sd < 0:
+        msg = f"gamma_sd must be 0 or more, got {gamma_sd}; signs are drawn"
+        raise ValueError(msg)
+
+
+def _joined(volumes: Mapping[Hashable, MetaTensor]) -> Volume:
+    """Return all channels of one brain, as they are changed together."""
+    grids = {tuple(volume.shape[1:]) for volume in volumes.values()}
+    if len(grids) > 1:
+        msg = f"volumes of one brain must lie on one grid, got {sorted(grids)}; resample them"
+        raise ValueError(msg)
+    plain = [volume.as_tensor() for volume in volumes.values()]
+    joined = plain[0] if len(plain) == 1 else torch.cat(plain)
+    lowest = float(joined.min())
+    if lowest < 0:
+        msg = (
+            f"{', '.join(map(str, volumes))} must not be below 0, got {lowest:g}: 0 is the "
+            f"background, and powers are taken; scale them first (robust_scale)"
+        )
+        raise ValueError(msg)
+    return joined
 
 
 class RandElastic(RandomizableTransform):
@@ -274,18 +338,18 @@ def _displaced(volume: Volume, voxels: Float[Tensor, "3 x y z"]) -> Volume:
     return F.grid_sample(volume[None], grid, mode="bilinear", align_corners=True)[0]
 
 
-def _moved(motion: RandAffine | RandElastic, volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
-    share = torch.from_numpy(mask).float()[None]
-    *moved, inside = _plain(motion(torch.cat((volume, share))))
+def _moved(
+    motion: RandAffine | RandElastic, volume: Volume, mask: _Inside
+) -> tuple[Volume, _Inside]:
+    *moved, inside = _plain(motion(torch.cat((volume, mask[None].float()))))
     kept = inside >= 0.5
     # Dividing by the brain's share keeps the background from darkening the brain's edge.
-    brain = torch.where(kept, torch.stack(moved) / inside.clamp(min=0.5), 0.0)
-    return brain, kept.numpy()
+    return torch.where(kept, torch.stack(moved) / inside.clamp(min=0.5), 0.0), kept
 
 
-def _flipped(flip: RandFlip, volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
-    both = _plain(flip(torch.cat((volume, torch.from_numpy(mask).to(volume.dtype)[None]))))
-    return both[:-1], (both[-1] > 0).numpy()
+def _flipped(flip: RandFlip, volume: Volume, mask: _Inside) -> tuple[Volume, _Inside]:
+    both = _plain(flip(torch.cat((volume, mask[None].to(volume.dtype)))))
+    return both[:-1], both[-1] > 0
 
 
 def _mirrored(half: Tensor | np.ndarray, width: int) -> Tensor:

@@ -7,15 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.inverse import InvertibleTransform
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
-from hemitwin._shapes import Affine, Volume
+from hemitwin._shapes import Affine
+from hemitwin.transforms.entries import volume_entry
 from hemitwin.transforms.laterality import require_laterality
 
-__all__ = ["HemispherePair", "SplitHemispheresd", "mirror_affine", "rejoin", "split_hemispheres"]
+__all__ = [
+    "HemispherePair",
+    "SplitHemispheresd",
+    "mirror_affine",
+    "rejoin",
+    "require_centred",
+    "split_hemispheres",
+]
 
 _TOLERANCE_VOXELS = 1e-3
 
@@ -59,13 +68,15 @@ def mirror_affine(affine: Affine, width: int) -> Affine:
     return np.asarray(affine @ flip)
 
 
-def split_hemispheres(volume: Volume, affine: Affine) -> HemispherePair:
+def split_hemispheres(
+    volume: Shaped[Tensor, " channels *spatial"], affine: Affine
+) -> HemispherePair:
     """Split a volume whose mid-plane x = 0 lies at the centre of its grid.
 
     Parameters
     ----------
     volume : (C, X, *rest)
-        First spatial axis from left to right.
+        First spatial axis from left to right. Of any type, which the halves keep: labels too.
     affine : (4, 4)
         Voxel index to RAS+ template millimetres.
 
@@ -88,7 +99,7 @@ def split_hemispheres(volume: Volume, affine: Affine) -> HemispherePair:
     ([0.0, 1.0], [3.0, 2.0])
     """
     width = volume.shape[1]
-    _check_centred(width, affine)
+    require_centred(width, affine)
     half = width // 2
     mirrored = volume.flip(1)
     return HemispherePair(
@@ -127,7 +138,25 @@ def rejoin(pair: HemispherePair) -> Tensor:
     return torch.cat((pair.left, *middle, right), dim=1)
 
 
-def _check_centred(width: int, affine: Affine) -> None:
+def require_centred(width: int, affine: Affine) -> None:
+    """Refuse a grid whose first axis is not centred on the mid-plane.
+
+    Parameters
+    ----------
+    width : int
+        Voxels along the first axis.
+    affine : (4, 4)
+        Voxel index to RAS+ template millimetres.
+
+    Raises
+    ------
+    ValueError
+        The first axis is not the left-right axis, or x = 0 is not its centre.
+
+    Examples
+    --------
+    >>> require_centred(2, np.array([[2.0, 0, 0, -1], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]))
+    """
     step = affine[0, 0]
     off_axis = max(np.abs(affine[0, 1:3]).max(), np.abs(affine[1:3, 0]).max())
     tolerance = _TOLERANCE_VOXELS * abs(step)
@@ -165,7 +194,8 @@ class SplitHemispheresd(MapTransform, InvertibleTransform):
         """Split every key; the given dictionary is left as it is."""
         result = dict(data)
         for key in self.key_iterator(result):
-            volume = _meta_tensor(result.pop(key), key)
+            volume = volume_entry(result, key)
+            del result[key]
             pair = split_hemispheres(
                 volume.as_tensor(), np.asarray(volume.affine, dtype=np.float64)
             )
@@ -180,10 +210,12 @@ class SplitHemispheresd(MapTransform, InvertibleTransform):
         """Rejoin every key."""
         result = dict(data)
         for key in self.keys:
-            left, right = (_meta_tensor(result.pop(name), name) for name in _names(key))
+            left, right = (volume_entry(result, name) for name in _names(key))
             require_laterality(left)
             require_laterality(right)
             self.pop_transform(left)
+            for name in _names(key):
+                del result[name]
             midline = result.pop(f"{key}_midline", None)
             pair = HemispherePair(
                 left.as_tensor(),
@@ -200,13 +232,6 @@ class SplitHemispheresd(MapTransform, InvertibleTransform):
 
 def _names(key: Hashable) -> tuple[str, str]:
     return f"{key}_left", f"{key}_right"
-
-
-def _meta_tensor(value: object, key: Hashable) -> MetaTensor:
-    if not isinstance(value, MetaTensor):
-        msg = f"{key!r} must be a MetaTensor with an affine, got {type(value).__name__}; wrap it"
-        raise TypeError(msg)
-    return value
 
 
 def _half(half: Tensor, affine: Affine, source: MetaTensor, *, side: str) -> MetaTensor:

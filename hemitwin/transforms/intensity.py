@@ -1,13 +1,19 @@
 """Bring the intensities of a brain, or of an image, onto a common scale."""
 
+from collections.abc import Hashable, Mapping
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform
 from torch import Tensor
 
 from hemitwin._shapes import Grid, Mask, Volume
+from hemitwin.transforms.entries import mask_entry, volume_entry, with_values
 
 __all__ = [
+    "StandardiseBraind",
     "above_darkest",
     "robust_scale",
     "standardise",
@@ -152,6 +158,44 @@ def standardise(volume: Volume, mask: Mask) -> Volume:
     standard = np.zeros(volume.shape, dtype=np.float32)
     standard[:, mask] = np.clip(deviation, -_LARGEST_DEVIATION, _LARGEST_DEVIATION)
     return torch.from_numpy(standard)
+
+
+class StandardiseBraind(MapTransform):
+    """Bring volumes to what a network sees: `standardise` in a MONAI dictionary.
+
+    Parameters
+    ----------
+    keys : collection of hashable
+        Entries holding a `MetaTensor` (C, X, Y, Z).
+    mask_key : hashable
+        Entry of the brain, (1, X, Y, Z) bool.
+
+    Examples
+    --------
+    >>> from monai.data.meta_tensor import MetaTensor
+    >>> brain = {"image": MetaTensor(torch.rand(1, 4, 4, 4)), "mask": torch.ones(1, 4, 4, 4) > 0}
+    >>> bool(StandardiseBraind("image")(brain)["image"].median().abs() < 0.2)
+    True
+    """
+
+    def __init__(self, keys: KeysCollection, *, mask_key: Hashable = "mask") -> None:
+        super().__init__(keys)
+        self.mask_key = mask_key
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Standardise each volume; the given dictionary is left as it is.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            As `volume_entry`, `mask_entry` and `standardise` say.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            volume = volume_entry(data, key)
+            mask = mask_entry(data, self.mask_key, volume).numpy()
+            result[key] = with_values(volume, standardise(volume.as_tensor(), mask))
+        return result
 
 
 def _soft_clip(values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from monai.transforms.transform import MapTransform
 
+from hemitwin.transforms.entries import volume_entry
+
 __all__ = ["GuardedCompose", "RequireLateralityd", "require_laterality"]
 
 _SIGN = {"L": -1.0, "R": 1.0}
@@ -99,7 +101,11 @@ class RequireLateralityd(MapTransform):
             If an entry contradicts itself; the message names its key.
         """
         for key in self.key_iterator(dict(data)):
-            _require(key, data[key])
+            try:
+                require_laterality(volume_entry(data, key))
+            except ValueError as error:
+                msg = f"{key!r}: {error}"
+                raise ValueError(msg) from error
         return data
 
 
@@ -158,14 +164,3 @@ def _flags(item: Mapping[Hashable, object], after: str) -> dict[Hashable, bool]:
                 raise ValueError(msg) from error
             flags[key] = bool(value.meta["mirrored"])
     return flags
-
-
-def _require(key: Hashable, value: object) -> None:
-    if not isinstance(value, MetaTensor):
-        msg = f"{key!r} must be a MetaTensor with an affine, got {type(value).__name__}; wrap it"
-        raise TypeError(msg)
-    try:
-        require_laterality(value)
-    except ValueError as error:
-        msg = f"{key!r}: {error}"
-        raise ValueError(msg) from error

@@ -1,4 +1,6 @@
 import pickle
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +126,15 @@ def test_the_dictionary_transform_splits_marks_and_inverts(width):
     assert torch.equal(back["image"].as_tensor(), whole.as_tensor())
     assert torch.equal(back["image"].affine, whole.affine)
     assert "mirrored" not in back["image"].meta
+
+
+def test_labels_are_split_as_labels():
+    labels = torch.arange(12, dtype=torch.uint8).reshape(1, 6, 2, 1)
+    whole = MetaTensor(labels, affine=torch.from_numpy(centred(6)))
+    halves: dict[Hashable, Any] = SplitHemispheresd("labels")({"labels": whole})
+    assert halves["labels_left"].dtype == halves["labels_right"].dtype == torch.uint8
+    assert torch.equal(halves["labels_left"].as_tensor(), labels[:, :3])
+    assert torch.equal(halves["labels_right"].as_tensor(), labels[:, 3:].flip(1))
 
 
 def test_a_tensor_without_affine_is_refused():

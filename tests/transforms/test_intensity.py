@@ -1,10 +1,13 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.data.meta_tensor import MetaTensor
 
-from hemitwin.transforms import above_darkest, robust_scale, standardise_images
+from hemitwin.transforms import StandardiseBraind, above_darkest, robust_scale, standardise_images
 from hemitwin.transforms.intensity import standardise
 
 
@@ -86,6 +89,21 @@ def test_standard_units_forget_gain_and_offset_and_the_background_is_average(see
     assert float(one[0][~mask].abs().max()) == 0.0
     assert abs(float(one[0][mask].median())) < 0.05
     assert float(one.abs().max()) <= 4.0
+
+
+def test_the_dictionary_transform_standardises_each_volume_within_its_mask():
+    volume, mask = torch.rand(2, 6, 5, 4), torch.rand(1, 6, 5, 4) > 0.3
+    kept = volume.clone()
+    one = MetaTensor(volume, affine=2 * torch.eye(4))
+    given: Any = {"one": one, "two": one * 3, "brain": mask}
+    made: Any = StandardiseBraind(("one", "two"), mask_key="brain")(given)
+    for name in ("one", "two"):
+        expected = standardise(given[name].as_tensor(), mask[0].numpy())
+        assert torch.equal(made[name].as_tensor(), expected)
+        assert float(made[name].affine[0, 0]) == 2.0
+    assert torch.equal(given["one"].as_tensor(), kept)
+    with pytest.raises(KeyError, match="the brain's mask must be an entry 'mask'"):
+        StandardiseBraind("one")(given)
 
 
 def test_a_brain_of_one_value_or_none_is_refused():

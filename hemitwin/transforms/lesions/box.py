@@ -1,7 +1,6 @@
 """How much of a lesion is in each voxel, computed in the lesion's own box of the grid."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from hemitwin._shapes import Affine, Grid, Mask
 from hemitwin.transforms.lesions.field import layer_noise, lesion_distance, lesion_half_width_mm
 from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
-from hemitwin.transforms.lesions.spec import LesionSpec
+from hemitwin.transforms.lesions.spec import LesionSpec, Side
 
 __all__ = [
     "LesionBox",
@@ -139,7 +138,7 @@ def lesion_box(
     raise ValueError(msg)
 
 
-def side_mask(brain_mask: Mask, affine: Affine, side: Literal["L", "R"]) -> Mask:
+def side_mask(brain_mask: Mask, affine: Affine, side: Side) -> Mask:
     """Return the part of a mask on one side of x = 0.
 
     Examples

@@ -1,29 +1,38 @@
 """Draw random lesions for a brain."""
 
+import json
 from collections.abc import Hashable, Mapping
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, UInt8
+from monai.config.type_definitions import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Randomizable
 from scipy import ndimage
 
 from hemitwin._shapes import Affine, Mask
+from hemitwin.transforms.entries import mask_entry, volume_entry, with_values
+from hemitwin.transforms.hemispheres import require_centred
 from hemitwin.transforms.lesions.appearance import sample_appearance
 from hemitwin.transforms.lesions.box import lesion_offsets, share_inside, side_mask
 from hemitwin.transforms.lesions.config import LesionConfig
 from hemitwin.transforms.lesions.injection import inject_lesion
 from hemitwin.transforms.lesions.mask_library import LesionMaskLibrary
-from hemitwin.transforms.lesions.spec import LesionKind, LesionSpec, Pathology
+from hemitwin.transforms.lesions.spec import SIDES, LesionKind, LesionSpec, Pathology, Side
 
-__all__ = ["RandLesiond", "sample_lesion"]
+__all__ = ["RandLesionsd", "sample_lesion"]
 
 _TRIES = 100
 _SHAPES = 3
 _DEEP_MM = 24.0
 _DEEP_SHARE = 0.95
+_MOST_LABELS = 255
+_SEVERAL = 0.5
+"""Share of the draws that have several lesions, where they may."""
+_NATIVE_KEY = "native_mm3_per_mm3"
+_NO_LIBRARY = "mask_share > 0 must come with a mask library, got none; pass it or set 0"
 _Name = TypeVar("_Name", bound=str)
 
 
@@ -33,7 +42,7 @@ def sample_lesion(
     brain_mask: Mask,
     affine: Affine,
     *,
-    side: Literal["L", "R"] | None = None,
+    side: Side | None = None,
     mask_library: LesionMaskLibrary | None = None,
 ) -> LesionSpec:
     """Draw a lesion that lies in the brain and on one side.
@@ -63,8 +72,7 @@ def sample_lesion(
     ValueError
         If the brain has no room for it, or real masks are asked for without a library.
     """
-    sides: tuple[Literal["L", "R"], Literal["L", "R"]] = ("L", "R")
-    chosen = side or sides[int(rng.integers(2))]
+    chosen = side or SIDES[int(rng.integers(2))]
     # np.nonzero would list three coordinates of each voxel; one of them is needed
     allowed = side_mask(brain_mask, affine, chosen)
     voxels = np.flatnonzero(allowed)
@@ -111,8 +119,7 @@ def _sample_shape(
     role = _draw(rng, config.roles)
     kind = _draw_kind(rng, config, pathology)
     if kind == "mask" and library is None:
-        msg = "mask_share > 0 must come with a mask library, got none; pass it or set 0"
-        raise ValueError(msg)
+        raise ValueError(_NO_LIBRARY)
     low, high = np.log(config.volume_of(pathology))
     ranges = {
         "roughness": config.roughness,
@@ -156,62 +163,145 @@ def _draw_kind(rng: np.random.Generator, config: LesionConfig, pathology: Pathol
     return "field" if draw < config.mask_share + config.field_share else "ellipsoid"
 
 
-class RandLesiond(MapTransform, Randomizable):
-    """Put a random lesion into each volume and add its mask and spec.
+class RandLesionsd(MapTransform, Randomizable):
+    """Put one or several random lesions into each volume, and add their labels and specs.
 
-    Adds `key_lesion` (1, x, y, z), a float mask, and `key_lesion_spec`, the spec as JSON.
+    Sides take turns, and no two lesions lie in one place or in mirrored places. There are fewer
+    than were drawn where there is no room for more.
+
+    Adds `key_lesions`, a `MetaTensor` (1, x, y, z) uint8: n where the n-th lesion is, 0 elsewhere
+    and where a control or a sham is, or another that is not abnormal (`LesionSpec.is_abnormal`).
+    Adds `key_lesion_specs`, a JSON list of all that were put in, as one string: MONAI's loaders
+    batch strings, but no lists of different lengths.
 
     Parameters
     ----------
-    keys : sequence of str
-        Entries holding a `MetaTensor` (C, x, y, z), background 0, in template space.
+    keys : collection of hashable
+        Entries holding a `MetaTensor` (C, x, y, z), background 0, in template space. Each has
+        lesions of its own, which all of its channels show. An entry ``native_mm3_per_mm3`` stands
+        in for the configuration's where there is one: it is the subject's at hand.
     config : LesionConfig
         Ranges.
+    most : int
+        Half of the draws have one lesion, and the other half from two to so many; at most 255.
+        More than one ask for a grid that has x = 0 at its centre.
+    side : 'L' or 'R', optional
+        Of the first one; drawn where not given.
+    mask_key : hashable, optional
+        Entry of the brain, (1, x, y, z) bool: where lesions may be. By default where the volume's
+        first channel is not 0.
     mask_library : LesionMaskLibrary, optional
         Needed where `config.mask_share` is positive.
+
+    Raises
+    ------
+    ValueError
+        `most` or `side` is out of range, or real masks are asked for without a library.
+
+    Examples
+    --------
+    >>> affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    >>> affine[:3, 3] = -58.0
+    >>> radius_mm = np.linalg.norm(4.0 * np.indices((1, 30, 30, 30))[1:] - 58.0, axis=0)
+    >>> image = MetaTensor((torch.from_numpy(radius_mm) < 56).float(), affine=affine)
+    >>> lesions = RandLesionsd("image", LesionConfig(), most=3, side="L").set_random_state(seed=3)
+    >>> changed = lesions({"image": image})
+    >>> changed["image_lesions"].unique().tolist()
+    [0, 1, 2, 3]
+    >>> [LesionSpec(**spec).side for spec in json.loads(changed["image_lesion_specs"])]
+    ['L', 'R', 'L']
     """
 
     def __init__(
         self,
-        keys: str | tuple[str, ...] | list[str],
+        keys: KeysCollection,
         config: LesionConfig,
         *,
+        most: int = 1,
+        side: Side | None = None,
+        mask_key: Hashable | None = None,
         mask_library: LesionMaskLibrary | None = None,
     ) -> None:
         super().__init__(keys)
+        if not 1 <= most <= _MOST_LABELS:
+            msg = f"most must be from 1 to {_MOST_LABELS}, got {most}; labels have 8 bits"
+            raise ValueError(msg)
+        if side not in {None, *SIDES}:
+            msg = f"side must be 'L' or 'R', or None to draw it, got {side!r}"
+            raise ValueError(msg)
+        if config.mask_share > 0 and mask_library is None:
+            raise ValueError(_NO_LIBRARY)
         self.R = np.random.RandomState()  # the base class shares one state among all transforms
         self.config = config
+        self.most = most
+        self.side = side
+        self.mask_key = mask_key
         self.mask_library = mask_library
-        self._specs: dict[Hashable, LesionSpec] = {}
+        self._seeds: dict[Hashable, int] = {}
 
     def randomize(self, data: Mapping[Hashable, object]) -> None:
-        """Draw one spec for each key from `self.R`."""
-        self._specs = {}
-        for key in self.key_iterator(data):
-            rng = np.random.default_rng(int(self.R.randint(2**32, dtype=np.int64)))
-            _, brain, affine = _volume_parts(data[key])
-            self._specs[key] = sample_lesion(
-                rng, self.config, brain, affine, mask_library=self.mask_library
-            )
+        """Draw one seed for each key from `self.R`; it decides the key's lesions."""
+        self._seeds = {
+            key: int(self.R.randint(2**32, dtype=np.int64)) for key in self.key_iterator(data)
+        }
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """Inject; the given dictionary and its volumes are left as they are."""
+        """Put lesions in; the given dictionary and its volumes are left as they are.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            As `volume_entry` and `mask_entry` say; there is no room for the first lesion; or
+            there may be several, and the grid's centre is not x = 0.
+        """
         self.randomize(data)
         result: dict[Hashable, object] = dict(data)
-        for key, spec in self._specs.items():
-            volume, brain, affine = _volume_parts(data[key])
-            lesioned, mask = inject_lesion(
-                volume.numpy(), affine, spec, brain, mask_library=self.mask_library
-            )
-            channels = torch.from_numpy(mask[None].astype(np.float32))
-            result[key] = MetaTensor(torch.from_numpy(lesioned), meta=volume.meta)
-            result[f"{key}_lesion"] = MetaTensor(channels, affine=volume.affine)
-            result[f"{key}_lesion_spec"] = spec.model_dump_json()
+        for key, seed in self._seeds.items():
+            volume = volume_entry(data, key)
+            brain = volume.as_tensor()[0] != 0
+            if self.mask_key is not None:
+                brain = mask_entry(data, self.mask_key, volume)
+            config = self.config
+            if _NATIVE_KEY in data:
+                config = config.model_copy(update={_NATIVE_KEY: _positive(data[_NATIVE_KEY])})
+            rng = np.random.default_rng(seed)
+            lesioned, labels, specs = self._inject(rng, config, volume, brain.numpy())
+            result[key] = with_values(volume, torch.from_numpy(lesioned))
+            result[f"{key}_lesions"] = with_values(volume, torch.from_numpy(labels[None]))
+            content = [spec.model_dump(mode="json") for spec in specs]
+            result[f"{key}_lesion_specs"] = json.dumps(content)
         return result
 
+    def _inject(
+        self, rng: np.random.Generator, config: LesionConfig, entry: MetaTensor, brain: Mask
+    ) -> tuple[Float[np.ndarray, "c x y z"], UInt8[np.ndarray, "x y z"], list[LesionSpec]]:
+        volume, affine = entry.as_tensor().numpy(), np.asarray(entry.affine, dtype=np.float64)
+        if self.most > 1:
+            require_centred(len(brain), affine)
+        first = SIDES.index(self.side) if self.side else int(rng.integers(2))
+        several = self.most > 1 and rng.random() < _SEVERAL
+        free, labels = brain, np.zeros(brain.shape, dtype=np.uint8)
+        specs: list[LesionSpec] = []
+        for number in range(int(rng.integers(2, self.most + 1)) if several else 1):
+            side, library = SIDES[(first + number) % 2], self.mask_library
+            try:
+                spec = sample_lesion(rng, config, free, affine, side=side, mask_library=library)
+                # A spec may reach out of its room a little: what is taken stays as it is.
+                volume, mask = inject_lesion(volume, affine, spec, free, mask_library=library)
+            except ValueError:
+                if number == 0:
+                    raise
+                break
+            specs.append(spec)
+            if spec.is_abnormal:
+                labels[mask] = number + 1
+            free = free & ~(mask | mask[::-1])
+        return volume, labels, specs
 
-def _volume_parts(volume: object) -> tuple[MetaTensor, Mask, Affine]:
-    if not isinstance(volume, MetaTensor):
-        msg = f"a volume must be a MetaTensor with an affine, got {type(volume).__name__}"
-        raise TypeError(msg)
-    return volume, (volume[0].numpy() != 0), np.asarray(volume.affine, dtype=np.float64)
+
+def _positive(scale: object) -> float:
+    value = float(np.asarray(scale, dtype=np.float64))
+    if not value > 0:
+        msg = f"{_NATIVE_KEY} must be positive, got {value}; it is the affine's determinant"
+        raise ValueError(msg)
+    return value

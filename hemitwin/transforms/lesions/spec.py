@@ -7,8 +7,19 @@ from pydantic import Field, model_validator
 from hemitwin._frozen import Frozen
 from hemitwin.transforms.lesions.mass_effect import LARGEST_PUSH, MassEffect
 
-__all__ = ["LesionKind", "LesionLayer", "LesionRole", "LesionSpec", "Modality", "Pathology"]
+__all__ = [
+    "SIDES",
+    "LesionKind",
+    "LesionLayer",
+    "LesionRole",
+    "LesionSpec",
+    "Modality",
+    "Pathology",
+    "Side",
+]
 
+Side = Literal["L", "R"]
+SIDES: tuple[Side, Side] = ("L", "R")
 LesionKind = Literal["ellipsoid", "mask", "field", "foci"]
 LesionRole = Literal["lesion", "control", "sham"]
 Modality = Literal["T1w", "T2w", "FLAIR"]
@@ -46,7 +57,7 @@ class LesionSpec(Frozen):
         description="ellipsoid, field (a smooth random field above a threshold), foci (several "
         "small balls), or mask: one of a mask folder."
     )
-    side: Literal["L", "R"] = Field(description="Hemisphere; nothing crosses x = 0.")
+    side: Side = Field(description="Hemisphere; nothing crosses x = 0.")
     seed: int = Field(ge=0, description="Seed of the shape's, the edge's and the texture's noise.")
     centre_mm: tuple[float, float, float] = Field(description="Centre in template RAS+ mm.")
     volume_mm3: float = Field(gt=0, description="Volume of {alpha >= 0.5} in native mm3.")

@@ -1,5 +1,6 @@
 """What training is fed: the same for the same seed, and alike in both halves."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,17 +15,24 @@ from hemitwin.pipeline.cohort.split import Split
 from hemitwin.pipeline.stage.bids import Case
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.settings import validated
+from hemitwin.pipeline.training.compared import split_brain
 from hemitwin.pipeline.training.config import EvaluationConfig, RunConfig, TrainingConfig
 from hemitwin.pipeline.training.data import BatchSampler, TrainingData
 from hemitwin.pipeline.training.sources import halves
+from hemitwin.pipeline.training.sources.brain_transforms import (
+    entries_of,
+    halves_transforms,
+    seeds_of,
+    transformed,
+)
 from hemitwin.pipeline.training.sources.halves import (
     HalvesValidation,
     LesionedHalves,
     validation_pairs,
 )
-from hemitwin.pipeline.training.sources.pairs import LesionSource, halves_of, pairs_of
+from hemitwin.pipeline.training.sources.pairs import LesionSource, in_either_half, pairs_of
 from hemitwin.pipeline.training.sources.whole_brains import BrainSets
-from hemitwin.transforms import AugmentationConfig, LesionConfig
+from hemitwin.transforms import AugmentationConfig, LesionConfig, LesionSpec
 
 LESIONS = LesionConfig(volume_mm3=(8000.0, 16000.0))
 SYMMETRIC = AugmentationConfig(rotation_deg=10.0, shift_mm=6.0, scaling=0.1, bias_field=0.3)
@@ -73,20 +81,28 @@ def brains(tmp_path):
     return tuple(make_brain(number, tmp_path) for number in range(4))
 
 
-def test_without_augmentation_a_sample_is_what_it_was_before_there_was_any(tmp_path, brains):
-    config = run_config(tmp_path)
-    rng = np.random.default_rng([0, 2, 1])
-    gamma = float(np.exp(rng.normal(0.0, 0.1)))
-    brain = brains[1]
-    expected = halves_of(
-        replace(brain, volume=brain.volume**gamma),
-        1,
-        LesionSource(LESIONS),
-        rng,
-        copies=1,
-    )
-    found = torch.cat([b.images[b.items.group == 1] for b in batches(config, brains, epoch=2)])
-    assert torch.equal(found, expected.images)
+def test_a_sample_without_augmentation_is_what_the_functions_make_of_its_specs(tmp_path, brains):
+    config = run_config(tmp_path, intensity_jitter=0.0, lesions_per_side=2)
+    brain, source = brains[1], LesionSource(LESIONS)
+    found = LesionedHalves(config, brains, source)[[(2, 1)]]
+    healthy = split_brain(brain, brain.volume)
+    assert torch.equal(found.images[0], healthy.left)
+    assert torch.equal(found.images[1], healthy.right)
+    assert found.items.item.tolist() == [0, 1, 0, 1, 0, 1]
+    assert found.items.lesioned.tolist() == [False, False, True, True, True, True]
+    assert found.lesions is not None
+    for row, side in enumerate(("L", "R", "L", "R"), start=2):
+        chain = halves_transforms(config, source).lesioned[side]
+        seed = seeds_of(0, 2, 1, count=5)[row - 1]
+        made = transformed(chain, entries_of(brain), case="sub-01", seed=seed)
+        (content,) = json.loads(str(made["image_lesion_specs"]))
+        spec = LesionSpec(**content)
+        assert spec.native_mm3_per_mm3 == brain.native_mm3_per_mm3
+        volume, mask = source.inject(brain, spec)
+        pair, where = split_brain(brain, volume), in_either_half(mask, brain.affine)
+        assert torch.equal(found.images[row], pair.left if side == "L" else pair.right)
+        assert torch.equal(found.lesions[row] > 0, where)
+        assert set(found.lesions[row].unique().tolist()) == {0, 1}
 
 
 @pytest.mark.parametrize("augmentation", [AugmentationConfig(), EVERYTHING], ids=["off", "on"])

@@ -24,7 +24,6 @@ from hemitwin.pipeline.training.sources.pairs import (
     LesionSource,
     draw_lesions,
     join,
-    whole_pairs_of,
 )
 from hemitwin.pipeline.training.task import SiameseTask
 from hemitwin.transforms import LesionConfig
@@ -125,15 +124,17 @@ def test_networks_that_see_no_norms_need_no_parts(tmp_path, brains):
     assert norms.whole.normative is not None
 
 
-def test_whole_pairs_are_one_without_lesions_and_others_with_several(brains):
-    rng = np.random.default_rng(0)
+def test_whole_pairs_are_one_without_lesions_and_others_with_several(tmp_path, brains):
+    config = run_config(tmp_path, lesions_per_side=8, lesions_per_pair=4)
     source = LesionSource(LesionConfig(volume_mm3=(4000.0, 8000.0)))
-    batch = whole_pairs_of(brains[0], 3, source, rng, copies=8, most=4)
+    batch = LesionedHalves(config, brains, source)[[(0, 3)]]
     assert len(batch.images) == 2 + 2 * 2 * 8
     assert batch.lesions is not None
+    assert batch.lesions.dtype == torch.uint8
     assert batch.paired
     assert not batch.lesions[::17].any()
     assert batch.items.item.tolist() == [0] * 17 + [1] * 17
+    assert set(batch.items.group.tolist()) == {3}
     counts = [len(batch.lesions[k::17].unique()) - 1 for k in range(1, 17)]
     assert set(counts) <= {1, 2, 3, 4}
     assert 1 in counts
@@ -145,15 +146,14 @@ def test_whole_pairs_are_one_without_lesions_and_others_with_several(brains):
         assert changed[batch.lesions[k::17] > 0].any()
         lesioned = [bool(left.any()), bool(right.any())]
         assert batch.items.lesioned[k::17].tolist() == lesioned
-    first = [bool(batch.lesions[k].any()) for k in range(1, 17, 2)]
-    assert all(first)  # the left in every second pair
+        assert lesioned[(k - 1) % 2]  # first on the left in every second pair
 
 
 @pytest.mark.parametrize("role", ["control", "sham"])
-def test_controls_and_shams_are_no_lesions(brains, role):
+def test_controls_and_shams_are_no_lesions(tmp_path, brains, role):
     lesions = LESIONS.model_copy(update={"roles": {role: 1.0}})
-    rng = np.random.default_rng(0)
-    batch = whole_pairs_of(brains[0], 0, LesionSource(lesions), rng, copies=2, most=3)
+    config = run_config(tmp_path, lesions_per_side=2, lesions_per_pair=3)
+    batch = LesionedHalves(config, brains, LesionSource(lesions))[[(0, 0)]]
     assert batch.lesions is not None
     assert not batch.lesions.any()
     assert not batch.items.lesioned.any()
@@ -182,10 +182,9 @@ def test_controls_and_shams_are_for_maps_beside_lesions(tmp_path):
         RunConfig(**content)
 
 
-def test_pairs_stay_pairs_in_a_joined_batch(brains):
-    rng = np.random.default_rng(0)
-    source = LesionSource(LESIONS)
-    parts = [whole_pairs_of(brains[k], k, source, rng, copies=1) for k in (0, 1)]
+def test_pairs_stay_pairs_in_a_joined_batch(tmp_path, brains):
+    drawn = LesionedHalves(run_config(tmp_path), brains, LesionSource(LESIONS))
+    parts = [drawn[[(0, k)]] for k in (0, 1)]
     batch = join(parts)
     assert batch.paired
     assert batch.items.item.tolist() == [0] * 6 + [1] * 6
@@ -195,10 +194,10 @@ def test_pairs_stay_pairs_in_a_joined_batch(brains):
 
 
 def test_the_pairs_of_two_processes_stay_pairs_when_they_are_gathered(tmp_path, brains):
-    task = SiameseTask(run_config(tmp_path), steps=1, norms=norms_of(run_config(tmp_path), brains))
-    rng = np.random.default_rng(0)
-    source = LesionSource(LESIONS)
-    parts = [whole_pairs_of(brains[k], k, source, rng, copies=1).items for k in (0, 1)]
+    config = run_config(tmp_path)
+    task = SiameseTask(config, steps=1, norms=norms_of(config, brains))
+    drawn = LesionedHalves(config, brains, LesionSource(LESIONS))
+    parts = [drawn[[(0, k)]].items for k in (0, 1)]
     found = task._related_pairs(Items.join(parts), 6)
     pairs = (found.positive | found.negative).nonzero().tolist()
     own = [(k, k + 3) for k in (0, 1, 2, 6, 7, 8)]

@@ -1,8 +1,12 @@
+import json
 import os
+import pickle
 import shutil
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import nibabel as nib
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from hemitwin.transforms import (
     LesionConfig,
     LesionMaskLibrary,
     LesionSpec,
-    RandLesiond,
+    RandLesionsd,
     inject_lesion,
     lesion_alpha,
     sample_lesion,
@@ -283,30 +287,41 @@ def test_hidden_files_are_no_masks(tmp_path):
     assert LesionMaskLibrary(tmp_path).names == ("ball.nii",)
 
 
-def spec_of(result: object) -> str:
-    assert isinstance(result, dict)
-    return result["image_lesion_spec"]
-
-
-def item(template) -> dict[str, MetaTensor]:
+def item(template, **more) -> dict[Hashable, object]:
     data, affine = template
-    return {"image": MetaTensor(torch.from_numpy(data[None]), affine=torch.from_numpy(affine))}
+    image = MetaTensor(torch.from_numpy(data[None]), affine=torch.from_numpy(affine))
+    return {"image": image, **more}
 
 
-def test_the_dictionary_transform_returns_volume_mask_and_spec(template):
+def drawn(transform: RandLesionsd, entries: dict[Hashable, object], seed: int) -> Any:
+    transform.set_random_state(seed=seed)
+    return transform(entries)
+
+
+def applied(transform, entries, seed=0) -> tuple[np.ndarray, np.ndarray, list[LesionSpec]]:
+    """The changed volume, the labels and the specs."""
+    made = drawn(transform, entries, seed)
+    specs = [LesionSpec(**spec) for spec in json.loads(made["image_lesion_specs"])]
+    return made["image"][0].numpy(), made["image_lesions"][0].numpy(), specs
+
+
+SMALL = LesionConfig(volume_mm3=(1000.0, 4000.0))
+
+
+def test_the_dictionary_transform_returns_volume_labels_and_specs(template):
     data, affine = template
-    source: dict[Hashable, object] = {**item(template)}
-    transform = RandLesiond("image", LesionConfig())
-    transform.set_random_state(seed=7)
-    result = transform(source)
-    spec = LesionSpec.model_validate_json(spec_of(result))
-    lesioned, mask = inject_lesion(data, affine, spec, data != 0)
-    for name, expected in (("image", lesioned), ("image_lesion", mask)):
-        tensor = result[name]
+    source = item(template)
+    made = drawn(RandLesionsd("image", LesionConfig()), source, 7)
+    (content,) = json.loads(str(made["image_lesion_specs"]))
+    lesioned, mask = inject_lesion(data, affine, LesionSpec(**content), data != 0)
+    for name, expected in (("image", lesioned), ("image_lesions", mask)):
+        tensor = made[name]
         assert isinstance(tensor, MetaTensor)
         np.testing.assert_array_equal(tensor[0].numpy(), expected)
         np.testing.assert_allclose(tensor.affine.numpy(), affine)
-    before = source["image"]
+    labels, before = made["image_lesions"], source["image"]
+    assert isinstance(labels, MetaTensor)
+    assert labels.dtype == torch.uint8
     assert isinstance(before, MetaTensor)
     np.testing.assert_array_equal(before[0].numpy(), data)
 
@@ -314,15 +329,125 @@ def test_the_dictionary_transform_returns_volume_mask_and_spec(template):
 def test_the_dictionary_transform_draws_from_its_own_state_only(template):
     specs = []
     for seed in (1, 1, 2):
-        chain = Compose([RandLesiond("image", LesionConfig())]).set_random_state(seed=seed)
-        specs.append([spec_of(chain(item(template))) for _ in range(2)])
+        chain: Any = Compose([RandLesionsd("image", LesionConfig())])
+        chain.set_random_state(seed=seed)
+        specs.append([chain(item(template))["image_lesion_specs"] for _ in range(2)])
     assert specs[0] == specs[1] != specs[2]
     assert specs[0][0] != specs[0][1]
 
 
+def test_each_volume_has_lesions_of_its_own(template):
+    both = item(template) | {"other": item(template)["image"]}
+    made = drawn(RandLesionsd(("image", "other"), SMALL), both, 0)
+    assert made["image_lesion_specs"] != made["other_lesion_specs"]
+    assert made["other_lesions"].any()
+
+
+def test_half_of_the_draws_have_one_lesion_and_the_other_half_up_to_the_most(template):
+    data, _ = template
+    several = RandLesionsd("image", SMALL, most=4)
+    counts = []
+    for seed in range(40):
+        lesioned, labels, specs = applied(several, item(template), seed)
+        counts.append(len(specs))
+        assert np.unique(labels).tolist() == [*range(len(specs) + 1)]
+        for number, spec in enumerate(specs):
+            there = np.argwhere(labels == number + 1)[:, 0] < 20
+            assert there.all() if spec.side == "L" else not there.any()
+            assert spec.side != specs[number - 1].side or number == 0
+        assert not ((labels > 0) & (labels[::-1] > 0)).any()  # no two in mirrored places
+        np.testing.assert_array_equal(lesioned[labels == 0], data[labels == 0])
+    assert set(counts) == {1, 2, 3, 4}
+    assert 12 <= counts.count(1) <= 28
+    alone = RandLesionsd("image", SMALL)
+    assert all(len(applied(alone, item(template), seed)[2]) == 1 for seed in range(20))
+
+
+@pytest.mark.parametrize("side", ["L", "R"])
+def test_the_first_lesion_lies_on_the_side_that_was_asked_for(template, side):
+    asked = RandLesionsd("image", SMALL, most=2, side=side)
+    assert {applied(asked, item(template), seed)[2][0].side for seed in range(8)} == {side}
+    drawn = RandLesionsd("image", SMALL, most=2)
+    assert {applied(drawn, item(template), seed)[2][0].side for seed in range(8)} == {"L", "R"}
+
+
+def test_lesions_keep_to_the_mask_that_is_named(template):
+    data, _ = template
+    upper = (data > 0) & (np.arange(data.shape[2]) > 20)
+    named = RandLesionsd("image", SMALL, most=3, mask_key="brain")
+    entries = item(template, brain=torch.from_numpy(upper)[None])
+    assert not any((applied(named, entries, seed)[1][~upper] > 0).any() for seed in range(6))
+    anywhere = RandLesionsd("image", SMALL, most=3)
+    assert any((applied(anywhere, entries, seed)[1][~upper] > 0).any() for seed in range(6))
+    with pytest.raises(KeyError, match="the brain's mask must be an entry 'brain'"):
+        named(item(template))
+
+
+def test_where_there_is_no_room_for_more_there_are_fewer_and_none_is_an_error(template):
+    data, _ = template
+    large = LesionConfig(volume_mm3=(60_000.0, 60_000.0))
+    crowded = RandLesionsd("image", large, most=16)
+    counts = [len(applied(crowded, item(template), seed)[2]) for seed in range(8)]
+    assert 1 < max(counts) < 16
+    slab = (data > 0) & (np.arange(40) // 4 == 6)[:, None, None]
+    entries = item(template, brain=torch.from_numpy(slab)[None])
+    with pytest.raises(ValueError, match="have 80% of its shape in the brain"):
+        RandLesionsd("image", large, side="R", mask_key="brain")(entries)
+
+
+@pytest.mark.parametrize("scale", [0.5, np.float32(0.5), torch.tensor(0.5)])
+def test_the_native_scale_of_the_subject_at_hand_is_taken(template, scale):
+    transform = RandLesionsd("image", SMALL)
+    _, plain, (template_scaled,) = applied(transform, item(template))
+    _, larger, (native,) = applied(transform, item(template, native_mm3_per_mm3=scale))
+    assert template_scaled.native_mm3_per_mm3 == 1.0
+    assert native.native_mm3_per_mm3 == 0.5
+    assert native.volume_mm3 == template_scaled.volume_mm3
+    assert (larger > 0).sum() > 1.5 * (plain > 0).sum()
+    with pytest.raises(ValueError, match=r"native_mm3_per_mm3 must be positive, got 0\.0"):
+        transform(item(template, native_mm3_per_mm3=0.0))
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "reason"),
+    [
+        (SMALL, {"most": 0}, "most must be from 1 to 255, got 0"),
+        (SMALL, {"most": 256}, "most must be from 1 to 255, got 256"),
+        (LesionConfig(mask_share=0.1), {}, "must come with a mask library"),
+    ],
+)
+def test_a_transform_that_cannot_work_is_refused_when_it_is_made(config, more, reason):
+    with pytest.raises(ValueError, match=reason):
+        RandLesionsd("image", config, **more)
+
+
+def test_a_side_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    side: Any = "left"
+    with pytest.raises(ValueError, match="must be 'L' or 'R', or None to draw it, got 'left'"):
+        RandLesionsd("image", SMALL, side=side)
+
+
+def test_a_pickled_transform_draws_as_it_would_have(template):
+    transform = RandLesionsd("image", SMALL, most=3)
+    transform.set_random_state(seed=5)
+    copy = pickle.loads(pickle.dumps(transform))  # noqa: S301  # our own bytes
+    one, other = (each(item(template))["image_lesion_specs"] for each in (transform, copy))
+    assert one == other
+
+
+def test_several_lesions_off_the_mid_plane_are_refused(template):
+    data, affine = template
+    moved = affine.copy()
+    moved[0, 3] += 8.0
+    RandLesionsd("image", SMALL)(item((data, moved)))
+    with pytest.raises(ValueError, match="the mid-plane x = 0 must be the grid's centre"):
+        RandLesionsd("image", SMALL, most=2)(item((data, moved)))
+
+
 def test_a_plain_tensor_is_refused():
     with pytest.raises(TypeError, match="MetaTensor with an affine, got Tensor"):
-        RandLesiond("image", LesionConfig())({"image": torch.ones(1, 4, 4, 4)})
+        RandLesionsd("image", LesionConfig())({"image": torch.ones(1, 4, 4, 4)})
 
 
 @pytest.mark.data

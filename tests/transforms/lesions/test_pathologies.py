@@ -1,5 +1,6 @@
 """Lesions with pathologies, roles and mass effect."""
 
+import json
 import subprocess
 import sys
 from typing import get_args
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from hemitwin.transforms import (
     LesionConfig,
     LesionSpec,
-    RandLesiond,
+    RandLesionsd,
     inject_lesion,
     lesion_alpha,
     lesion_box,
@@ -349,15 +350,40 @@ def test_two_processes_make_the_same_lesion():
     assert there.stdout.strip() == here["digest"]
 
 
-def test_the_dictionary_transform_handles_pathologies_and_roles(brain):
+@pytest.mark.parametrize("role", ["control", "sham"])
+def test_the_dictionary_transform_labels_lesions_and_no_controls_and_shams(
+    brain, role: LesionRole
+):
     data, affine = brain
     image = MetaTensor(torch.from_numpy(data[None]), affine=torch.from_numpy(affine))
-    config = LesionConfig(pathologies={"haemorrhage": 1.0}, roles={"control": 1.0})
-    transform = RandLesiond("image", config)
-    transform.set_random_state(seed=4)
-    result = transform({"image": image})
-    spec = LesionSpec.model_validate_json(str(result["image_lesion_spec"]))
-    assert (spec.pathology, spec.role) == ("haemorrhage", "control")
-    support = result["image_lesion"]
-    assert isinstance(support, MetaTensor)
-    assert support.any()
+    drawn: tuple[LesionRole, LesionRole] = (role, "lesion")
+    for one in drawn:
+        config = LesionConfig(pathologies={"haemorrhage": 1.0}, roles={one: 1.0})
+        transform = RandLesionsd("image", config, most=3)
+        transform.set_random_state(seed=3)
+        made = transform({"image": image})
+        specs = [LesionSpec(**spec) for spec in json.loads(str(made["image_lesion_specs"]))]
+        assert {(spec.pathology, spec.role) for spec in specs} == {("haemorrhage", one)}
+        labels, changed = made["image_lesions"], made["image"]
+        assert isinstance(labels, MetaTensor)
+        assert isinstance(changed, MetaTensor)
+        assert bool(labels.any()) is (one == "lesion")
+        assert not torch.equal(changed.as_tensor(), image.as_tensor())
+
+
+def test_a_label_is_its_specs_number_whatever_is_between(brain):
+    data, affine = brain
+    image = MetaTensor(torch.from_numpy(data[None]), affine=torch.from_numpy(affine))
+    config = LesionConfig(volume_mm3=(1000.0, 3000.0), roles={"lesion": 1.0, "control": 1.0})
+    mixed = RandLesionsd("image", config, most=6)
+    seen = set()
+    for seed in range(12):
+        mixed.set_random_state(seed=seed)
+        made = mixed({"image": image})
+        specs = [LesionSpec(**spec) for spec in json.loads(str(made["image_lesion_specs"]))]
+        labels = made["image_lesions"]
+        assert isinstance(labels, MetaTensor)
+        lesions = [k + 1 for k, spec in enumerate(specs) if spec.role == "lesion"]
+        assert sorted({0, *labels.unique().tolist()}) == [0, *lesions]
+        seen |= {tuple(lesions)}
+    assert any(lesions and lesions != tuple(range(1, len(lesions) + 1)) for lesions in seen)

@@ -1,7 +1,7 @@
 """Halves of brains with injected lesions: what training draws, and what validation scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -13,25 +13,33 @@ from torch.utils.data import Dataset
 
 from hemitwin._shapes import Batch
 from hemitwin.atlases import save_table
-from hemitwin.models import SiameseNetwork
+from hemitwin.models import Items, SiameseNetwork
 from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.cohort.split import Fold, Split
 from hemitwin.pipeline.training.baselines import hemisphere_baselines
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import Draw, EpochScores, Validation
+from hemitwin.pipeline.training.sources.brain_transforms import (
+    IMAGE,
+    LESIONS,
+    Entries,
+    entries_of,
+    halves_transforms,
+    seeds_of,
+    tensor_of,
+    transformed,
+)
 from hemitwin.pipeline.training.sources.pairs import (
     LesionSource,
     ScoredPair,
     TrainingBatch,
     draw_lesions,
-    halves_of,
     join,
     mirror_difference,
     pairs_of,
-    whole_pairs_of,
 )
 from hemitwin.pipeline.training.task import channels_last
-from hemitwin.transforms import BrainAugmentation, LesionSpec
+from hemitwin.transforms import SIDES, LesionSpec
 
 __all__ = [
     "VALIDATION_PAIRS",
@@ -48,6 +56,7 @@ VALIDATION_PAIRS = "validation_pairs.tsv"
 """Scored pairs of validation in the run folder."""
 
 _KEPT_SUBJECTS = 64
+_NAMES = ("left", "right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +76,12 @@ class PairBatch:
 class LesionedHalves(Dataset[TrainingBatch]):
     """Subjects with lesions, and other random changes, that are drawn anew in each epoch.
 
+    What is done with a brain is `halves_transforms`; a draw is decided by the run's seed, the
+    epoch and the subject's number. Of each subject there is a pair of halves without a lesion,
+    and as many pairs with lesions as `training.lesions_per_side` says whose first is on the left,
+    and as many on the right first. Networks that see pairs, and those that learn from several
+    lesions or from controls and shams, are shown the whole pairs; others each lesioned half.
+
     Parameters
     ----------
     config : RunConfig
@@ -78,14 +93,13 @@ class LesionedHalves(Dataset[TrainingBatch]):
     """
 
     def __init__(self, config: RunConfig, brains: Sequence[Brain], source: LesionSource) -> None:
-        self._config = config
+        training = config.training
+        self._seed = config.seed
         self._brains = brains
-        self._source = source
-        self._augmentation = BrainAugmentation(
-            config.training.augmentation,
-            voxel_mm=config.volumes.resolution_mm,
-            comparison="hemispheres",
-        )
+        self._transforms = halves_transforms(config, source)
+        self._sides = SIDES * training.lesions_per_side
+        needed = config.input.needs_pairs or set(source.config.roles) != {"lesion"}
+        self._paired = training.lesions_per_pair > 1 or needed
 
     def __len__(self) -> int:
         """Count the subjects."""
@@ -96,22 +110,41 @@ class LesionedHalves(Dataset[TrainingBatch]):
         return join([self._subject(*draw) for draw in draws])
 
     def _subject(self, epoch: int, index: int) -> TrainingBatch:
-        rng = np.random.default_rng([self._config.seed, epoch, index])
-        training = self._config.training
-        # One gamma for all halves of a subject: it teaches invariance to contrast, and leaves no
-        # difference between the halves that could stand for a lesion.
-        gamma = float(np.exp(rng.normal(0.0, training.intensity_jitter)))
-        brain = self._brains[index]
-        # Before the lesions: they belong to the changed brain, and lie where its mask says.
-        volume, mask = self._augmentation(
-            brain.volume**gamma, brain.mask, seed=(self._config.seed, epoch, index)
-        )
-        changed = replace(brain, volume=volume, mask=mask)
-        copies, most = training.lesions_per_side, training.lesions_per_pair
-        paired = self._config.input.needs_pairs or set(self._source.config.roles) != {"lesion"}
-        if most > 1 or paired:
-            return whole_pairs_of(changed, index, self._source, rng, copies=copies, most=most)
-        return halves_of(changed, index, self._source, rng, copies=copies)
+        brain, steps = self._brains[index], self._transforms
+        first, *others = seeds_of(self._seed, epoch, index, count=1 + len(self._sides))
+        case = brain.case.name
+        changed = transformed(steps.augmentation, entries_of(brain), case=case, seed=first)
+        pairs = [transformed(steps.healthy, changed, case=case)]
+        for side, seed in zip(self._sides, others, strict=True):
+            pairs.append(transformed(steps.lesioned[side], changed, case=case, seed=seed))
+        return _whole_pairs(pairs, index) if self._paired else _halves(pairs, index)
+
+
+def _halves(pairs: Sequence[Entries], number: int) -> TrainingBatch:
+    """Show each half with lesions alone: left, right, then the lesioned left and right in turn."""
+    shown = [(pairs[0], "left"), (pairs[0], "right")]
+    shown += [(pair, _NAMES[k % 2]) for k, pair in enumerate(pairs[1:])]
+    return _batch(shown, number, paired=False)
+
+
+def _whole_pairs(pairs: Sequence[Entries], number: int) -> TrainingBatch:
+    """Show pairs, to networks that see what differs: all left halves, then all right ones.
+
+    A control or a sham (`lesions.roles`) is no lesion: neither map nor pair is to show it.
+    """
+    return _batch([(pair, name) for name in _NAMES for pair in pairs], number, paired=True)
+
+
+def _batch(shown: Sequence[tuple[Entries, str]], number: int, *, paired: bool) -> TrainingBatch:
+    images = torch.stack([tensor_of(pair, f"{IMAGE}_{name}") for pair, name in shown])
+    lesions = torch.zeros(len(images), *images.shape[2:], dtype=torch.uint8)
+    for labels, (pair, name) in zip(lesions, shown, strict=True):
+        if f"{LESIONS}_{name}" in pair:
+            labels[:] = tensor_of(pair, f"{LESIONS}_{name}")[0]
+    sides = torch.tensor([_NAMES.index(name) for _, name in shown])
+    subjects = torch.full((len(shown),), number)
+    items = Items(subjects, sides, subjects, (lesions > 0).flatten(1).any(dim=1))
+    return TrainingBatch(images, items, lesions, paired)
 
 
 class HalvesValidation(Validation):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from hemitwin.pipeline.cohort.brains import Brain
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.training.compared import split_brain
 from hemitwin.transforms import (
+    SIDES,
     AsymmetrySpec,
-    HemispherePair,
     LesionConfig,
     LesionMaskLibrary,
     LesionSpec,
+    Side,
     inject_lesion,
     sample_lesion,
     split_hemispheres,
@@ -30,20 +30,14 @@ __all__ = [
     "ScoredPair",
     "TrainingBatch",
     "draw_lesions",
-    "halves_of",
     "in_either_half",
     "join",
     "mirror_difference",
     "pairs_of",
-    "whole_pairs_of",
 ]
 
-Side = Literal["L", "R"]
-_SIDES: tuple[Side, Side] = ("L", "R")
 _LEAST_SHARE = 0.5
 """Of a larger voxel that has to be changed."""
-_SEVERAL = 0.5
-"""Share of the pairs that have several lesions, where they may."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,111 +154,6 @@ class ScoredPair:
         return self.spec.role if isinstance(self.spec, LesionSpec) else "asymmetry"
 
 
-def halves_of(
-    brain: Brain, number: int, source: LesionSource, rng: np.random.Generator, *, copies: int
-) -> TrainingBatch:
-    """Split one brain and add `copies` lesioned versions of each half.
-
-    The order is: left, right, then the lesioned left and right halves in turn.
-    """
-    healthy = split_brain(brain, brain.volume)
-    images, sides = [healthy.left, healthy.right], [0, 1]
-    lesions = [torch.zeros(images[0].shape[1:], dtype=torch.uint8)] * 2
-    for _ in range(copies):
-        for side in _SIDES:
-            volume, mask = source.inject(brain, source.sample(brain, rng, side))
-            images.append(_half(split_brain(brain, volume), side))
-            lesions.append(_labels(mask.byte(), brain)[_SIDES.index(side)])
-            sides.append(_SIDES.index(side))
-    count = len(images)
-    subjects = torch.full((count,), number)
-    items = Items(subjects, torch.tensor(sides), subjects, torch.arange(count) >= 2)
-    return TrainingBatch(torch.stack(images), items, torch.stack(lesions))
-
-
-def whole_pairs_of(
-    brain: Brain,
-    number: int,
-    source: LesionSource,
-    rng: np.random.Generator,
-    *,
-    copies: int,
-    most: int = 1,
-) -> TrainingBatch:
-    """Make whole pairs of one brain: for networks that see what differs between two halves.
-
-    Parameters
-    ----------
-    brain : Brain
-        Without lesions.
-    number : int
-        Of the subject in its fold.
-    source : LesionSource
-        Where lesions come from.
-    rng : Generator
-        Decides everything.
-    copies : int
-        So many pairs with lesions on the left first, and as many on the right first.
-    most : int
-        A pair has from one to so many lesions, in either half, no two in one place or in mirrored
-        places. Half of the pairs have one alone: what a pair with several teaches of its map is
-        learnt at no further cost, what one with a single lesion scores must be learnt from such.
-        A control or a sham (`lesions.roles`) is no lesion: neither map nor pair is to show it.
-
-    Returns
-    -------
-    TrainingBatch
-        Left halves, of the pair without a lesion and then of the others; then the right ones.
-    """
-    images: list[Tensor] = []
-    lesions: list[Tensor] = []
-    lesioned: list[bool] = []
-    for first in (None, *_SIDES * copies):
-        volume = brain.volume
-        labels = torch.zeros(volume.shape[1:], dtype=torch.uint8)
-        if first is not None:
-            several = most > 1 and rng.random() < _SEVERAL
-            count = int(rng.integers(2, most + 1)) if several else 1
-            volume, labels = _with_lesions(brain, source, rng, first, count)
-        halves = split_brain(brain, volume)
-        images += [halves.left, halves.right]
-        lesions += _labels(labels, brain)
-        lesioned += [bool(part.any()) for part in lesions[-2:]]
-    order = torch.arange(len(images)).reshape(-1, 2).T.flatten()
-    subjects = torch.full((len(images),), number)
-    items = Items(subjects, order % 2, subjects, torch.tensor(lesioned)[order])
-    return TrainingBatch(
-        torch.stack([images[k] for k in order]),
-        items,
-        torch.stack([lesions[k] for k in order]),
-        paired=True,
-    )
-
-
-def _with_lesions(
-    brain: Brain, source: LesionSource, rng: np.random.Generator, first: Side, count: int
-) -> tuple[Volume, UInt8[Tensor, " x y z"]]:
-    """Put lesions into one brain, sides in turn; fewer, where there is no room for more."""
-    changed, free = brain, brain.mask.copy()
-    labels = torch.zeros(brain.volume.shape[1:], dtype=torch.uint8)
-    for k in range(count):
-        side = _SIDES[(_SIDES.index(first) + k) % 2]
-        try:
-            spec = source.sample(replace(brain, mask=free), rng, side)
-            # A spec may reach out of its room a little: what is taken stays as it is.
-            volume, mask = source.inject(replace(changed, mask=free), spec)
-        except UserError:
-            if k == 0:
-                raise
-            break
-        changed = replace(changed, volume=volume)
-        if spec.is_abnormal:
-            labels[mask] = k + 1
-        taken = mask.numpy()
-        free = free & ~(taken | taken[::-1])
-    return changed.volume, labels
-
-
 def join(parts: Sequence[TrainingBatch]) -> TrainingBatch:
     """Put the images of several subjects into one batch; of pairs, all left halves come first."""
     lesions = [part.lesions for part in parts if part.lesions is not None]
@@ -313,8 +202,7 @@ def draw_lesions(
         rng = np.random.default_rng([seed, *brain.case.name.encode()])
         first = int(rng.integers(2))
         drawn[brain.case.name] = tuple(
-            source.sample(brain, rng, _SIDES[(first + number) % 2])
-            for number in range(per_subject)
+            source.sample(brain, rng, SIDES[(first + number) % 2]) for number in range(per_subject)
         )
     return drawn
 
@@ -357,15 +245,3 @@ def mirror_difference(left: Volume, right: Volume) -> dict[str, float]:
     difference = (left - right).abs()
     smooth = torch.nn.functional.avg_pool3d((left - right)[None], 3, 1, 1)[0].abs()
     return {"mean": float(difference[brain].mean()), "peak": float(smooth.max())}
-
-
-def _labels(
-    labels: UInt8[Tensor, " x y z"], brain: Brain
-) -> tuple[UInt8[Tensor, " h y z"], UInt8[Tensor, " h y z"]]:
-    """Split labels as the brain is split: left, right."""
-    halves = split_hemispheres(labels[None].float(), brain.affine)
-    return halves.left[0].byte(), halves.right[0].byte()
-
-
-def _half(pair: HemispherePair, side: Side) -> Tensor:
-    return pair.left if side == "L" else pair.right

@@ -22,9 +22,16 @@ from hemitwin.pipeline.training.baselines import brain_baselines, brain_volumes
 from hemitwin.pipeline.training.compared import BRAINS
 from hemitwin.pipeline.training.config import RunConfig
 from hemitwin.pipeline.training.data import Draw, EpochScores, Validation, mean_hinge
+from hemitwin.pipeline.training.sources.brain_transforms import (
+    IMAGE,
+    brains_transforms,
+    entries_of,
+    seeds_of,
+    tensor_of,
+    transformed,
+)
 from hemitwin.pipeline.training.sources.pairs import TrainingBatch, join
 from hemitwin.pipeline.training.task import channels_last
-from hemitwin.transforms import BrainAugmentation, standardise
 
 __all__ = [
     "DEVIATION_BASELINE",
@@ -200,7 +207,7 @@ class BrainSets(Dataset[TrainingBatch]):
         pairs: pd.DataFrame,
         families: Mapping[str, str],
     ) -> None:
-        self._config = config
+        self._seed = config.seed
         self._brains = tuple(brains)
         self._sets = _sets_of(pairs, self._brains)
         if len(self._sets) < 2:
@@ -212,11 +219,7 @@ class BrainSets(Dataset[TrainingBatch]):
         groups = [families.get(brain.subject, brain.subject) for brain in self._brains]
         names = sorted(set(groups))
         self._kin = [names.index(group) for group in groups]
-        self._augmentation = BrainAugmentation(
-            config.training.augmentation,
-            voxel_mm=config.volumes.resolution_mm,
-            comparison="brains",
-        )
+        self._transforms = brains_transforms(config)
 
     def __len__(self) -> int:
         """Count the sets."""
@@ -227,16 +230,17 @@ class BrainSets(Dataset[TrainingBatch]):
         return join([self._set(*draw) for draw in draws])
 
     def _set(self, epoch: int, index: int) -> TrainingBatch:
-        rng = np.random.default_rng([self._config.seed, epoch, index])
+        rng = np.random.default_rng([self._seed, epoch, index])
         members = self._sets[index]
         chosen = [members[k] for k in rng.permutation(len(members))[:_SCANS_A_SET]]
         images = []
         for member in chosen:
             brain = self._brains[member]
-            gamma = float(np.exp(rng.normal(0.0, self._config.training.intensity_jitter)))
-            seed = (self._config.seed, epoch, index, member)
-            volume, mask = self._augmentation(brain.volume**gamma, brain.mask, seed=seed)
-            images.append(standardise(volume, mask))
+            (seed,) = seeds_of(self._seed, epoch, index, member, count=1)
+            made = transformed(
+                self._transforms, entries_of(brain), case=brain.case.name, seed=seed
+            )
+            images.append(tensor_of(made, IMAGE))
         group = torch.full((len(chosen),), index)
         kin = torch.tensor([self._kin[member] for member in chosen])
         items = Items(group, torch.tensor(chosen), kin, torch.zeros(len(chosen)).bool())
