@@ -92,6 +92,11 @@ class TrainingConfig(Frozen):
         lt=1,
         description="Validate and keep the exponential moving average of the weights.",
     )
+    keep: Literal["best", "last"] = Field(
+        default="best",
+        description="Whose weights the run has: the epoch's of the lowest validation loss, or the "
+        "last, where the rate has fallen to nothing; few validation brains choose by chance.",
+    )
     early_stopping: int | None = Field(
         default=None, ge=1, description="End after so many validations without a lower loss."
     )
@@ -116,6 +121,12 @@ class TrainingConfig(Frozen):
             msg = (
                 f"training.validate_every must not exceed training.epochs ({self.epochs}), else "
                 f"no weights are chosen, got {self.validate_every}; lower it"
+            )
+            raise ValueError(msg)
+        if self.keep == "last" and self.early_stopping is not None:
+            msg = (
+                f"training.early_stopping must be left out where training.keep is last, whose "
+                f"weights come after the best ones; got {self.early_stopping}"
             )
             raise ValueError(msg)
         return self

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as pl
 import pandas as pd
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from hemitwin._atomic import atomic_path
 from hemitwin.pipeline.stage.errors import reading
 
-__all__ = ["EpochReport", "MetricsTable", "StateCheckpoint", "best_epoch", "picture_of_training"]
+__all__ = ["EpochReport", "MetricsTable", "StateCheckpoint", "kept_epoch", "picture_of_training"]
 
 _PANELS = (
     ("loss", ("loss", "validation_loss")),
@@ -159,9 +159,11 @@ class MetricsTable(Callback):
             pd.DataFrame(self._rows).astype({"epoch": int}).to_csv(temporary, index=False)
 
 
-def best_epoch(metrics: Path) -> int:
-    """Return the epoch of the lowest validation loss, whose weights are kept."""
+def kept_epoch(metrics: Path, keep: Literal["best", "last"]) -> int:
+    """Return the epoch whose weights are kept: that of the lowest validation loss, or the last."""
     table = pd.read_csv(metrics)
+    if keep == "last":
+        return int(table["epoch"].iloc[-1])
     known = table.dropna(subset=["validation_loss"])
     return int(known["epoch"].to_numpy()[known["validation_loss"].to_numpy().argmin()])
 

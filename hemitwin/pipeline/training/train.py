@@ -34,7 +34,7 @@ from hemitwin.pipeline.training.course import (
     EpochReport,
     MetricsTable,
     StateCheckpoint,
-    best_epoch,
+    kept_epoch,
     picture_of_training,
 )
 from hemitwin.pipeline.training.device import chosen_device
@@ -209,8 +209,11 @@ def _fit(
     task = setup.task(training.epochs * len(data.train_dataloader()))
     # torch's own stubs do not know the overload with a memory format alone.
     task.network.to(memory_format=memory_format(config.encoder.spatial_dims))  # type: ignore[call-overload]
-    best = ModelCheckpoint(
-        out / _CHECKPOINTS, "best", monitor="validation_loss", save_last=True, save_top_k=1
+    folder = out / _CHECKPOINTS
+    best = ModelCheckpoint(folder, "best", monitor="validation_loss", save_top_k=1)
+    # Not `save_last`, which saves nothing where the best did not change.
+    last = ModelCheckpoint(
+        folder, "last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     reports: list[Callback] = [EpochReport(progress)] if progress else []
     trainer = pl.Trainer(
@@ -226,7 +229,13 @@ def _fit(
         deterministic=training.deterministic,
         use_distributed_sampler=False,  # batches are shared by the sampler
         logger=_logger(out),
-        callbacks=[best, MetricsTable(out / METRICS), *_optional_callbacks(config, out), *reports],
+        callbacks=[
+            best,
+            last,
+            MetricsTable(out / METRICS),
+            *_optional_callbacks(config, out),
+            *reports,
+        ],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -235,7 +244,8 @@ def _fit(
         task.to(machine.place).centre(batch)
         logger.info("%s", probe_step(task, batch, precision=precision))
     trainer.fit(task, data, ckpt_path=begun, weights_only=True)
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    kept = best if training.keep == "best" else last
+    state = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
     return task.float().eval()
 
@@ -306,7 +316,7 @@ def _finish(config: RunConfig, task: SiameseTask, setup: TrainingSetup, out: Pat
             "seed": config.seed,
             **({"classes": list(setup.classes)} if setup.classes else {}),
             **setup.told,
-            "best_epoch": best_epoch(out / METRICS),
+            "best_epoch": kept_epoch(out / METRICS, config.training.keep),
             "splits_sha256": digest_file(out / SPLITS),
             "weights_sha256": digest_file(out / WEIGHTS),
             "config_sha256": config_digest(config),

@@ -122,6 +122,11 @@ def test_images_take_no_channels_of_halves(tmp_path):
         load_config(path, ["input.packing=2"])
 
 
+def test_what_stops_at_the_best_epoch_does_not_keep_the_last(config_file):
+    with pytest.raises(UserError, match=r"early_stopping must be left out .* got 3"):
+        load_config(config_file, ["training.keep=last", "training.early_stopping=3"])
+
+
 def test_several_lesions_in_a_pair_are_for_maps(config_file):
     with pytest.raises(UserError, match=r"lesions_per_pair must be 1 .* got 4"):
         load_config(config_file, ["training.lesions_per_pair=4"])

@@ -179,6 +179,27 @@ def test_a_run_cut_at_any_step_ends_as_if_it_had_never_been(small, tmp_path, mon
     pd.testing.assert_frame_equal(other, one)
 
 
+def _worse_and_worse(task):
+    """Validate with a loss that rises from epoch to epoch."""
+    loss = float(task.current_epoch)
+    task.log_dict({"validation_auc": 0.5, "validation_loss": loss})
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for_and_saved_in_any_case(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(SiameseTask, "on_validation_epoch_end", _worse_and_worse)
+    kept = {}
+    for keep in ("best", "last"):
+        training = {"keep": keep, "epochs": 3, "validate_every": 1}
+        run = train(changed(small, training=training), tmp_path / keep)
+        kept[keep] = read_json(run.folder / "run.json")["best_epoch"], run.weights_digest
+        state = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+        assert state["epoch"] == 2  # a training that is cut off goes on from there
+    assert (kept["best"][0], kept["last"][0]) == (0, 2)
+    assert kept["best"][1] != kept["last"][1]
+
+
 def _begin(config, out, folds):
     """Leave what a training that was cut off leaves."""
     (out / "checkpoints").mkdir(parents=True)
