@@ -77,6 +77,13 @@ class SplitConfig(Frozen):
         default=None,
         description="Column of data.participants whose values every fold gets in proportion.",
     )
+    leave_out: dict[str, str] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="A column of data.participants and a value, for example {scanner: Trio}: who "
+        "has it is the test, and nobody else; validation is drawn from the others.",
+    )
     families: Path | None = Field(
         default=None,
         description="Private table of relatives beside data.participants, for example the Human "
@@ -87,6 +94,16 @@ class SplitConfig(Frozen):
     def _fold_exists(self) -> "SplitConfig":
         if self.fold >= (self.folds or 1):
             msg = f"fold must be below folds ({self.folds}), got {self.fold}; they count from 0"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _test_is_drawn_or_named(self) -> "SplitConfig":
+        if self.leave_out is not None and self.folds is not None:
+            msg = (
+                f"folds must be left out where leave_out names the test, got {self.folds}; "
+                f"leave out one of both"
+            )
             raise ValueError(msg)
         return self
 

@@ -117,12 +117,40 @@ def draw_split(
     strata = None
     if config.stratify is not None:
         strata = _strata_of(subjects, participants, config.stratify)
-    return make_split(groups, config, seed=seed, strata=strata)
+    if config.leave_out is None:
+        return make_split(groups, config, seed=seed, strata=strata)
+    known = _left_out(subjects, participants, config.leave_out)
+    return complete_split(groups, known, config, seed=seed, strata=strata)
 
 
-def _strata_of(subjects: Sequence[str], participants: Path | None, column: str) -> dict[str, str]:
+def _left_out(
+    subjects: Sequence[str], participants: Path | None, leave_out: Mapping[str, str]
+) -> dict[str, Fold]:
+    """Put those who have a value into the test, and all others into training."""
+    ((column, value),) = leave_out.items()
+    values = _strata_of(subjects, participants, column, setting="split.leave_out")
+    known: dict[str, Fold] = {
+        name: "test" if own == value else "train" for name, own in values.items()
+    }
+    if set(known.values()) != {"test", "train"}:
+        msg = (
+            f"split.leave_out must name some subjects and leave others, got {column} {value!r}, "
+            f"which {'all have' if 'test' in known.values() else 'none has'}; there are "
+            f"{', '.join(sorted(set(values.values())))}"
+        )
+        raise UserError(msg)
+    return known
+
+
+def _strata_of(
+    subjects: Sequence[str],
+    participants: Path | None,
+    column: str,
+    *,
+    setting: str = "split.stratify",
+) -> dict[str, str]:
     if participants is None:
-        msg = f"split.stratify={column} needs a table, but data.participants is not set; set it"
+        msg = f"{setting} ({column}) needs a table, but data.participants is not set; set it"
         raise UserError(msg)
     table = read_table(participants)
     if column not in table.columns:
@@ -136,7 +164,7 @@ def _strata_of(subjects: Sequence[str], participants: Path | None, column: str) 
         msg = (
             f"{participants} must give the subjects their {column}, but it does so of none of "
             f"{', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}; write participant_id "
-            f"as the volumes are named, or leave split.stratify out"
+            f"as the volumes are named, or leave {setting} out"
         )
         raise UserError(msg)
     if missing:
@@ -149,7 +177,7 @@ def _strata_of(subjects: Sequence[str], participants: Path | None, column: str) 
     values = values.fillna("n/a").astype(str)
     if values.nunique() > len(values) / 2:
         msg = (
-            f"split.stratify must name a column of few categories, got {column} with "
+            f"{setting} must name a column of few categories, got {column} with "
             f"{values.nunique()} values for {len(values)} subjects; group its values first"
         )
         raise UserError(msg)

@@ -75,10 +75,10 @@ def split_images(images: ImageSet, config: SplitConfig, seed: int) -> tuple[Spli
 
 
 def _check(images: ImageSet, config: SplitConfig) -> None:
-    if config.stratify is not None or config.families is not None:
+    if any(one is not None for one in (config.stratify, config.families, config.leave_out)):
         msg = (
-            "images are spread by their classes and grouped by group_column, got split.stratify "
-            "or split.families; leave them out"
+            "images are spread by their classes and grouped by group_column, got split.stratify, "
+            "split.families or split.leave_out; leave them out"
         )
         raise UserError(msg)
     table = images.table

@@ -231,6 +231,41 @@ def test_a_cohorts_tables_give_groups_and_strata(tmp_path):
             draw_split(names, config, participants=where, seed=0)
 
 
+def test_who_has_a_value_is_left_out_and_nobody_else_is_tested(tmp_path):
+    participants = tmp_path / "participants.tsv"
+    names = [f"sub-{k:02d}" for k in range(20)]
+    rows = [f"{name}\t{'Trio' if k < 8 else 'Prisma'}" for k, name in enumerate(names)]
+    participants.write_text("participant_id\tscanner\n" + "\n".join(rows) + "\n")
+    config = SplitConfig(leave_out={"scanner": "Trio"}, validation=3)
+    split = draw_split(names, config, participants=participants, seed=0)
+    assert split.subjects("test") == tuple(names[:8])
+    assert len(split.subjects("validation")) == 3
+    assert set(split.subjects("validation") + split.subjects("train")) == set(names[8:])
+    again = SplitConfig(leave_out={"scanner": "Trio"}, validation=3, repeat=1)
+    other = draw_split(names, again, participants=participants, seed=0)
+    assert other.subjects("test") == split.subjects("test")
+    assert other.subjects("validation") != split.subjects("validation")
+
+
+def test_leaving_nobody_out_or_a_family_torn_is_refused(tmp_path):
+    participants = tmp_path / "participants.tsv"
+    names = [f"sub-{k:02d}" for k in range(8)]
+    rows = [f"{name}\t{'ab'[k // 4]}\tfamily{k // 2 % 3}" for k, name in enumerate(names)]
+    participants.write_text("participant_id\tsite\tfamily_id\n" + "\n".join(rows) + "\n")
+    for leave_out, where, reason in [
+        ({"site": "c"}, participants, r"got site 'c', which none has; there are a, b"),
+        ({"scanner": "c"}, participants, "must have the column scanner"),
+        ({"site": "a"}, None, r"split.leave_out \(site\) needs a table"),
+        ({"site": "a"}, participants, "must lie in one fold, but family-family0 lie in several"),
+    ]:
+        with pytest.raises(UserError, match=reason):
+            draw_split(names, SplitConfig(leave_out=leave_out), participants=where, seed=0)
+    with pytest.raises(ValidationError, match="folds must be left out"):
+        SplitConfig(leave_out={"site": "a"}, folds=5)
+    with pytest.raises(ValidationError, match="at most 1 item"):
+        SplitConfig(leave_out={"site": "a", "scanner": "b"})
+
+
 def test_a_subject_of_several_strata_is_one_of_its_own_kind(tmp_path, caplog):
     participants = tmp_path / "participants.tsv"
     names = [f"sub-{k:02d}" for k in range(12)]
