@@ -4,8 +4,9 @@
     python benchmarks/out_of_fold.py --table benchmarks/out_of_fold.tsv \\
         --people DATASET/participants.tsv [...] --picture docs/images/auc_by_size.png
 
-`--add` appends the scored test pairs of evaluated runs (`hemitwin evaluate RUN`) to the table,
-which is committed: runs are not kept. Then it prints
+`--add` appends the scored test pairs of evaluated runs to the table, which is committed: runs are
+not kept. They are those of `hemitwin evaluate RUN --simulated SET`, one set for all folds, or with
+`--own` those of the run's own lesions. Then it prints
 
 - the AUC by size against the brains without a lesion, of network and arithmetic, and the one less
   the other: in each fold by itself and averaged over folds (scores of two networks have no common
@@ -32,7 +33,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from hemitwin.atlases import save_table
-from hemitwin.pipeline.evaluation.results import EVALUATION, pairs_path
+from hemitwin.pipeline.evaluation.results import EVALUATION, SIMULATED, pairs_path
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.pictures import BLUE, paper_style
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
@@ -53,11 +54,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, required=True, help="scored pairs of the folds")
     parser.add_argument("--add", nargs="+", type=Path, default=[], help="evaluated runs")
+    parser.add_argument("--own", action="store_true", help="add the runs' own lesions")
     parser.add_argument("--people", nargs="+", type=Path, default=[], help="participants.tsv")
     parser.add_argument("--picture", type=Path, help="PNG file of the AUC by size")
     options = parser.parse_args()
     for folder in options.add:
-        add(options.table, folder)
+        add(options.table, folder, EVALUATION if options.own else SIMULATED)
     rows = pd.read_csv(options.table, sep="\t")
     folds = sorted(rows["fold"].unique())
     print(f"{rows['subject'].nunique()} subjects, folds {', '.join(map(str, folds))}\n")
@@ -68,10 +70,10 @@ def main() -> None:
         picture(options.picture, rows)
 
 
-def add(table: Path, folder: Path) -> None:
+def add(table: Path, folder: Path, stem: str) -> None:
     try:
         run = load_run(folder)
-        pairs = pd.read_csv(pairs_path(folder, EVALUATION), sep="\t")
+        pairs = pd.read_csv(pairs_path(folder, stem), sep="\t")
     except (OSError, UserError) as error:
         msg = f"{folder} must be an evaluated run: {error}"
         raise SystemExit(msg) from error
