@@ -28,23 +28,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from hemitwin.atlases import save_table
+from hemitwin.pipeline.evaluation.breakdown import SIZE_BINS_MM3, Bin
 from hemitwin.pipeline.evaluation.results import EVALUATION, SIMULATED, pairs_path
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.pictures import BLUE, paper_style
 from hemitwin.pipeline.statistics.bootstrap import Clusters, Estimate
 from hemitwin.pipeline.statistics.detection_threshold import detection_threshold
-from hemitwin.pipeline.statistics.metrics import figure_draws
+from hemitwin.pipeline.statistics.metrics import drawn_figures
 from hemitwin.pipeline.training.runs import load_run
 
 KEPT = ("subject", "role", "side", "volume_mm3", "score", "normative_asymmetry", "known_place")
 SCORES = {"network": "score", "arithmetic": "normative_asymmetry"}
-SIZES_ML = ((0.1, 0.5), (0.5, 2.0), (2.0, 8.0), (8.0, 40.0))
-FINE_ML = tuple(float(one) for one in np.geomspace(0.25, 32, 8))
+EDGES_ML = tuple(float(one) for one in np.geomspace(0.25, 32, 8))
 AGES = ((0, 35), (35, 50), (50, 65), (65, 120))
 DRAWS = 2000
 RATE = 0.05
@@ -89,14 +89,14 @@ def add(table: Path, folder: Path, stem: str) -> None:
 
 def areas(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Give figures by size."""
-    for limits in SIZES_ML:
-        found = of_folds(rows, limits)
+    for sizes in SIZE_BINS_MM3:
+        found = of_folds(rows, sizes)
         if found is None:
             continue
         own, plain = found["network"], found["arithmetic"]
-        lesions = rows[lesions_of(rows, limits)]
+        lesions = rows[lesions_of(rows, sizes)]
         yield {
-            "size": name_of(limits),
+            "size": sizes.name,
             "lesions": len(lesions),
             "network": Estimate.of(*own),
             "arithmetic": Estimate.of(*plain),
@@ -105,21 +105,16 @@ def areas(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
         }
 
 
-def name_of(limits: tuple[float, float]) -> str:
-    return f"{limits[0]:g}-{limits[1]:g} ml"
-
-
-def lesions_of(rows: pd.DataFrame, limits: tuple[float, float]) -> "pd.Series[bool]":
-    low, high = limits
-    return (rows["role"] == "lesion") & rows["volume_mm3"].between(1000 * low, 1000 * high, "left")
+def lesions_of(rows: pd.DataFrame, sizes: Bin) -> "pd.Series[bool]":
+    return (rows["role"] == "lesion") & sizes.holds(rows["volume_mm3"].to_numpy(float))
 
 
 def of_folds(
-    rows: pd.DataFrame, limits: tuple[float, float]
+    rows: pd.DataFrame, sizes: Bin
 ) -> dict[str, tuple[float, Float[np.ndarray, " draws"]]] | None:
     """Average over folds the AUC of each, and its draws."""
     parts = [
-        part[(part["role"] == "healthy") | lesions_of(part, limits)]
+        part[(part["role"] == "healthy") | lesions_of(part, sizes)]
         for _, part in rows.groupby("fold")
     ]
     parts = [part for part in parts if (part["role"] == "lesion").any()]
@@ -128,24 +123,17 @@ def of_folds(
     found: dict[str, list[tuple[float, Float[np.ndarray, " draws"]]]] = {}
     for number, part in enumerate(parts):
         labels = (part["role"] == "lesion").to_numpy(bool)
-        weights = list(Clusters.of(list(part["subject"])).weights_in_parts(DRAWS, number))
+        clusters = Clusters.of(list(part["subject"]))
         for name, column in SCORES.items():
             scores = part[column].to_numpy(float)
-            value = auc(labels, scores, np.ones((1, labels.size)))[0]
-            draws = np.concatenate([auc(labels, scores, some) for some in weights])
-            found.setdefault(name, []).append((float(value), draws))
+            values, drawn = drawn_figures(
+                labels, scores, clusters, threshold=None, draws=DRAWS, seed=number
+            )
+            found.setdefault(name, []).append((values["auc"], drawn["auc"]))
     return {
         name: (float(np.mean([one for one, _ in all_])), np.mean([few for _, few in all_], axis=0))
         for name, all_ in found.items()
     }
-
-
-def auc(
-    labels: Bool[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    return figure_draws(labels, scores, weights, threshold=None)["auc"]
 
 
 def called(rows: pd.DataFrame, column: str) -> "pd.Series[bool]":
@@ -196,8 +184,9 @@ def called_by_group(rows: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
                 continue
             allowed = int(binom.ppf(0.95, count, RATE))
             found = {
-                name_of(limits): f"{calls[chosen & lesions_of(rows, limits)].mean():.3f}"
-                for limits in SIZES_ML
+                sizes.name: f"{calls[chosen & lesions_of(rows, sizes)].mean():.3f}"
+                for sizes in SIZE_BINS_MM3
+                if lesions_of(rows, sizes).any()
             }
             alarms = f"{int(calls[healthy].sum())} of {count} ({allowed})"
             lines.append({"score": name, "group": group, "false alarms": alarms, **found})
@@ -206,13 +195,13 @@ def called_by_group(rows: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
 
 def picture(path: Path, rows: pd.DataFrame) -> None:
     """Draw the AUC by size: intervals as bands."""
-    limits = list(pairwise(FINE_ML))
-    places = [float(np.sqrt(low * high)) for low, high in limits]
+    bins = [Bin(f"from {low:g} ml", 1000 * low, 1000 * high) for low, high in pairwise(EDGES_ML)]
+    places = [float(np.sqrt(low * high)) for low, high in pairwise(EDGES_ML)]
     with paper_style():
         figure = Figure(figsize=(4.6, 3.2), dpi=200, layout="constrained")
         panel = figure.subplots()
         for name, colour in (("network", BLUE), ("arithmetic", "#c8641e")):
-            found = [of_folds(rows, one) for one in limits]
+            found = [of_folds(rows, one) for one in bins]
             points = [
                 (place, Estimate.of(*one[name]))
                 for place, one in zip(places, found, strict=True)
@@ -222,11 +211,11 @@ def picture(path: Path, rows: pd.DataFrame) -> None:
             low, high = ([getattr(one, end) for _, one in points] for end in ("low", "high"))
             panel.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             panel.plot(x, [one.value for _, one in points], color=colour, marker="o", label=name)
-        known = [rows[lesions_of(rows, one)]["known_place"].mean() for one in limits]
+        known = [rows[lesions_of(rows, one)]["known_place"].mean() for one in bins]
         panel.plot(places, known, color="0.4", linestyle="--", label="at the known place")
         panel.axhline(0.5, color="0.7", linewidth=0.7)
         panel.set_xscale("log")
-        panel.set_xticks(FINE_ML, [f"{one:g}" for one in FINE_ML])
+        panel.set_xticks(EDGES_ML, [f"{one:g}" for one in EDGES_ML])
         panel.minorticks_off()
         panel.set(xlabel="lesion, ml", ylabel="AUC", ylim=(0.4, 1.01))
         panel.legend(frameon=False, loc="lower right")

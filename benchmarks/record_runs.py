@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from hemitwin.pipeline.evaluation.breakdown import SIZE_BINS_MM3
 from hemitwin.pipeline.evaluation.places import found_places
@@ -31,7 +31,7 @@ from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import read_json
 from hemitwin.pipeline.statistics.bootstrap import Estimate
 from hemitwin.pipeline.statistics.detection_threshold import detection_threshold
-from hemitwin.pipeline.statistics.metrics import figure_draws
+from hemitwin.pipeline.statistics.metrics import drawn_figures
 from hemitwin.pipeline.training.runs import METRICS, SUMMARY, Run, load_run
 from hemitwin.pipeline.training.sources.halves import VALIDATION_PAIRS
 
@@ -136,28 +136,18 @@ def counted(calls: Bool[np.ndarray, " n"]) -> str:
 
 def compared(part: ScoreTable) -> tuple[Estimate, Estimate, Estimate]:
     """Return the AUC of network and arithmetic, and the one less the other, pair by pair."""
-    labels, clusters = part.labels, part.clusters
-    ones = np.ones((1, labels.size))
-    weights = list(clusters.weights_in_parts(DRAWS, 0))
     found = []
     for name in (part.network_score, ARITHMETIC):
-        scores = part.scores(name)
-        draws = np.concatenate([auc_draws(labels, scores, some) for some in weights])
-        found.append((float(auc_draws(labels, scores, ones)[0]), draws))
+        values, drawn = drawn_figures(
+            part.labels, part.scores(name), part.clusters, threshold=None, draws=DRAWS, seed=0
+        )
+        found.append((values["auc"], drawn["auc"]))
     (own, own_draws), (plain, plain_draws) = found
     return (
         Estimate.of(own, own_draws),
         Estimate.of(plain, plain_draws),
         Estimate.of(own - plain, own_draws - plain_draws),
     )
-
-
-def auc_draws(
-    labels: Bool[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    return figure_draws(labels, scores, weights, threshold=None)["auc"]
 
 
 def steps_of(run: Run) -> int:

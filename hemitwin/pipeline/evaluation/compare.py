@@ -27,7 +27,7 @@ from hemitwin.pipeline.stage.dataset import provenance
 from hemitwin.pipeline.stage.errors import UserError
 from hemitwin.pipeline.stage.json_files import write_json
 from hemitwin.pipeline.statistics.bootstrap import Estimate, tell_of_few, unavailable
-from hemitwin.pipeline.statistics.metrics import figure_draws, missing_figures
+from hemitwin.pipeline.statistics.metrics import drawn_figures, missing_figures
 from hemitwin.pipeline.statistics.paired_tests import (
     Difference,
     McNemar,
@@ -154,13 +154,10 @@ def _fold_draws(
     run: EvaluatedRun, draws: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Float[np.ndarray, " draws"]], dict[str, str]]:
     labels, scores, threshold = run.judged()
-    whole = figure_draws(labels, scores, np.ones((1, labels.size)), threshold=threshold)
-    parts = [
-        figure_draws(labels, scores, weights, threshold=threshold)
-        for weights in run.table.clusters.weights_in_parts(draws, seed)
-    ]
-    values = {name: float(value[0]) for name, value in whole.items()}
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in values}
+    clusters = run.table.clusters
+    values, drawn = drawn_figures(
+        labels, scores, clusters, threshold=threshold, draws=draws, seed=seed
+    )
     return values, drawn, missing_figures(labels)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,7 @@ from hemitwin.transforms import (
     LesionMaskLibrary,
     LesionSpec,
     Scan,
+    Side,
     inject_asymmetry,
     inject_lesion,
     load_volume,
@@ -163,7 +163,7 @@ def _draw(
         )
 
 
-def _side(number: int) -> Literal["L", "R"]:
+def _side(number: int) -> Side:
     return "L" if number % 2 else "R"
 
 

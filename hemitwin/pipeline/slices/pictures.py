@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -12,7 +11,7 @@ from hemitwin._names import Plane
 from hemitwin.pipeline.slices.config import SliceConfig
 from hemitwin.pipeline.slices.places import places_of, voxel_plane
 from hemitwin.pipeline.slices.source import Cut, PixelMask, Pixels, SliceSource
-from hemitwin.transforms import ShapeConfig, ShapeSpec, draw_shape, sample_shape
+from hemitwin.transforms import SIDES, ShapeConfig, ShapeSpec, Side, draw_shape, sample_shape
 
 __all__ = ["Row", "Save", "pictures_of"]
 
@@ -26,8 +25,6 @@ Save = Callable[[str, Pixels | None], str]
 what is written already, it gives the name alone."""
 
 HalfPixels = Shaped[np.ndarray, " rows half"]
-Side = Literal["L", "R"]
-_SIDES: tuple[Side, Side] = ("L", "R")
 _WORDS = {"L": "left", "R": "right"}
 
 
@@ -88,7 +85,7 @@ class _View:
     @property
     def changed(self) -> tuple[Side, ...]:
         """The halves in which something is abnormal."""
-        return tuple(side for side in _SIDES if side in self.truth and self.truth[side].any())
+        return tuple(side for side in SIDES if side in self.truth and self.truth[side].any())
 
 
 def pictures_of(case: str, source: SliceSource, config: SliceConfig, save: Save) -> Sequence[Row]:
@@ -141,9 +138,9 @@ def _view(source: SliceSource, plane: Plane, position_mm: float) -> _View:
         return _View(plane, position_mm, mirrored, None, numbers)
     whole = source.cut(plane, position_mm)
     pixels, brain = _halved(whole.pixels), _halved(whole.brain)
-    halves: dict[Side, Cut] = {side: Cut(pixels[side], brain[side]) for side in _SIDES}
+    halves: dict[Side, Cut] = {side: Cut(pixels[side], brain[side]) for side in SIDES}
     number = voxel_plane(source, plane, position_mm)
-    return _View(plane, position_mm, halves, whole, dict.fromkeys(_SIDES, number))
+    return _View(plane, position_mm, halves, whole, dict.fromkeys(SIDES, number))
 
 
 def _halved(picture: Pixels) -> Mapping[Side, HalfPixels]:
@@ -171,7 +168,7 @@ def _labelled(source: SliceSource, view: _View, config: SliceConfig) -> _View:
     if source.lesion is None:
         return replace(view, said={"label": "none", "abnormal": 0, "lesion_mm2": 0.0})
     if view.whole is None:
-        places = {side: source.lesion_in(view.plane, view.place(side)) for side in _SIDES}
+        places = {side: source.lesion_in(view.plane, view.place(side)) for side in SIDES}
         lesioned = replace(view, truth=places)
     else:
         lesioned = replace(view, truth=_halved(source.lesion_in(view.plane, view.position_mm)))
@@ -188,7 +185,7 @@ def _drawn(
     """Draw a shape into one half; None where it has no room."""
     words = f"{case} {view.plane} {view.position_mm:.3f} {area_mm2:.4f}"
     rng = np.random.default_rng([config.seed, *words.encode()])
-    side = _SIDES[int(rng.integers(2))]
+    side = SIDES[int(rng.integers(2))]
     half, pixel_mm = view.halves[side], source.size.pixel_mm
     ranges = ShapeConfig(
         shapes=config.asymmetry_shapes,
@@ -200,7 +197,7 @@ def _drawn(
     except ValueError:
         return None
     pixels, mask = draw_shape(half.pixels, half.brain, spec, pixel_mm, white=float(source.white))
-    truth = {one: mask if one == side else np.zeros_like(mask) for one in _SIDES}
+    truth = {one: mask if one == side else np.zeros_like(mask) for one in SIDES}
     return replace(
         view,
         halves={**view.halves, side: Cut(pixels, half.brain)},
@@ -227,7 +224,7 @@ def _mm2(mask: PixelMask, source: SliceSource) -> float:
 def _rows_of_halves(view: _View, healthy: _View, save: Save) -> Iterator[Row]:
     """Write what the healthy pair does not have already: a pair shares its unchanged half."""
     names = {}
-    for side in _SIDES:
+    for side in SIDES:
         touched = view is healthy or side in view.changed
         name = view.name(side, halved=True) + (view.tag if touched else "")
         names[side] = save(name, view.halves[side].pixels if touched else None)
@@ -240,11 +237,11 @@ def _rows_of_halves(view: _View, healthy: _View, save: Save) -> Iterator[Row]:
 
 def _rows_of_wholes(view: _View, healthy: _View, save: Save) -> Iterator[Row]:
     if view.whole is None:
-        for side in _SIDES:
+        for side in SIDES:
             if view is healthy or side in view.changed:
                 yield _row_of_sagittal(view, healthy, side, save)
         return
-    pixels: dict[Side, HalfPixels] = {side: view.halves[side].pixels for side in _SIDES}
+    pixels: dict[Side, HalfPixels] = {side: view.halves[side].pixels for side in SIDES}
     picture = view.whole.pixels if view is healthy else _joined(pixels, view.whole.pixels)
     files: Row = {"file_name": save(f"{view.name()}{view.tag}", picture)}
     if view.changed:

@@ -186,19 +186,50 @@ def figures_with_intervals(
     (1.0, 0.0)
     """
     _require_both_classes(labels, scores)
-    names = RANKED if threshold is None else RANKED + CALLED
+    values, drawn = drawn_figures(
+        labels, scores, clusters, threshold=threshold, draws=draws, seed=seed
+    )
+    missing = missing_figures(labels)
+    return {
+        name: unavailable(missing[name])
+        if name in missing
+        else Estimate.of(values[name], drawn[name])
+        for name in (RANKED if threshold is None else RANKED + CALLED)
+    }
+
+
+def drawn_figures(
+    labels: Bool[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    clusters: Clusters,
+    *,
+    threshold: float | None,
+    draws: int,
+    seed: int,
+) -> tuple[dict[str, float], dict[str, Draws]]:
+    """Return every figure of scored pairs, and what it is in each bootstrap draw over families.
+
+    Draws of one seed are the same families for all scores: differences are drawn pair by pair.
+
+    Parameters
+    ----------
+    labels, scores, clusters, threshold, draws, seed
+        As for `figures_with_intervals`.
+
+    Returns
+    -------
+    dict of str to float
+        The figures.
+    dict of str to (draws,) float
+        As `figure_draws` gives them.
+    """
     whole = figure_draws(labels, scores, np.ones((1, labels.size)), threshold=threshold)
     parts = [
         figure_draws(labels, scores, weights, threshold=threshold)
         for weights in clusters.weights_in_parts(draws, seed)
     ]
-    missing = missing_figures(labels)
-    return {
-        name: unavailable(missing[name])
-        if name in missing
-        else Estimate.of(float(whole[name][0]), np.concatenate([part[name] for part in parts]))
-        for name in names
-    }
+    values = {name: float(value[0]) for name, value in whole.items()}
+    return values, {name: np.concatenate([part[name] for part in parts]) for name in values}
 
 
 def missing_figures(labels: Bool[np.ndarray, " n"]) -> dict[str, str]:

@@ -120,20 +120,16 @@ class SiameseTask(pl.LightningModule):
             images = images.to(torch.get_autocast_dtype(images.device.type))
         if self._loss.objective == "map":
             loss, embeddings = self._map_step(images, batch)
-            items = batch.items
+            relations = self._relations(batch.items, batch)
         else:
             own = embed_in_chunks(self._embed[0], images, self._training.chunk).float()
             embeddings, items = gather_batch(own, batch.items)
+            relations = self._relations(items, batch)
             loss = (
-                self._whole_pairs_loss(embeddings, items, len(own))
+                self._objective(embeddings, relations, self.network.head)
                 if batch.paired
                 else self._embedding_loss(embeddings, items)
             )
-        relations = (
-            self._related_pairs(items, len(batch.images))
-            if batch.paired
-            else self._relate(items, items, self._loss.negatives)
-        )
         positive, negative = _mean_distances(embeddings.detach(), relations, self.network)
         values = {"loss": loss, "positive_distance": positive, "negative_distance": negative}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(images))
@@ -189,16 +185,14 @@ class SiameseTask(pl.LightningModule):
         self._memory.push(embeddings, items)
         return loss
 
-    def _related_pairs(self, items: Items, share: int) -> Relations:
-        """Relate the halves of each pair: of `share` rows of a process the first half is left."""
-        rows = torch.arange(len(items.item), device=items.item.device).reshape(-1, 2, share // 2)
+    def _relations(self, items: Items, batch: TrainingBatch) -> Relations:
+        """Relate the items of all processes; the first half of each one's pairs is left."""
+        if not batch.paired:
+            return self._relate(items, items, self._loss.negatives)
+        pairs = len(batch.images) // 2
+        rows = torch.arange(len(items.item), device=items.item.device).reshape(-1, 2, pairs)
         left, right = rows.transpose(0, 1).flatten(1)
         return relate_whole_pairs(items, left, right, self._loss.negatives)
-
-    def _whole_pairs_loss(self, embeddings: Tensor, items: Items, share: int) -> Tensor:
-        relations = self._related_pairs(items, share)
-        loss: Tensor = self._objective(embeddings, relations, self.network.head)
-        return loss
 
     def _map_step(self, images: Batch, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Decode every pair of the batch that one subject's halves make."""

@@ -1,7 +1,5 @@
 """Draw random asymmetries for a brain."""
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
@@ -10,6 +8,7 @@ from hemitwin._shapes import Affine, Mask
 from hemitwin.transforms.asymmetries.injection import asymmetry_push, asymmetry_region
 from hemitwin.transforms.asymmetries.spec import AsymmetryConfig, AsymmetryKind, AsymmetrySpec
 from hemitwin.transforms.lesions.box import side_mask
+from hemitwin.transforms.lesions.spec import SIDES, Side
 
 __all__ = ["sample_asymmetry"]
 
@@ -26,7 +25,7 @@ def sample_asymmetry(
     brain_mask: Mask,
     affine: Affine,
     *,
-    side: Literal["L", "R"] | None = None,
+    side: Side | None = None,
     region: Mask | None = None,
 ) -> AsymmetrySpec:
     """Draw an asymmetry that the brain has room for.
@@ -57,8 +56,7 @@ def sample_asymmetry(
     ValueError
         If no place has room for the change.
     """
-    sides: tuple[Literal["L", "R"], Literal["L", "R"]] = ("L", "R")
-    chosen = side or sides[int(rng.integers(2))]
+    chosen = side or SIDES[int(rng.integers(2))]
     kinds = list(config.kinds)
     weights = np.array([config.kinds[kind] for kind in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from hemitwin._frozen import Frozen
+from hemitwin.transforms.lesions.spec import Side
 
 __all__ = ["AsymmetryConfig", "AsymmetryKind", "AsymmetrySpec"]
 
@@ -20,7 +21,7 @@ class AsymmetrySpec(Frozen):
     kind: AsymmetryKind = Field(
         description="atrophy, expansion, ventricle (wider), thinning or brightening of cortex."
     )
-    side: Literal["L", "R"] = Field(description="Hemisphere; nothing crosses x = 0.")
+    side: Side = Field(description="Hemisphere; nothing crosses x = 0.")
     centre_mm: tuple[float, float, float] = Field(description="Centre in template RAS+ mm.")
     radius_mm: float = Field(gt=0, description="Radius of the ball or patch in template mm.")
     reach_mm: float = Field(gt=0, description="Where the deformation ends, in template mm.")

@@ -64,8 +64,9 @@ def sample_appearance(
     if pathology == "generic":
         size, share = config.contrast_sd, config.contrast_share
         # Without a share no number is drawn for it: sets drawn before there was one stay.
-        plain = size is None or (share > 0 and rng.random() < share)
-        return {} if plain or size is None else _subtle(rng, config, size)
+        if size is None or (share > 0 and rng.random() < share):
+            return {}
+        return _subtle(rng, config, size)
     build, contrasts = _BUILDS[pathology], config.contrasts_of(pathology)
     drawn: dict[str, object] = {
         "texture_from": "surroundings",

@@ -197,8 +197,8 @@ def test_the_pairs_of_two_processes_stay_pairs_when_they_are_gathered(tmp_path, 
     config = run_config(tmp_path)
     task = SiameseTask(config, steps=1, norms=norms_of(config, brains))
     drawn = LesionedHalves(config, brains, LesionSource(LESIONS))
-    parts = [drawn[[(0, k)]].items for k in (0, 1)]
-    found = task._related_pairs(Items.join(parts), 6)
+    parts = [drawn[[(0, k)]] for k in (0, 1)]
+    found = task._relations(Items.join([part.items for part in parts]), parts[0])
     pairs = (found.positive | found.negative).nonzero().tolist()
     own = [(k, k + 3) for k in (0, 1, 2, 6, 7, 8)]
     assert sorted(map(tuple, pairs)) == sorted([*own, *((b, a) for a, b in own)])
